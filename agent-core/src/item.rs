@@ -1,0 +1,267 @@
+//! What the engine found: one request with its response, or one of them alone with the reason.
+//!
+//! An item owns its bytes: a message's head is one buffer, and every header is a pair of ranges into it. Views
+//! (JSON, JavaScript) are made at the edges, in the agent.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use crate::anomaly::Anomaly;
+use crate::time::Timestamp;
+
+/// A TCP stream's number: unique on the node while anything of it is stored. Shown as 12 decimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct StreamId(pub u64);
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:012}", self.0)
+    }
+}
+
+/// One end of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Endpoint {
+    /// Address.
+    pub addr: IpAddr,
+    /// TCP port.
+    pub port: u16,
+    /// cgroup v2 id of the socket's cgroup, where the source knows it; else 0.
+    pub cgroup: u64,
+}
+
+/// One dissected item.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The stream that it came from.
+    pub stream: StreamId,
+    /// Its number among the items of its engine, from 0.
+    pub index: u64,
+    /// Who opened the connection (or sent the request, where the handshake was not seen).
+    pub client: Endpoint,
+    /// The other end.
+    pub server: Endpoint,
+    /// Whether the bytes were taken from inside TLS.
+    pub tls: bool,
+    /// What was said.
+    pub record: Record,
+    /// Capture time of the item's first byte.
+    pub started: Timestamp,
+    /// Capture time of the item's last byte.
+    pub finished: Timestamp,
+    /// Oddities, at most [`crate::Limits::anomalies`].
+    pub anomalies: Vec<Anomaly>,
+    /// Why the item is not whole, if it is not.
+    pub error: Option<ItemError>,
+    /// Number of gaps inside the item's messages.
+    pub gaps: u32,
+    /// Whether a packet of the item was cut by the snap length.
+    pub truncated: bool,
+}
+
+/// What was said, by protocol.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Record {
+    /// HTTP/1.x (RFC 9112).
+    Http(Box<HttpExchange>),
+}
+
+/// Why an item is not whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ItemError {
+    /// Kind, part of the item's contract.
+    pub kind: ErrorKind,
+    /// In words, for a person.
+    pub msg: Cow<'static, str>,
+}
+
+/// `error.type` of an item.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ErrorKind {
+    /// The bytes could not be read as the protocol.
+    Dissection,
+    /// The connection ended first (FIN or RST).
+    Connection,
+    /// The stream was given up after its idle time, or the capture ended first.
+    Timeout,
+    /// A response whose request was not seen, or not known for certain.
+    PairNotFound,
+    /// Packets of the item, or of its counterpart, are missing from the capture.
+    Gap,
+}
+
+impl ErrorKind {
+    /// The name in items: `error.type`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dissection => "dissection",
+            Self::Connection => "connection",
+            Self::Timeout => "timeout",
+            Self::PairNotFound => "pair-not-found",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+/// A request with its response; at least one of them is there.
+#[derive(Clone, Debug, Default)]
+pub struct HttpExchange {
+    /// The request.
+    pub request: Option<Request>,
+    /// The final response.
+    pub response: Option<Response>,
+    /// Interim (1xx) responses that came before it, at most [`crate::Limits::interim`].
+    pub interim: Vec<Response>,
+}
+
+/// An HTTP request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Method, in [`Request::head`]'s buffer.
+    pub method: Span,
+    /// Request-target as sent, in [`Request::head`]'s buffer.
+    pub target: Span,
+    /// Version, headers, body and times.
+    pub message: Message,
+}
+
+/// An HTTP response.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Reason phrase, in [`Response::head`]'s buffer; may be empty.
+    pub reason: Span,
+    /// Version, headers, body and times.
+    pub message: Message,
+}
+
+impl Request {
+    /// The method's bytes.
+    #[must_use]
+    pub fn method(&self) -> &[u8] {
+        self.message.head.bytes(self.method)
+    }
+
+    /// The request-target's bytes, as sent.
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        self.message.head.bytes(self.target)
+    }
+}
+
+impl Response {
+    /// The reason phrase's bytes.
+    #[must_use]
+    pub fn reason(&self) -> &[u8] {
+        self.message.head.bytes(self.reason)
+    }
+}
+
+/// What request and response share.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// Minor version of HTTP/1.
+    pub minor_version: u8,
+    /// The head: start line and headers in one buffer.
+    pub head: HeaderBlock,
+    /// Length of start line and header section as captured, in bytes, the empty line included.
+    pub head_size: u32,
+    /// Trailers of a chunked body.
+    pub trailers: Option<HeaderBlock>,
+    /// The body.
+    pub body: Body,
+    /// Capture time of the first byte.
+    pub first: Timestamp,
+    /// Capture time of the last byte seen.
+    pub last: Timestamp,
+    /// Whether the whole message was seen.
+    pub complete: bool,
+}
+
+/// A range of a [`HeaderBlock`]'s buffer. Always within it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// Header fields in order, with case and repeats kept: ranges into one buffer.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderBlock {
+    buffer: Box<[u8]>,
+    fields: Box<[(Span, Span)]>,
+}
+
+impl HeaderBlock {
+    /// A block over `buffer`; a span that leaves the buffer reads as empty.
+    #[must_use]
+    pub fn new(buffer: Box<[u8]>, fields: Box<[(Span, Span)]>) -> Self {
+        Self { buffer, fields }
+    }
+
+    /// The bytes of a span.
+    #[must_use]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        self.buffer.get(span.range()).unwrap_or_default()
+    }
+
+    /// Name and value of each field, in order. A folded value is joined by one space; outer white space is cut.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|&(name, value)| (self.bytes(name), self.bytes(value)))
+    }
+
+    /// Number of fields.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Value of the first field of that name, in any case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v)
+    }
+
+    /// Memory held, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.buffer.len() + self.fields.len() * size_of::<(Span, Span)>()
+    }
+}
+
+/// A message's body.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    /// Bytes after transfer decoding and before content decoding (what `Content-Length` says), missing ones included.
+    pub size: u64,
+    /// Bytes of `size` that were not captured.
+    pub missing: u64,
+    /// The start of the body after transfer and content decoding, at most [`crate::Limits::body`].
+    pub content: Box<[u8]>,
+    /// True length of the decoded content as far as it is known; equals `content.len()` unless `truncated`.
+    pub content_size: u64,
+    /// Whether `content` is not all of the body (cap reached, or bytes missing).
+    pub truncated: bool,
+    /// Whether a content coding was undone. When a coding failed this is false and `content` holds the coded bytes.
+    pub decoded: bool,
+    /// SHA-256 of the body after transfer and before content decoding, where asked for and nothing is missing.
+    pub sha256: Option<[u8; 32]>,
+}

@@ -1,0 +1,26 @@
+//! Remora's engine: packets in, items out.
+//!
+//! ```text
+//! Packet → decode → flow → tcp → Chunk::{Data, Gap} → dissect (http1) → pair → Item
+//! ```
+//!
+//! Invariants:
+//! - Sans-IO: no sockets, files, threads, locks or clock. Time comes with the packets. The crate builds for
+//!   `wasm32-unknown-unknown`, and `clippy.toml` bans the types that would break this.
+//! - Whatever arrives is data: malformed traffic becomes an [`Anomaly`] or a counter, never an `Err`, never a panic.
+//! - All memory is within [`Limits`]; what a limit refused is counted in [`EngineStats`].
+//! - A request is never paired with another request's response.
+#![forbid(unsafe_code)]
+
+pub mod anomaly;
+pub mod dissect;
+pub mod item;
+pub mod limits;
+pub mod packet;
+pub mod time;
+
+pub use anomaly::{Anomaly, AnomalyKind};
+pub use item::{ErrorKind, HttpExchange, Item, ItemError, Record};
+pub use limits::Limits;
+pub use packet::{Direction, LinkType, Origin, Packet};
+pub use time::Timestamp;

@@ -1,0 +1,2 @@
+//! Remora's eBPF programs.
+#![no_std]

@@ -1,0 +1,42 @@
+//! Where packets come from: eBPF rings or a capture file, behind one trait.
+//!
+//! A source belongs to one worker. It hands out packets that borrow its own memory (the ring, the file's buffer):
+//! nothing is copied on the way to the engine.
+
+use std::time::Duration;
+
+use agent_core::Packet;
+
+/// What a call to [`PacketSource::poll`] came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// So many packets were handed out (at least one).
+    Packets(usize),
+    /// Nothing arrived within the wait.
+    Idle,
+    /// There will be no more packets.
+    End,
+}
+
+/// Packets and bytes that a source could not deliver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Loss {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes on the wire of those packets.
+    pub bytes: u64,
+}
+
+/// A source of packets for one worker.
+pub trait PacketSource: Send {
+    /// Hands what is there to `sink`, in order, at most `max` packets; waits up to `wait` for the first.
+    ///
+    /// # Errors
+    /// When the source cannot go on (file unreadable, ring gone). Malformed packets are not errors.
+    fn poll(&mut self, max: usize, wait: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> anyhow::Result<Progress>;
+
+    /// What was lost since the start, as far as the source knows (cumulative).
+    fn loss(&self) -> Loss {
+        Loss::default()
+    }
+}

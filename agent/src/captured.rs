@@ -1,0 +1,61 @@
+//! An item with what the agent knows around it: names, node, worker. What sinks share as `Arc<Captured>`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use agent_core::Item;
+
+/// Where the bytes came from: `capture.source` of an item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// eBPF programs.
+    Ebpf,
+    /// A capture file.
+    Pcap,
+}
+
+impl Source {
+    /// The name in items.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Pcap => "pcap",
+        }
+    }
+}
+
+/// The node that the agent runs on.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Host name, or the Kubernetes node's name.
+    pub name: String,
+    /// Its address.
+    pub ip: IpAddr,
+}
+
+/// What one end is called.
+#[derive(Clone, Debug, Default)]
+pub struct Name {
+    /// Pod's or service's name; `None`: the IP stands for it.
+    pub name: Option<String>,
+    /// Kubernetes namespace; empty outside Kubernetes.
+    pub namespace: String,
+}
+
+/// One item as sinks see it.
+#[derive(Debug)]
+pub struct Captured {
+    /// What the engine found.
+    pub item: Box<Item>,
+    /// The client end's name.
+    pub src: Name,
+    /// The server end's name.
+    pub dst: Name,
+    /// Which node.
+    pub node: Arc<Node>,
+    /// Which worker, from 0.
+    pub worker: u16,
+    /// Where the bytes came from.
+    pub source: Source,
+}

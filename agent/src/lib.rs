@@ -1,0 +1,19 @@
+//! The shell around `agent-core`: capture, PCAP store, scripts, outbox, command line.
+//!
+//! ```text
+//! capture ──► pipeline ──► hooks ──► outbox ──► Slack
+//!                │  ├────► JSON lines
+//!                │  └────► pcap store ◄── pcap.path() in scripts
+//!                └─ agent_core::Engine
+//! ```
+//!
+//! Only `pipeline` and `cli` know the others; sinks do not know each other but through the traits in
+//! [`pcap`] and [`outbox`]. Nothing after the engine may slow it: later steps have bounded queues and counters.
+
+pub mod capture;
+pub mod captured;
+pub mod hooks;
+pub mod outbox;
+pub mod pcap;
+pub mod secret;
+pub mod view;

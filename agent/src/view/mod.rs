@@ -1,0 +1,1 @@
+//! Views of an item for the outside: JSON now, JavaScript through it.
