@@ -54,6 +54,8 @@ pub struct Captured {
     pub dst: Name,
     /// Which node.
     pub node: Arc<Node>,
+    /// Whether the client end is on this node.
+    pub outgoing: bool,
     /// Which worker, from 0.
     pub worker: u16,
     /// Where the bytes came from.

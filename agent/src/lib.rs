@@ -12,8 +12,11 @@
 
 pub mod capture;
 pub mod captured;
+pub mod cli;
 pub mod hooks;
 pub mod outbox;
 pub mod pcap;
+pub mod pipeline;
+pub mod resolve;
 pub mod secret;
 pub mod view;

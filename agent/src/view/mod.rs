@@ -1,1 +1,12 @@
-//! Views of an item for the outside: JSON now, JavaScript through it.
+//! Views of an item for the outside: the contract's JSON, from which scripts get theirs, and a line for a person.
+
+mod item;
+mod json;
+mod redact;
+mod stream;
+mod text;
+
+pub use item::ItemView;
+pub use redact::Redaction;
+pub use stream::stream_json;
+pub use text::text_line;

@@ -1,0 +1,162 @@
+//! The command line as typed: raw flags, checked only one by one. [`super::settings`] makes one validated whole of them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Traffic capture that you script.
+#[derive(Debug, Parser)]
+#[command(
+    name = "remora",
+    version,
+    about = "Captures TCP streams, reads the HTTP in them, and runs your JavaScript on every request.",
+    after_help = EXAMPLES,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  remora replay capture.pcap                       what was asked and answered in a capture file
+  remora replay capture.pcap --json | jq .response.status
+  sudo remora tap --interface eth0 --port 8080     the same, live, by eBPF
+  sudo remora tap --cgroup /sys/fs/cgroup/system.slice/shop.service --script alert.js --env-file slack.env
+  remora scripts check alert.js                    does the script compile, and which hooks has it
+  remora doctor                                    what this kernel and these permissions allow
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 3 not permitted.
+Logs go to standard error; REMORA_LOG=debug shows more.";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read capture files (pcap, pcapng) through the same engine, scripts and outbox as live traffic.
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(Replay),
+    /// Capture live by eBPF, on interfaces or on cgroups.
+    #[command(after_help = TAP_EXAMPLES)]
+    Tap(Tap),
+    /// Look at scripts without running them on traffic.
+    Scripts {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ScriptsCommand,
+    },
+    /// Say what this kernel, these permissions and this machine allow, a line each, with the mend.
+    Doctor,
+}
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  remora replay shop.pcap
+  remora replay shop.pcap --json > items.jsonl
+  remora replay shop.pcap --script alert.js --env SLACK_AUTH_TOKEN=xoxb-… --env SLACK_CHANNEL_ID=C0123456789
+  tcpdump -w - -i lo port 8080 | remora replay -";
+
+const TAP_EXAMPLES: &str = "\
+Examples:
+  sudo remora tap --interface eth0
+  sudo remora tap --interface lo --port 8080 --port 9090
+  sudo remora tap --cgroup /sys/fs/cgroup/kubepods.slice --net 10.0.0.0/8 --script alert.js --env-file slack.env
+Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or root). `remora doctor` tells what is missing. Ctrl-C ends it.";
+
+/// `remora replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Capture files, read one after the other as one capture; `-` is standard input.
+    #[arg(required = true, value_name = "FILE.pcap")]
+    pub files: Vec<PathBuf>,
+    /// Shared options.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `remora tap`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["interface", "cgroup"])))]
+pub struct Tap {
+    /// Interface to capture on (repeatable).
+    #[arg(long, short, value_name = "IF")]
+    pub interface: Vec<String>,
+    /// cgroup v2 directory whose sockets to capture, children included (repeatable).
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<PathBuf>,
+    /// Capture only streams with this TCP port at either end (repeatable); filtered in the kernel.
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Vec<u16>,
+    /// Capture only streams with an end in this network (repeatable); filtered in the kernel.
+    #[arg(long, value_name = "CIDR")]
+    pub net: Vec<String>,
+    /// Workers, each with a ring and an engine of its own [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: Option<u16>,
+    /// Size of each worker's ring buffer in MiB, a power of two [default: by memory and workers].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub ring_mib: Option<u32>,
+    /// Shared options.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What replay and tap share.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Script to run on every item (repeatable); each has a thread and a runtime of its own.
+    #[arg(long, short, value_name = "F.js")]
+    pub script: Vec<PathBuf>,
+    /// Variable for the scripts: a bare global and a member of `env` (repeatable).
+    #[arg(long, value_name = "K=V")]
+    pub env: Vec<String>,
+    /// File of K=V lines for the scripts (repeatable); `--env` wins. Keep tokens here rather than in `--env`.
+    #[arg(long, value_name = "F")]
+    pub env_file: Vec<PathBuf>,
+    /// Print one JSON item a line on standard output, nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Print no items.
+    #[arg(long, short, conflicts_with = "json")]
+    pub quiet: bool,
+    /// Write one JSON line for each TCP stream at its end.
+    #[arg(long, value_name = "FILE")]
+    pub streams: Option<PathBuf>,
+    /// Compute SHA-256 of bodies (items) and of each direction (--streams).
+    #[arg(long)]
+    pub hash: bool,
+    /// Keep the PCAP store in this folder [default: a temporary one; in replay only with --script].
+    #[arg(long, value_name = "DIR")]
+    pub pcap_dir: Option<PathBuf>,
+    /// Folder for the scripts' own files and waiting attachments [default: a temporary one].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Print one JSON object with all counters on standard error at the end.
+    #[arg(long)]
+    pub stats: bool,
+    /// Show values of sensitive headers and cookies in items instead of `[REDACTED]`.
+    #[arg(long)]
+    pub no_redact: bool,
+    /// Redact this header as well (repeatable).
+    #[arg(long, value_name = "HEADER")]
+    pub redact: Vec<String>,
+    /// Base of Slack's API.
+    #[arg(long, value_name = "URL", env = "REMORA_SLACK_API_URL", default_value = "https://slack.com/api/")]
+    pub slack_api_url: String,
+    /// At the end, give up waiting for deliveries this many seconds after the last one that succeeded.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub drain_timeout: u64,
+}
+
+/// `remora scripts …`.
+#[derive(Debug, Subcommand)]
+pub enum ScriptsCommand {
+    /// Compile scripts and say which hooks each defines.
+    Check {
+        /// Scripts.
+        #[arg(required = true, value_name = "F.js")]
+        files: Vec<PathBuf>,
+    },
+}

@@ -1,0 +1,59 @@
+//! The command line: parses, runs, and turns what happened into an exit code.
+
+mod args;
+mod doctor;
+mod replay;
+mod run;
+mod scripts;
+mod settings;
+mod stats;
+mod tap;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command, ScriptsCommand};
+use settings::UsageError;
+
+/// Something is forbidden to this process: exit code 3. The message says which capability or setting is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotPermitted(String);
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let result = match cli.command {
+        Command::Replay(args) => replay::run(&args),
+        Command::Tap(args) => tap::run(&args),
+        Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
+        Command::Doctor => doctor::run(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("remora: {error:#}");
+            exit_code(&error)
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<UsageError>() {
+        ExitCode::from(2)
+    } else if error.is::<NotPermitted>() {
+        ExitCode::from(3)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("REMORA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+}

@@ -1,0 +1,70 @@
+//! `remora replay`: capture files, one after the other, as one capture.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agent_core::Packet;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::args::Replay;
+use super::run::Run;
+use super::settings::Settings;
+use crate::capture::file::FileSource;
+use crate::capture::{PacketSource, Progress};
+use crate::captured::Source;
+use crate::pipeline::Format;
+
+/// Files smaller than this are read before a progress bar could be seen.
+const WORTH_A_BAR: u64 = 64 << 20;
+
+/// Reads the files through a run.
+pub(super) fn run(args: &Replay) -> anyhow::Result<ExitCode> {
+    let settings = Settings::new(&args.common)?;
+    let mut files = Vec::new();
+    for path in &args.files {
+        files.push(FileSource::open(path)?);
+    }
+    let bytes: u64 = files.iter().filter_map(FileSource::len_bytes).sum();
+    // A bar and items would fight over one terminal.
+    let quiet = settings.format == Format::None || !std::io::stdout().is_terminal();
+    let bar = if bytes >= WORTH_A_BAR && quiet && std::io::stderr().is_terminal() {
+        ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
+            "{elapsed_precise} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}",
+        )?)
+    } else {
+        ProgressBar::hidden()
+    };
+    let mut run = Run::start(&settings, Source::Pcap, 1)?;
+    files.reverse();
+    let source = Files { left: files, done: 0, bar: bar.clone() };
+    let report = run.worker(Box::new(source)).run();
+    bar.finish_and_clear();
+    run.finish(vec![report], None)
+}
+
+/// Several files as one source.
+struct Files {
+    /// The one being read is last.
+    left: Vec<FileSource>,
+    done: u64,
+    bar: ProgressBar,
+}
+
+impl PacketSource for Files {
+    fn poll(&mut self, max: usize, wait: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> anyhow::Result<Progress> {
+        while let Some(file) = self.left.last_mut() {
+            match file.poll(max, wait, sink)? {
+                Progress::End => {
+                    self.done += file.position_bytes();
+                    self.left.pop();
+                }
+                progress => {
+                    self.bar.set_position(self.done + file.position_bytes());
+                    return Ok(progress);
+                }
+            }
+        }
+        Ok(Progress::End)
+    }
+}

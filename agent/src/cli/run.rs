@@ -1,0 +1,250 @@
+//! What replay and tap have in common: the sinks that they start, and how a run ends.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::EngineConfig;
+use anyhow::Context as _;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::settings::Settings;
+use super::stats::{self, Totals};
+use crate::capture::PacketSource;
+use crate::captured::Source;
+use crate::hooks::{self, HostServices, ScriptLimits, Scripts};
+use crate::outbox::{MemoryOutbox, OutboxConfig};
+use crate::pcap::{PcapAppender, PcapStore, SegmentStore, StoreConfig};
+use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
+use crate::resolve::Resolver;
+
+/// Patience with scripts at the end of a run, counted anew whenever one gets on.
+const SCRIPTS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A started run: everything behind the engine.
+pub(super) struct Run {
+    sinks: Sinks,
+    pace: Pace,
+    hash: bool,
+    store: Option<Arc<SegmentStore>>,
+    appenders: Vec<Box<dyn PcapAppender>>,
+    next_worker: u16,
+    outbox: Option<Arc<MemoryOutbox>>,
+    runtime: Runtime,
+    drain: Duration,
+    stats: bool,
+    // Last: nothing uses the folders any more when they vanish.
+    _folders: Folders,
+}
+
+/// Folders of a run; the temporary one vanishes with it.
+struct Folders {
+    data: PathBuf,
+    pcap: PathBuf,
+    _temporary: TempDir,
+}
+
+impl Folders {
+    fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let temporary = tempfile::Builder::new().prefix("remora-").tempdir().context("making a temporary folder")?;
+        let at = |given: Option<&PathBuf>, name: &str| match given {
+            Some(path) => std::path::absolute(path).with_context(|| path.display().to_string()),
+            None => Ok(temporary.path().join(name)),
+        };
+        let data = at(settings.data_dir.as_ref(), "data")?;
+        let pcap = at(settings.pcap_dir.as_ref(), "pcap")?;
+        Ok(Self { data, pcap, _temporary: temporary })
+    }
+}
+
+impl Run {
+    /// Starts scripts, outbox, store and output for `workers` workers.
+    ///
+    /// # Errors
+    /// When a folder cannot be made or no script can run. A script that does not compile is reported, and the others
+    /// run on.
+    pub(super) fn start(settings: &Settings, source: Source, workers: u16) -> anyhow::Result<Self> {
+        let pace = if source == Source::Pcap { Pace::Replay } else { Pace::Live };
+        let folders = Folders::new(settings)?;
+        let (stop, resolver) = (Stop::default(), Resolver::of_this_node());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("delivery")
+            .enable_all()
+            .build()
+            .context("starting the delivery runtime")?;
+        stop_on_signal(&runtime, &stop);
+        let storing = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
+        let (store, appenders) = if storing { open_store(&folders.pcap, workers)? } else { (None, Vec::new()) };
+        let (scripts, outbox) = if settings.scripts.is_empty() {
+            (None, None)
+        } else {
+            let outbox = start_outbox(settings, &folders.data, &runtime)?;
+            let services = HostServices {
+                store: store.clone().map(|store| store as Arc<dyn PcapStore>),
+                outbox: Arc::clone(&outbox) as Arc<dyn crate::outbox::Outbox>,
+                env: Arc::clone(&settings.env),
+                data_dir: folders.data.join("scripts"),
+                runtime: runtime.handle().clone(),
+                node_name: resolver.node().name.clone(),
+                item_json: {
+                    let view = Arc::clone(&settings.view);
+                    Arc::new(move |item, out| view.json(item, out))
+                },
+                log: Arc::new(hooks::TracingLog),
+            };
+            (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
+        };
+        let output = start_output(settings, &stop)?;
+        Ok(Self {
+            sinks: Sinks { resolver, source, scripts, output, stop },
+            pace,
+            hash: settings.hash,
+            store,
+            appenders,
+            next_worker: 0,
+            outbox,
+            runtime,
+            drain: settings.drain,
+            stats: settings.stats,
+            _folders: folders,
+        })
+    }
+
+    /// The next worker, over this source.
+    pub(super) fn worker(&mut self, source: Box<dyn PacketSource>) -> Worker {
+        let id = self.next_worker;
+        self.next_worker += 1;
+        let (first_stream, stream_step) = self.store.as_ref().map_or((1, 1), |store| store.stream_ids(id));
+        let engine = EngineConfig {
+            hash: self.hash,
+            first_stream,
+            stream_step,
+            hash_seed: random_seed(),
+            ..EngineConfig::default()
+        };
+        let store = (!self.appenders.is_empty()).then(|| self.appenders.remove(0));
+        Worker { id, source, store, engine, pace: self.pace, sinks: self.sinks.clone() }
+    }
+
+    /// The common end.
+    pub(super) fn stop(&self) -> &Stop {
+        &self.sinks.stop
+    }
+
+    /// Lets scripts and deliveries finish, says what did not work, prints the counters.
+    ///
+    /// # Errors
+    /// When a source failed or output could not be written.
+    pub(super) fn finish(self, reports: Vec<WorkerReport>, kernel: Option<serde_json::Value>) -> anyhow::Result<ExitCode> {
+        let mut failed = false;
+        if let Some(scripts) = &self.sinks.scripts {
+            if !scripts.drain(SCRIPTS_PATIENCE) {
+                tracing::warn!("scripts had items left after {} s without progress", SCRIPTS_PATIENCE.as_secs());
+                failed = true;
+            }
+        }
+        if let Some(outbox) = &self.outbox {
+            let drained = self.runtime.block_on(outbox.drain(self.drain));
+            for left in &drained.left {
+                tracing::error!("not delivered: {left}");
+            }
+            failed |= !drained.left.is_empty() || outbox.stats().failed > 0;
+        }
+        let written = self.sinks.output.as_ref().map_or(Ok(()), |output| output.close());
+        let totals = Totals {
+            reports: &reports,
+            output: self.sinks.output.as_ref().map(|output| output.stats()).unwrap_or_default(),
+            scripts: self.sinks.scripts.as_ref().map(|scripts| scripts.stats()).unwrap_or_default(),
+            deliveries: self.outbox.as_ref().map(|outbox| outbox.stats()).unwrap_or_default(),
+            store: self.store.as_ref().map(|store| store.stats()),
+            kernel,
+        };
+        totals.warn();
+        if self.stats {
+            eprintln!("{}", stats::json(&totals));
+        } else {
+            tracing::info!("{}", stats::summary(&totals));
+        }
+        if let Some(error) = reports.into_iter().find_map(|report| report.error) {
+            return Err(error);
+        }
+        written?;
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
+
+fn open_store(dir: &Path, workers: u16) -> anyhow::Result<Opened> {
+    let (store, appenders) = SegmentStore::open(StoreConfig::new(dir), workers)
+        .with_context(|| format!("opening the PCAP store in {}", dir.display()))?;
+    Ok((Some(store), appenders))
+}
+
+fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::Result<Arc<MemoryOutbox>> {
+    let config = OutboxConfig {
+        slack_api_url: settings.slack_api_url.clone(),
+        spool_dir: data.join("spool"),
+        ..OutboxConfig::default()
+    };
+    MemoryOutbox::start(config, runtime.handle()).context("starting the outbox")
+}
+
+fn load_scripts(paths: &[PathBuf], services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {
+    let mode = match pace {
+        Pace::Live => hooks::Pace::Live,
+        Pace::Replay => hooks::Pace::Replay,
+    };
+    let (scripts, failures) = Scripts::load(paths, ScriptLimits::default(), services, mode);
+    for failure in &failures {
+        tracing::error!("{failure}");
+    }
+    anyhow::ensure!(failures.len() < paths.len(), "no script can run: see above");
+    Ok(scripts)
+}
+
+fn start_output(settings: &Settings, stop: &Stop) -> anyhow::Result<Option<Arc<Output>>> {
+    if settings.format == Format::None && settings.streams.is_none() {
+        return Ok(None);
+    }
+    let config = OutputConfig {
+        format: settings.format,
+        streams: settings.streams.clone(),
+        view: Arc::clone(&settings.view),
+    };
+    Ok(Some(Arc::new(Output::start(config, stop.clone())?)))
+}
+
+/// SIGINT and SIGTERM end the run after the batch at hand; a second one ends the program at once.
+fn stop_on_signal(runtime: &Runtime, stop: &Stop) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = stop.clone();
+    runtime.spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            tracing::warn!("signals cannot be caught: Ctrl-C ends at once, without waiting for deliveries");
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.is_set() {
+                std::process::exit(130);
+            }
+            tracing::info!("ending: once more ends at once");
+            stop.set();
+        }
+    });
+}
+
+/// A seed that traffic cannot guess, so that nobody can aim at one bucket of the flow table.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

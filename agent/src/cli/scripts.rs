@@ -1,0 +1,19 @@
+//! `remora scripts …`: what can be said of a script without traffic.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Compiles each script; one line each, and exit code 1 if any fails.
+pub(super) fn check(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let mut failed = false;
+    for file in files {
+        match crate::hooks::check(file) {
+            Ok(outline) => println!("{}: ok: {outline}", file.display()),
+            Err(failure) => {
+                failed = true;
+                println!("{failure}");
+            }
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,196 @@
+//! One validated whole of the raw flags: what the rest of the program is given.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::Common;
+use crate::pipeline::Format;
+use crate::view::{ItemView, Redaction};
+
+/// A usage error: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// What replay and tap share, checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// Scripts to run.
+    pub scripts: Vec<PathBuf>,
+    /// Their variables.
+    pub env: Arc<BTreeMap<String, String>>,
+    /// How items are printed.
+    pub format: Format,
+    /// Where streams are written.
+    pub streams: Option<PathBuf>,
+    /// Whether SHA-256 sums are computed.
+    pub hash: bool,
+    /// Where the PCAP store is kept.
+    pub pcap_dir: Option<PathBuf>,
+    /// Where scripts keep their files.
+    pub data_dir: Option<PathBuf>,
+    /// Whether counters are printed at the end.
+    pub stats: bool,
+    /// How items are shown.
+    pub view: Arc<ItemView>,
+    /// Slack's API base, ending in a slash.
+    pub slack_api_url: String,
+    /// Patience with deliveries at the end, counted from the last one that succeeded.
+    pub drain: Duration,
+}
+
+impl Settings {
+    /// Checks the flags against each other and reads the files that they name.
+    ///
+    /// # Errors
+    /// [`UsageError`] naming the flag and what is wrong with it.
+    pub fn new(args: &Common) -> Result<Self, UsageError> {
+        let redaction = if args.no_redact { Redaction::off() } else { Redaction::with(&args.redact) };
+        Ok(Self {
+            scripts: args.script.clone(),
+            env: Arc::new(environment(&args.env_file, &args.env)?),
+            format: match (args.json, args.quiet) {
+                (true, _) => Format::Json,
+                (false, true) => Format::None,
+                (false, false) => Format::Text,
+            },
+            streams: args.streams.clone(),
+            hash: args.hash,
+            pcap_dir: args.pcap_dir.clone(),
+            data_dir: args.data_dir.clone(),
+            stats: args.stats,
+            view: Arc::new(ItemView::new(redaction)),
+            slack_api_url: api_base(&args.slack_api_url)?,
+            drain: Duration::from_secs(args.drain_timeout),
+        })
+    }
+}
+
+fn environment(files: &[PathBuf], flags: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+    let mut env = BTreeMap::new();
+    for file in files {
+        env.extend(env_file(file)?);
+    }
+    for flag in flags {
+        // The value may be a secret: only the name is ever repeated.
+        let (key, value) = flag.split_once('=').ok_or_else(|| {
+            UsageError("--env takes K=V, for example --env SLACK_CHANNEL_ID=C0123456789; found no '='".into())
+        })?;
+        env.insert(variable_name("--env", key)?, value.to_owned());
+    }
+    Ok(env)
+}
+
+fn env_file(path: &Path) -> Result<Vec<(String, String)>, UsageError> {
+    let place = format!("--env-file {}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| UsageError(format!("{place}: {error}")))?;
+    let mut variables = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let place = format!("{place}, line {}", number + 1);
+        let Some((key, value)) = line.split_once('=') else {
+            return Err(UsageError(format!("{place}: expected K=V, found no '='")));
+        };
+        variables.push((variable_name(&place, key.trim())?, unquoted(value.trim()).to_owned()));
+    }
+    Ok(variables)
+}
+
+fn unquoted(value: &str) -> &str {
+    for quote in ['"', '\''] {
+        if let Some(inner) = value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)) {
+            return inner;
+        }
+    }
+    value
+}
+
+fn variable_name(place: &str, key: &str) -> Result<String, UsageError> {
+    let mut letters = key.chars();
+    let starts_well = letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_' || c == '$');
+    if starts_well && letters.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$') {
+        return Ok(key.to_owned());
+    }
+    Err(UsageError(format!(
+        "{place}: {key:?} cannot be a variable of a script: letters, digits, '_' and '$' are allowed, and no digit first"
+    )))
+}
+
+fn api_base(url: &str) -> Result<String, UsageError> {
+    let parsed = reqwest::Url::parse(url)
+        .ok()
+        .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
+        .ok_or_else(|| UsageError("--slack-api-url: expected an http or https URL such as https://slack.com/api/".into()))?;
+    let mut text = parsed.to_string();
+    if !text.ends_with('/') {
+        text.push('/');
+    }
+    Ok(text)
+}
+
+/// Parses `10.0.0.0/8`, `2001:db8::/32`, or an address alone.
+///
+/// # Errors
+/// [`UsageError`] naming the flag and what was found.
+pub fn network(text: &str) -> Result<(IpAddr, u8), UsageError> {
+    let wrong = || UsageError(format!("--net {text}: expected an address or CIDR such as 10.0.0.0/8 or 2001:db8::/32"));
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Ok(most), |p| p.parse::<u8>().map_err(|_| wrong()))?;
+    if prefix > most {
+        return Err(wrong());
+    }
+    Ok((address, prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn env_files_read_like_a_shell_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("slack.env");
+        std::fs::write(&file, "# tokens\nexport A=1\nB = \"x y\" \n\nC='='\nD=a=b\n").unwrap();
+        let env = environment(std::slice::from_ref(&file), &["A=2".into()]).unwrap();
+        let pairs: Vec<_> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(pairs, [("A", "2"), ("B", "x y"), ("C", "="), ("D", "a=b")]);
+
+        std::fs::write(&file, "ok=1\nxoxb-secret\n").unwrap();
+        let error = env_file(&file).unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn names_that_no_script_could_say_are_refused_without_their_value() {
+        for flag in ["1A=hush", "A-B=hush", "=hush"] {
+            let error = environment(&[], &[flag.into()]).unwrap_err().to_string();
+            assert!(!error.contains("hush"), "{error}");
+        }
+        assert!(!environment(&[], &["hush".into()]).unwrap_err().to_string().contains("hush"));
+    }
+
+    #[test]
+    fn networks() {
+        assert_eq!(network("10.0.0.0/8").unwrap(), ("10.0.0.0".parse().unwrap(), 8));
+        assert_eq!(network("::1").unwrap(), ("::1".parse().unwrap(), 128));
+        for bad in ["10.0.0.0/33", "10.0.0/8", "x", "::/129", "10.0.0.0/"] {
+            assert!(network(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_api_base_ends_in_a_slash() {
+        assert_eq!(api_base("http://127.0.0.1:9/api").unwrap(), "http://127.0.0.1:9/api/");
+        assert!(api_base("slack.com/api").is_err());
+        assert!(api_base("ftp://x/").is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! The counters of a run: one JSON object (`--stats`), or a sentence.
+
+use serde_json::{Map, Value, json};
+
+use crate::hooks::ScriptStats;
+use crate::outbox::DeliveryStats;
+use crate::pcap::StoreStats;
+use crate::pipeline::{OutputStats, WorkerReport};
+
+/// Everything that was counted.
+pub(super) struct Totals<'a> {
+    pub(super) reports: &'a [WorkerReport],
+    pub(super) output: OutputStats,
+    pub(super) scripts: Vec<ScriptStats>,
+    pub(super) deliveries: DeliveryStats,
+    pub(super) store: Option<StoreStats>,
+    /// The balance of the kernel's counters, of live sources.
+    pub(super) kernel: Option<Value>,
+}
+
+impl Totals<'_> {
+    /// One engine counter over all workers.
+    fn sum(&self, counter: impl Fn(&agent_core::EngineStats) -> u64) -> u64 {
+        self.reports.iter().map(|report| counter(&report.engine)).sum()
+    }
+
+    fn lost_packets(&self) -> u64 {
+        self.reports.iter().map(|report| report.loss.packets).sum()
+    }
+
+    /// Says what was lost, with what to do about it.
+    pub(super) fn warn(&self) {
+        let lost = self.lost_packets();
+        if lost > 0 {
+            tracing::warn!("{lost} packets were lost in the kernel's rings: raise --ring-mib or --workers, or filter with --port and --net");
+        }
+        if self.output.dropped_items > 0 {
+            tracing::warn!("{} items were not printed: their reader is slower than the traffic", self.output.dropped_items);
+        }
+        for script in self.scripts.iter().filter(|script| script.dropped > 0) {
+            tracing::warn!("script {}: {} items found its queue full and were dropped", script.name, script.dropped);
+        }
+        if let Some(store) = self.store.as_ref().filter(|store| store.refused > 0) {
+            tracing::warn!("{} packets could not be stored: PCAPs lack them", store.refused);
+        }
+    }
+}
+
+/// All counters as one JSON object.
+pub(super) fn json(totals: &Totals<'_>) -> Value {
+    let scripts: Map<String, Value> = totals.scripts.iter().map(|s| (s.name.clone(), script(s))).collect();
+    let deliveries = &totals.deliveries;
+    let mut all = json!({
+        "packets": totals.sum(|e| e.packets),
+        "bytes": totals.sum(|e| e.bytes),
+        "truncated": totals.sum(|e| e.truncated),
+        "streams": totals.sum(|e| e.streams),
+        "streams_closed": {
+            "fin": totals.sum(|e| e.closed_fin),
+            "reset": totals.sum(|e| e.closed_reset),
+            "timeout": totals.sum(|e| e.closed_timeout),
+            "evicted": totals.sum(|e| e.closed_evicted),
+            "reused": totals.sum(|e| e.closed_reused),
+            "capture-end": totals.sum(|e| e.closed_capture_end),
+        },
+        "items": { "http": totals.sum(|e| e.items_http1) },
+        "gaps": totals.sum(|e| e.gaps),
+        "gap_bytes": totals.sum(|e| e.gap_bytes),
+        "retransmitted": totals.sum(|e| e.retransmitted),
+        "overlaps": totals.sum(|e| e.overlaps),
+        "malformed": totals.sum(|e| e.malformed_link + e.malformed_ip + e.malformed_tcp + e.malformed_tunnel),
+        "unknown_link": totals.sum(|e| e.unknown_link),
+        "non_tcp": totals.sum(|e| e.non_tcp),
+        "fragments": totals.sum(|e| e.fragments),
+        "evicted": {
+            "streams": totals.sum(|e| e.closed_evicted),
+            "holes": totals.sum(|e| e.evicted_holes + e.evicted_holes_total),
+            "readers": totals.sum(|e| e.evicted_readers),
+            "fragments": totals.sum(|e| e.fragments_refused + e.fragments_evicted),
+        },
+        "lost": {
+            "kernel_ring": totals.lost_packets(),
+            "kernel_ring_bytes": totals.reports.iter().map(|report| report.loss.bytes).sum::<u64>(),
+            "queue": totals.output.dropped_items,
+            "script": totals.scripts.iter().map(|s| s.dropped).sum::<u64>(),
+        },
+        "scripts": scripts,
+        "deliveries": {
+            "queued": deliveries.queued,
+            "sent": deliveries.sent,
+            "retried": deliveries.retried,
+            "failed": deliveries.failed,
+            "suppressed": deliveries.suppressed,
+            "refused": deliveries.refused,
+            "files_failed": deliveries.files_failed,
+        },
+    });
+    if let Some(store) = &totals.store {
+        all["store"] = json!({
+            "packets": store.packets,
+            "bytes": store.bytes,
+            "refused": store.refused,
+        });
+    }
+    if let Some(kernel) = &totals.kernel {
+        all["kernel"] = kernel.clone();
+    }
+    all
+}
+
+fn script(stats: &ScriptStats) -> Value {
+    json!({
+        "calls": stats.calls,
+        "errors": stats.errors,
+        "dropped": stats.dropped,
+        "skipped": stats.skipped,
+        "timeouts": stats.timeouts,
+        "out_of_memory": stats.out_of_memory,
+        "pauses": stats.pauses,
+        "busy_ms": u64::try_from(stats.busy.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// What happened, for a person.
+pub(super) fn summary(totals: &Totals<'_>) -> String {
+    let mut text = format!(
+        "{} packets, {} streams, {} items, {} gaps",
+        totals.sum(|e| e.packets),
+        totals.sum(|e| e.streams),
+        totals.sum(|e| e.items),
+        totals.sum(|e| e.gaps),
+    );
+    if totals.deliveries.queued > 0 {
+        text.push_str(&format!(", {} of {} alerts delivered", totals.deliveries.sent, totals.deliveries.queued));
+    }
+    text
+}

@@ -1,0 +1,62 @@
+//! Puts the parts together: a worker takes packets from its source, through its engine and into its segment log, and
+//! hands what came out to the sinks. The only module that knows them all.
+//!
+//! Invariants:
+//! - A worker owns its flows from source to item; nothing on that way takes a lock for each packet.
+//! - A batch is stored and committed before its items reach a sink: what a script asks for is there.
+//! - Live, no sink can hold a worker back: each has a bounded queue and counts what it refused. In replay the worker
+//!   waits instead, because a file can.
+
+mod output;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use output::{Format, Output, OutputConfig, OutputStats};
+pub use worker::{Worker, WorkerReport};
+
+use crate::captured::Source;
+use crate::hooks::Scripts;
+use crate::resolve::Resolver;
+
+/// Whether a full queue makes the worker wait or drop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// Traffic does not wait: drop, and count.
+    Live,
+    /// A file does.
+    Replay,
+}
+
+/// Set once, by a signal or by a reader that went away: every worker ends after its batch.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks all workers to end.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the end was asked for.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Sinks {
+    /// Names for addresses.
+    pub resolver: Resolver,
+    /// Where packets come from, as items tell it.
+    pub source: Source,
+    /// The users' scripts.
+    pub scripts: Option<Arc<Scripts>>,
+    /// Items and streams as lines.
+    pub output: Option<Arc<Output>>,
+    /// The common end.
+    pub stop: Stop,
+}

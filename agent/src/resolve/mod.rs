@@ -1,0 +1,80 @@
+//! Who an address is: here the node itself. Pods and services join when the Kubernetes watcher does.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use crate::captured::{Name, Node};
+
+/// Names for addresses, and the node's own.
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    node: Arc<Node>,
+    local: Arc<HashSet<IpAddr>>,
+}
+
+impl Resolver {
+    /// What this machine (this network namespace) says of itself.
+    #[must_use]
+    pub fn of_this_node() -> Self {
+        let name = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let local = local_addresses();
+        let ip = local
+            .iter()
+            .copied()
+            .filter(|ip| !ip.is_loopback() && !is_link_local(*ip))
+            .min_by_key(|ip| (ip.is_ipv6(), *ip))
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Self { node: Arc::new(Node { name, ip }), local: Arc::new(local) }
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Whether the address is one of this node's own.
+    #[must_use]
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        self.local.contains(&ip)
+    }
+
+    /// What the address is called; without Kubernetes nothing but itself.
+    #[must_use]
+    pub fn name(&self, _ip: IpAddr) -> Name {
+        Name::default()
+    }
+}
+
+fn local_addresses() -> HashSet<IpAddr> {
+    let Ok(all) = nix::ifaddrs::getifaddrs() else { return HashSet::new() };
+    all.filter_map(|interface| {
+        let address = interface.address?;
+        address
+            .as_sockaddr_in()
+            .map(|v4| IpAddr::V4(v4.ip()))
+            .or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    })
+    .collect()
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0) == 0xfe80,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_node_has_a_name_and_an_address_of_its_own() {
+        let resolver = Resolver::of_this_node();
+        assert!(!resolver.node().name.is_empty());
+        assert!(resolver.is_local(resolver.node().ip) || resolver.node().ip.is_loopback());
+        assert!(!resolver.is_local("192.0.2.1".parse().unwrap()), "TEST-NET-1 is nobody's");
+    }
+}

@@ -1,0 +1,354 @@
+//! The item as the contract's JSON (`scripts/remora.d.ts` has its types).
+
+use agent_core::dissect::http1::view as http;
+use agent_core::item::{Body, Endpoint, HeaderBlock, HttpExchange, Message, Request, Response};
+use agent_core::{Item, Record};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::json::Json;
+use super::redact::{REDACTED, Redaction};
+use crate::captured::{Captured, Name};
+
+/// How items are shown.
+#[derive(Clone, Debug, Default)]
+pub struct ItemView {
+    redaction: Redaction,
+}
+
+impl ItemView {
+    /// A view that hides what `redaction` says.
+    #[must_use]
+    pub fn new(redaction: Redaction) -> Self {
+        Self { redaction }
+    }
+
+    /// Appends the item as one JSON object, without a line end.
+    pub fn json(&self, captured: &Captured, out: &mut Vec<u8>) {
+        let item = &*captured.item;
+        let Record::Http(exchange) = &item.record else { return };
+        Json(out).object(|j| {
+            self.identity(j, captured, exchange);
+            j.key("request");
+            match &exchange.request {
+                Some(request) => j.object(|j| self.request(j, item, request)),
+                None => j.raw("null"),
+            }
+            j.key("response");
+            match &exchange.response {
+                Some(response) => j.object(|j| self.response(j, response, &exchange.interim)),
+                None => j.raw("null"),
+            }
+            quality(j, captured);
+        });
+    }
+
+    fn identity(&self, j: &mut Json<'_>, captured: &Captured, exchange: &HttpExchange) {
+        let item = &*captured.item;
+        j.key("id");
+        j.raw("\"");
+        j.padded(item.stream.0, 12);
+        j.raw("-");
+        j.integer(item.index);
+        j.raw("\"");
+        j.number("index", item.index);
+        j.key("stream");
+        j.raw("\"");
+        j.padded(item.stream.0, 12);
+        j.raw("\"");
+        j.key("node");
+        j.object(|j| {
+            j.field("ip", captured.node.ip.to_string().as_bytes());
+            j.field("name", captured.node.name.as_bytes());
+        });
+        j.number("worker", captured.worker.into());
+        let minor = exchange.request.as_ref().map(|r| &r.message);
+        let minor = minor.or(exchange.response.as_ref().map(|r| &r.message)).map_or(1, |m| m.minor_version);
+        j.key("protocol");
+        j.raw(if minor == 0 {
+            r#"{"name":"http","version":"1.0","abbr":"HTTP","longName":"Hypertext Transfer Protocol -- HTTP/1.0","layer4":"tcp"}"#
+        } else {
+            r#"{"name":"http","version":"1.1","abbr":"HTTP","longName":"Hypertext Transfer Protocol -- HTTP/1.1","layer4":"tcp"}"#
+        });
+        j.boolean("tls", item.tls);
+        j.key("src");
+        end(j, &item.client, &captured.src);
+        j.key("dst");
+        end(j, &item.server, &captured.dst);
+        let namespace = if captured.dst.namespace.is_empty() { &captured.src.namespace } else { &captured.dst.namespace };
+        j.field("namespace", namespace.as_bytes());
+        j.boolean("outgoing", captured.outgoing);
+        j.number("timestamp", item.started.0 / 1_000_000);
+        j.key("startTime");
+        j.rfc3339(item.started);
+        j.key("elapsedTime");
+        if exchange.request.is_some() && exchange.response.is_some() {
+            j.milliseconds(item.finished.0.saturating_sub(item.started.0));
+        } else {
+            j.raw("null");
+        }
+        j.number("requestSize", exchange.request.as_ref().map_or(0, |r| size(&r.message)));
+        j.number("responseSize", exchange.response.as_ref().map_or(0, |r| size(&r.message)));
+    }
+
+    fn request(&self, j: &mut Json<'_>, item: &Item, request: &Request) {
+        let message = &request.message;
+        let target = http::split_target(request.target());
+        j.field("method", request.method());
+        j.field("url", &http::url(request, item.tls, (item.server.addr, item.server.port)));
+        j.field("target", request.target());
+        j.field("path", target.path);
+        j.key("pathSegments");
+        j.array(|j| http::path_segments(target.path).for_each(|segment| j.string(segment)));
+        version(j, message);
+        self.headers(j, &message.head);
+        self.trailers(j, message);
+        j.key("cookies");
+        j.object(|j| self.request_cookies(j, &message.head));
+        j.key("queryString");
+        j.object(|j| query_string(j, target.query.unwrap_or_default()));
+        j.key("postData");
+        if message.body.size == 0 && message.body.content.is_empty() {
+            j.raw("null");
+        } else {
+            j.object(|j| post_data(j, message));
+        }
+        sizes(j, message);
+    }
+
+    fn response(&self, j: &mut Json<'_>, response: &Response, interim: &[Response]) {
+        let message = &response.message;
+        j.number("status", response.status.into());
+        j.field("statusText", response.reason());
+        version(j, message);
+        j.key("interim");
+        j.array(|j| {
+            for response in interim {
+                j.object(|j| {
+                    j.number("status", response.status.into());
+                    j.key("headersList");
+                    self.headers_list(j, &response.message.head);
+                });
+            }
+        });
+        self.headers(j, &message.head);
+        self.trailers(j, message);
+        j.key("cookies");
+        j.object(|j| self.response_cookies(j, &message.head));
+        j.key("content");
+        j.object(|j| {
+            j.number("size", message.body.content_size);
+            let mime = message.head.get("content-type").unwrap_or_default();
+            j.field("mimeType", mime);
+            text_or_base64(j, mime, &message.body);
+            j.boolean("truncated", message.body.truncated);
+        });
+        j.field("redirectURL", message.head.get("location").unwrap_or_default());
+        sizes(j, message);
+    }
+
+    /// The map for convenience, and the list that keeps order, case and repeats.
+    fn headers(&self, j: &mut Json<'_>, head: &HeaderBlock) {
+        j.key("headers");
+        j.object(|j| {
+            let mut joined = Vec::new();
+            for (at, (name, value)) in head.iter().enumerate() {
+                if head.iter().take(at).any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                    continue;
+                }
+                j.key_bytes(name);
+                joined.clear();
+                joined.extend_from_slice(self.redaction.shown(name, value));
+                let glue: &[u8] = if name.eq_ignore_ascii_case(b"set-cookie") { b"\n" } else { b", " };
+                for (_, value) in head.iter().skip(at + 1).filter(|(other, _)| other.eq_ignore_ascii_case(name)) {
+                    joined.extend_from_slice(glue);
+                    joined.extend_from_slice(self.redaction.shown(name, value));
+                }
+                j.string(&joined);
+            }
+        });
+        j.key("headersList");
+        self.headers_list(j, head);
+    }
+
+    fn headers_list(&self, j: &mut Json<'_>, head: &HeaderBlock) {
+        j.array(|j| {
+            for (name, value) in head.iter() {
+                j.object(|j| {
+                    j.field("name", name);
+                    j.field("value", self.redaction.shown(name, value));
+                });
+            }
+        });
+    }
+
+    fn trailers(&self, j: &mut Json<'_>, message: &Message) {
+        j.key("trailersList");
+        match &message.trailers {
+            Some(trailers) => self.headers_list(j, trailers),
+            None => j.raw("[]"),
+        }
+    }
+
+    fn request_cookies(&self, j: &mut Json<'_>, head: &HeaderBlock) {
+        let hidden = self.redaction.hides(b"cookie");
+        let values = head.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie")).map(|(_, value)| value);
+        let pairs: Vec<_> = values.flat_map(http::cookies).collect();
+        map(j, &pairs, hidden);
+    }
+
+    fn response_cookies(&self, j: &mut Json<'_>, head: &HeaderBlock) {
+        let hidden = self.redaction.hides(b"set-cookie");
+        let values = head.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"set-cookie")).map(|(_, value)| value);
+        let pairs: Vec<_> = values.filter_map(http::set_cookie).collect();
+        map(j, &pairs, hidden);
+    }
+}
+
+fn end(j: &mut Json<'_>, end: &Endpoint, name: &Name) {
+    let mut ip = IpText::default();
+    let ip = ip.write(end.addr);
+    j.object(|j| {
+        j.field("ip", ip);
+        j.key("port");
+        j.raw("\"");
+        j.integer(end.port.into());
+        j.raw("\"");
+        j.field("name", name.name.as_ref().map_or(ip, |name| name.as_bytes()));
+        j.field("namespace", name.namespace.as_bytes());
+        if end.cgroup != 0 {
+            j.number("cgroupId", end.cgroup);
+        }
+    });
+}
+
+/// An address as text without an allocation.
+#[derive(Default)]
+struct IpText {
+    text: [u8; 46],
+    len: usize,
+}
+
+impl IpText {
+    fn write(&mut self, addr: std::net::IpAddr) -> &[u8] {
+        // 46 bytes hold the longest IPv6 text form, so the write cannot fail.
+        let _ = std::fmt::Write::write_fmt(self, format_args!("{addr}"));
+        &self.text[..self.len]
+    }
+}
+
+impl std::fmt::Write for IpText {
+    fn write_str(&mut self, s: &str) -> std::fmt::Result {
+        let end = self.len + s.len();
+        self.text.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(s.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+fn version(j: &mut Json<'_>, message: &Message) {
+    j.field("httpVersion", if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" });
+}
+
+fn size(message: &Message) -> u64 {
+    u64::from(message.head_size) + message.body.size
+}
+
+fn sizes(j: &mut Json<'_>, message: &Message) {
+    j.number("headersSize", message.head_size.into());
+    j.number("bodySize", message.body.size);
+    if let Some(sum) = &message.body.sha256 {
+        j.key("bodySha256");
+        j.hex(sum);
+    }
+}
+
+/// A map of pairs in which a repeated name has an array of its values.
+fn map<N: AsRef<[u8]>, V: AsRef<[u8]>>(j: &mut Json<'_>, pairs: &[(N, V)], hidden: bool) {
+    let shown = |value: &'_ V| -> Vec<u8> { if hidden { REDACTED.to_vec() } else { value.as_ref().to_vec() } };
+    for (at, (name, value)) in pairs.iter().enumerate() {
+        let name = name.as_ref();
+        if pairs[..at].iter().any(|(earlier, _)| earlier.as_ref() == name) {
+            continue;
+        }
+        j.key_bytes(name);
+        let mut more = pairs[at + 1..].iter().filter(|(other, _)| other.as_ref() == name).peekable();
+        if more.peek().is_none() {
+            j.string(&shown(value));
+        } else {
+            j.array(|j| {
+                j.string(&shown(value));
+                more.for_each(|(_, value)| j.string(&shown(value)));
+            });
+        }
+    }
+}
+
+fn query_string(j: &mut Json<'_>, query: &[u8]) {
+    let pairs: Vec<_> = http::query_pairs(query).collect();
+    map(j, &pairs, false);
+}
+
+fn post_data(j: &mut Json<'_>, message: &Message) {
+    let mime = message.head.get("content-type").unwrap_or_default();
+    j.field("mimeType", mime);
+    j.key("params");
+    j.array(|j| {
+        for param in http::form_params(mime, &message.body.content) {
+            j.object(|j| {
+                j.field("name", &param.name);
+                j.field("value", &param.value);
+                if let Some(file_name) = &param.file_name {
+                    j.field("fileName", file_name);
+                }
+                if let Some(content_type) = &param.content_type {
+                    j.field("contentType", content_type);
+                }
+            });
+        }
+    });
+    text_or_base64(j, mime, &message.body);
+    j.boolean("truncated", message.body.truncated);
+}
+
+fn text_or_base64(j: &mut Json<'_>, mime: &[u8], body: &Body) {
+    match http::text(mime, &body.content) {
+        http::Text::Text(text) => {
+            j.field("encoding", b"");
+            j.field("text", text.as_bytes());
+        }
+        http::Text::Binary(bytes) => {
+            j.field("encoding", b"base64");
+            j.field("text", BASE64.encode(bytes).as_bytes());
+        }
+    }
+}
+
+fn quality(j: &mut Json<'_>, captured: &Captured) {
+    let item = &*captured.item;
+    j.key("anomalies");
+    j.array(|j| {
+        for anomaly in &item.anomalies {
+            j.object(|j| {
+                j.field("type", anomaly.kind.as_str().as_bytes());
+                j.field("msg", anomaly.msg.as_bytes());
+            });
+        }
+    });
+    j.key("error");
+    match &item.error {
+        Some(error) => j.object(|j| {
+            j.field("type", error.kind.as_str().as_bytes());
+            j.field("msg", error.msg.as_bytes());
+        }),
+        None => j.raw("null"),
+    }
+    j.key("capture");
+    j.object(|j| {
+        j.field("source", captured.source.as_str().as_bytes());
+        j.number("gaps", item.gaps.into());
+        j.boolean("truncated", item.truncated);
+    });
+    j.boolean("passed", false);
+    j.boolean("failed", false);
+}

@@ -1,0 +1,59 @@
+//! Which values never leave the node in items: tokens and cookies. The key stays, the value becomes `[REDACTED]`.
+
+/// What stands in place of a redacted value.
+pub(super) const REDACTED: &[u8] = b"[REDACTED]";
+
+const ALWAYS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
+
+/// Names of headers whose values are hidden, in any case.
+#[derive(Clone, Debug)]
+pub struct Redaction {
+    names: Vec<String>,
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self::with(&[])
+    }
+}
+
+impl Redaction {
+    /// The names that are always hidden, and these.
+    #[must_use]
+    pub fn with(more: &[String]) -> Self {
+        let names = ALWAYS.iter().map(|name| (*name).to_owned());
+        Self { names: names.chain(more.iter().map(|name| name.trim().to_ascii_lowercase())).collect() }
+    }
+
+    /// Nothing is hidden.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { names: Vec::new() }
+    }
+
+    /// Whether values of this header are hidden.
+    #[must_use]
+    pub fn hides(&self, header: &[u8]) -> bool {
+        self.names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(header))
+    }
+
+    /// The value to show.
+    pub(super) fn shown<'a>(&self, header: &[u8], value: &'a [u8]) -> &'a [u8] {
+        if self.hides(header) { REDACTED } else { value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_in_any_case_and_can_be_added() {
+        let redaction = Redaction::with(&["X-Session ".into()]);
+        for name in ["Authorization", "COOKIE", "set-cookie", "x-session"] {
+            assert_eq!(redaction.shown(name.as_bytes(), b"v"), REDACTED, "{name}");
+        }
+        assert_eq!(redaction.shown(b"accept", b"v"), b"v");
+        assert_eq!(Redaction::off().shown(b"cookie", b"v"), b"v");
+    }
+}

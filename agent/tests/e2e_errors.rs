@@ -1,0 +1,113 @@
+//! What a user is told when something is wrong: exit codes and words.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{REMORA, remora, script};
+use testkit::synth::Capture;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn capture(path: &Path, requests: usize) {
+    let mut capture = Capture::create(path).unwrap();
+    let mut connection = capture.open(40_000).unwrap();
+    for id in 0..requests {
+        capture.exchange(&mut connection, format!("GET /{id} HTTP/1.1\r\nHost: shop\r\n\r\n").as_bytes(), OK).unwrap();
+    }
+    capture.close(connection).unwrap();
+}
+
+#[test]
+fn bad_usage_is_2_and_says_what_is_wrong() {
+    for (args, said) in [
+        (&["replay"][..], "FILE"),
+        (&["tap"], "--interface"),
+        (&["fly"], "unrecognized subcommand"),
+        (&["tap", "--interface", "x", "--port", "0"], "--port"),
+        (&["tap", "--interface", "x", "--net", "10.0.0.0/40"], "--net 10.0.0.0/40"),
+        (&["replay", "x.pcap", "--env", "secret-without-a-name"], "--env takes K=V"),
+        (&["replay", "x.pcap", "--slack-api-url", "slack.com"], "--slack-api-url"),
+        (&["replay", "x.pcap", "--env-file", "/nonexistent"], "--env-file /nonexistent"),
+    ] {
+        let ran = remora(args).exits(2);
+        assert!(ran.stderr.contains(said), "{args:?}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("secret-without"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_capture_is_1_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (empty, garbage) = (dir.path().join("empty.pcap"), dir.path().join("garbage.pcap"));
+    fs::write(&empty, b"").unwrap();
+    fs::write(&garbage, b"this is no capture, whatever it is called").unwrap();
+    for file in [&empty, &garbage, &dir.path().join("missing.pcap"), &dir.path().to_path_buf()] {
+        let ran = remora(["replay".as_ref(), file.as_os_str(), "--json".as_ref()]).exits(1);
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(ran.stderr.contains(name), "{}", ran.stderr);
+        assert_eq!(ran.stdout, "");
+    }
+}
+
+#[test]
+fn a_capture_cut_anywhere_gives_what_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole.pcap");
+    capture(&whole, 3);
+    let bytes = fs::read(&whole).unwrap();
+    let cut = dir.path().join("cut.pcap");
+    for length in (25..bytes.len()).step_by(37) {
+        fs::write(&cut, &bytes[..length]).unwrap();
+        let ran = remora(["replay".as_ref(), cut.as_os_str(), "--json".as_ref()]).exits(0);
+        assert!(ran.items().len() <= 3);
+        assert!(ran.stderr.contains("cut.pcap") || ran.stderr.is_empty(), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_unknown_link_type_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("usb.pcap");
+    capture(&file, 1);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[20..24].copy_from_slice(&189_u32.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let ran = remora(["replay".as_ref(), file.as_os_str(), "--json".as_ref(), "--stats".as_ref()]).exits(0);
+    assert_eq!(ran.stdout, "");
+    assert_eq!(ran.stats()["unknown_link"], ran.stats()["packets"], "{}", ran.stderr);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("many.pcap");
+    capture(&file, 20_000);
+    let mut child = std::process::Command::new(REMORA)
+        .args(["replay".as_ref(), file.as_os_str(), "--json".as_ref()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ran: common::Ran = child.wait_with_output().unwrap().into();
+    ran.exits(0);
+}
+
+#[test]
+fn scripts_check_tells_file_line_and_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = script(dir.path(), "good.js", "// Good\nfunction onItemCaptured(data) {}\n");
+    let bad = script(dir.path(), "bad.js", "// Bad\nfunction onItemCaptured(data) {\n  var = 1;\n}\n");
+    let ran = remora(["scripts".as_ref(), "check".as_ref(), good.as_os_str(), bad.as_os_str()]).exits(1);
+    assert!(ran.stdout.contains("onItemCaptured"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("bad.js:3:"), "{}", ran.stdout);
+}
+
+#[test]
+fn help_has_examples() {
+    for args in [&["--help"][..], &["replay", "--help"], &["tap", "--help"]] {
+        assert!(remora(args).exits(0).stdout.contains("Examples:"));
+    }
+}
