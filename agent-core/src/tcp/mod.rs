@@ -1,0 +1,33 @@
+//! One direction of a TCP stream put back in order (RFC 9293 section 3.10.7.4).
+//!
+//! ```text
+//! segment ─→ offset ─→ in order? ── yes ─→ handed on where it lies in the packet
+//!                          │ no
+//!                          ▼
+//!                     held (a copy) ─→ the hole before it filled, or given up as Chunk::Gap
+//! ```
+//!
+//! A hole is given up, and becomes a gap, when one of these holds:
+//! - It is *ripe*: the receiver has acknowledged it, so that it was sent and arrived, and it is not just late in the
+//!   capture. The last is believed when the sender has in turn answered what acknowledged the hole (a whole round
+//!   trip was captured since), or after [`Limits::reorder_packets`] further packets or [`Limits::reorder_time`].
+//! - It is older than [`Limits::hole_timeout`].
+//! - The budget of the direction, or of the engine, is spent.
+//! - The stream ends.
+//!
+//! Invariants:
+//! - What is handed on leaves nothing out and repeats nothing: data and gaps follow each other without a break.
+//! - The first copy of a byte wins.
+//! - Memory is that of held segments, charged with their overhead; without holes it is none.
+
+mod held;
+mod log;
+mod receiver;
+mod seq;
+
+pub use log::HashedRun;
+pub(crate) use receiver::{Receiver, Rules, Stamp};
+pub(crate) use seq::Seq;
+
+#[cfg(test)]
+mod tests;
