@@ -3,6 +3,8 @@
 //! A source belongs to one worker. It hands out packets that borrow its own memory (the ring, the file's buffer):
 //! nothing is copied on the way to the engine.
 
+pub mod file;
+
 use std::time::Duration;
 
 use agent_core::Packet;
@@ -33,7 +35,12 @@ pub trait PacketSource: Send {
     ///
     /// # Errors
     /// When the source cannot go on (file unreadable, ring gone). Malformed packets are not errors.
-    fn poll(&mut self, max: usize, wait: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> anyhow::Result<Progress>;
+    fn poll(
+        &mut self,
+        max: usize,
+        wait: Duration,
+        sink: &mut dyn FnMut(&Packet<'_>),
+    ) -> anyhow::Result<Progress>;
 
     /// What was lost since the start, as far as the source knows (cumulative).
     fn loss(&self) -> Loss {
