@@ -1,1 +1,4 @@
 //! What tests and the demo share.
+
+pub mod load;
+pub mod shop;
