@@ -1,2 +1,50 @@
-//! x
-fn main() {}
+//! The one door for automation: `cargo xtask setup|demo|test|…`.
+//!
+//! Everything that a person or a machine does with this project, beside plain cargo, is a command here. It depends on few
+//! crates and no system library, so that a fresh clone on a fresh machine gets to it at once.
+
+mod setup;
+mod sys;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use sys::{NotPermitted, interrupt, term};
+
+/// Automation for Remora. On a fresh clone: `cargo xtask demo`, then `cargo xtask test`.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Examples:\n  cargo xtask setup --check\n  cargo xtask demo\n  cargo xtask test --quick\n\n\
+                  Exit codes: 0 done; 1 failed; 2 bad usage; 3 not permitted here, or something needed is missing."
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building, testing and the demo need (Debian); says what it does.
+    Setup(setup::Setup),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match interrupt::install().and_then(|()| run(&cli.task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error:#}", term::red("error:"));
+            ExitCode::from(if error.is::<NotPermitted>() { 3 } else { 1 })
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<()> {
+    match task {
+        Task::Setup(options) => setup::run(options),
+    }
+}
