@@ -5,6 +5,7 @@
 
 mod setup;
 mod sys;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ struct Cli {
 enum Task {
     /// Install what building, testing and the demo need (Debian); says what it does.
     Setup(setup::Setup),
+    /// Check the project's own rules: direction of dependencies, module docs, licences, …
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -46,5 +49,6 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<()> {
     match task {
         Task::Setup(options) => setup::run(options),
+        Task::Tidy => tidy::run(),
     }
 }

@@ -10,7 +10,9 @@ use testkit::shop::{Options, Server, VisitConfig, visit};
 
 /// A small web shop and its customers.
 #[derive(Parser)]
-#[command(after_help = "Example:\n  shop serve --listen 127.0.0.1:8080\n  shop client --addr 127.0.0.1:8080 --requests 40")]
+#[command(
+    after_help = "Example:\n  shop serve --listen 127.0.0.1:8080\n  shop client --addr 127.0.0.1:8080 --requests 40"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,7 +56,10 @@ fn main() -> Result<()> {
         Command::Client { addr, requests, seed, interval } => {
             let config = VisitConfig { addr, requests, seed, interval: Duration::from_millis(interval) };
             visit(&config, |v| {
-                println!("{}", json!({"client": v.client.to_string(), "request": v.request, "status": v.status}));
+                println!(
+                    "{}",
+                    json!({"client": v.client.to_string(), "request": v.request, "status": v.status})
+                );
             })?;
         }
     }

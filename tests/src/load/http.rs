@@ -48,7 +48,8 @@ impl Connection {
     /// # Errors
     /// When the server cannot be reached.
     pub fn open(addr: SocketAddr, timeout: Duration) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, timeout).with_context(|| format!("connecting to {addr}"))?;
+        let stream =
+            TcpStream::connect_timeout(&addr, timeout).with_context(|| format!("connecting to {addr}"))?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         stream.set_nodelay(true)?;
@@ -128,7 +129,8 @@ impl Connection {
             return self.read_chunks();
         }
         if let Some(length) = response.header("content-length") {
-            let length: usize = length.trim().parse().with_context(|| format!("Content-Length {length:?}"))?;
+            let length: usize =
+                length.trim().parse().with_context(|| format!("Content-Length {length:?}"))?;
             ensure!(length <= MAX_BODY, "body of {length} bytes, more than {MAX_BODY}");
             return self.take(length);
         }
@@ -199,7 +201,8 @@ mod tests {
             let mut connection = answering(bytes, step);
             let got: Vec<_> = (0..4).map(|_| connection.receive(false).unwrap()).collect();
             let got: Vec<_> = got.iter().map(|r| (r.status, r.body.as_slice())).collect();
-            let expected: [(u16, &[u8]); 4] = [(200, b"abc"), (200, b"def"), (204, b""), (500, b"to the end")];
+            let expected: [(u16, &[u8]); 4] =
+                [(200, b"abc"), (200, b"def"), (204, b""), (500, b"to the end")];
             assert_eq!(got, expected);
         }
     }

@@ -69,7 +69,8 @@ impl LoadConfig {
         let target = self.target.replace("{id}", &id.to_string());
         let host = self.addr;
         if self.body == 0 {
-            return format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{ID_HEADER}: {id}\r\n\r\n").into_bytes();
+            return format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{ID_HEADER}: {id}\r\n\r\n")
+                .into_bytes();
         }
         let mut body = format!("{id} ").into_bytes();
         body.resize(self.body.max(body.len()), b'.');
@@ -110,7 +111,11 @@ pub fn run(config: &LoadConfig) -> Result<Vec<Observed>> {
     let lanes = config.connections as u64;
     let results: Vec<Result<Vec<Observed>>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..lanes)
-            .map(|lane| scope.spawn(move || lane_run(config, lane, lanes).with_context(|| format!("connection {lane}"))))
+            .map(|lane| {
+                scope.spawn(move || {
+                    lane_run(config, lane, lanes).with_context(|| format!("connection {lane}"))
+                })
+            })
             .collect();
         workers
             .into_iter()
@@ -128,7 +133,8 @@ pub fn run(config: &LoadConfig) -> Result<Vec<Observed>> {
 /// The requests `lane`, `lane + lanes`, … on one connection at a time.
 fn lane_run(config: &LoadConfig, lane: u64, lanes: u64) -> Result<Vec<Observed>> {
     let ids: Vec<u64> = (lane..config.requests).step_by(usize::try_from(lanes)?).collect();
-    let each = if config.per_connection == 0 { ids.len().max(1) } else { usize::try_from(config.per_connection)? };
+    let each =
+        if config.per_connection == 0 { ids.len().max(1) } else { usize::try_from(config.per_connection)? };
     let mut seen = Vec::with_capacity(ids.len());
     for life in ids.chunks(each) {
         let mut connection = Connection::open(config.addr, config.timeout)?;
@@ -137,7 +143,8 @@ fn lane_run(config: &LoadConfig, lane: u64, lanes: u64) -> Result<Vec<Observed>>
             let bytes: Vec<u8> = batch.iter().flat_map(|&id| config.request(id)).collect();
             connection.send(&bytes).with_context(|| format!("sending request {}", batch[0]))?;
             for &id in batch {
-                let response = connection.receive(false).with_context(|| format!("response to request {id}"))?;
+                let response =
+                    connection.receive(false).with_context(|| format!("response to request {id}"))?;
                 if config.echo {
                     ensure!(holds(&response.body, id), "request {id} got the response of another request");
                 }
@@ -169,7 +176,8 @@ mod tests {
         for (per_connection, pipeline, body) in [(0, 1, 0), (3, 1, 0), (0, 8, 0), (7, 4, 300)] {
             let mut config = LoadConfig::new(server.addr(), 5, 203);
             config.target = "/echo/{id}".to_owned();
-            (config.per_connection, config.pipeline, config.body, config.echo) = (per_connection, pipeline, body, true);
+            (config.per_connection, config.pipeline, config.body, config.echo) =
+                (per_connection, pipeline, body, true);
             let seen = run(&config).unwrap();
             assert!(seen.iter().map(|o| o.id).eq(0..203), "{per_connection} {pipeline} {body}");
             assert!(seen.iter().all(|o| o.status == 200));

@@ -70,7 +70,8 @@ fn plan(random: &mut u64, number: u32) -> Vec<(String, String)> {
     } else {
         steps.push((format!("GET /cart?visit={number}"), String::new()));
     }
-    let order = json!({"order": format!("o-{number:04}"), "payment": {"method": "card", "token": "tok_4242"}});
+    let order =
+        json!({"order": format!("o-{number:04}"), "payment": {"method": "card", "token": "tok_4242"}});
     steps.push(("POST /checkout".to_owned(), order.to_string()));
     steps
 }
@@ -112,7 +113,8 @@ mod tests {
 
     #[test]
     fn same_seed_same_requests_and_some_fail() {
-        let without_ports = |visits: Vec<Visit>| visits.into_iter().map(|v| (v.request, v.status)).collect::<Vec<_>>();
+        let without_ports =
+            |visits: Vec<Visit>| visits.into_iter().map(|v| (v.request, v.status)).collect::<Vec<_>>();
         let one = without_ports(walk(7, 43));
         assert_eq!(one, without_ports(walk(7, 43)));
         assert_ne!(one, without_ports(walk(8, 43)));

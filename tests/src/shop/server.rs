@@ -143,14 +143,18 @@ fn price(cents: u32) -> String {
 
 fn describe(index: usize) -> Option<Value> {
     let (name, cents) = PRODUCTS.get(index)?;
-    Some(json!({"id": index + 1, "name": name, "price": price(*cents), "currency": "EUR", "stock": 7 + index * 3}))
+    Some(
+        json!({"id": index + 1, "name": name, "price": price(*cents), "currency": "EUR", "stock": 7 + index * 3}),
+    )
 }
 
 async fn products(headers: HeaderMap) -> Response {
     let list: Vec<_> = (0..PRODUCTS.len()).filter_map(describe).collect();
     let body = json!({"products": list, "total": list.len()});
-    let wants_gzip =
-        headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("gzip"));
+    let wants_gzip = headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains("gzip"));
     if !wants_gzip {
         return answer(StatusCode::OK, &body);
     }
@@ -232,7 +236,10 @@ async fn checkout(State(shop): App, headers: HeaderMap, body: Bytes) -> Response
         return answer(StatusCode::CONFLICT, &json!({"error": "the cart is empty"}));
     };
     state.orders += 1;
-    answer(StatusCode::CREATED, &json!({"order": order["order"], "receipt": state.orders, "lines": lines.len()}))
+    answer(
+        StatusCode::CREATED,
+        &json!({"order": order["order"], "receipt": state.orders, "lines": lines.len()}),
+    )
 }
 
 async fn echo(Path(id): Path<u64>, body: Bytes) -> String {
@@ -255,7 +262,9 @@ mod tests {
 
     fn ask(connection: &mut Connection, request: &str, cookie: &str, body: &str) -> crate::load::Response {
         let length = body.len();
-        let head = format!("{request} HTTP/1.1\r\nHost: shop\r\nAccept-Encoding: gzip\r\nCookie: visitor={cookie}\r\n");
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: shop\r\nAccept-Encoding: gzip\r\nCookie: visitor={cookie}\r\n"
+        );
         connection.send(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).unwrap();
         connection.receive(false).unwrap()
     }
@@ -288,7 +297,10 @@ mod tests {
             statuses.push(response.status);
             if response.status == 500 {
                 let error: Value = serde_json::from_slice(&response.body).unwrap();
-                assert_eq!((&error["error"], &error["order"]), (&json!("payment_gateway_timeout"), &json!("o-1")));
+                assert_eq!(
+                    (&error["error"], &error["order"]),
+                    (&json!("payment_gateway_timeout"), &json!("o-1"))
+                );
             }
         }
         assert_eq!(statuses, [201, 201, 500, 201, 201, 500]);

@@ -52,7 +52,12 @@ const GROUPS: &[Group] = &[
         what: "network namespaces and process tools, for live tests and the demo",
         without: "no live tests; the demo reads a capture file",
         optional: false,
-        needs: &[need("iproute2", "ip"), need("util-linux", "nsenter"), need("mount", "mount"), need("procps", "ps")],
+        needs: &[
+            need("iproute2", "ip"),
+            need("util-linux", "nsenter"),
+            need("mount", "mount"),
+            need("procps", "ps"),
+        ],
     },
     Group {
         what: "servers, load and judges for the tests",
@@ -111,7 +116,10 @@ pub(super) fn packages(check: bool) -> Result<Vec<State>> {
 fn commands(packages: &[&str], hint: Option<&str>) -> Vec<String> {
     let sudo = if is_root() { "" } else { "sudo " };
     if project::program("apt-get").is_none() {
-        return vec![format!("# no apt here; with your system's package manager, what Debian calls: {}", packages.join(" "))];
+        return vec![format!(
+            "# no apt here; with your system's package manager, what Debian calls: {}",
+            packages.join(" ")
+        )];
     }
     let update = hint.map_or_else(|| format!("{sudo}apt-get update"), |h| format!("# {h}"));
     vec![update, format!("{sudo}apt-get install --no-install-recommends {}", packages.join(" "))]
@@ -130,14 +138,20 @@ fn absent() -> Result<Vec<Vec<&'static str>>> {
         String::new()
     };
     let installed = |package: &str| {
-        listed.lines().any(|l| l.split_once(' ').is_some_and(|(name, status)| name == package && status.starts_with("ii")))
+        listed.lines().any(|l| {
+            l.split_once(' ').is_some_and(|(name, status)| name == package && status.starts_with("ii"))
+        })
     };
-    let there = |need: &Need| installed(need.package) || (!need.program.is_empty() && project::program(need.program).is_some());
-    let venv_works = || run::try_output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_some();
+    let there = |need: &Need| {
+        installed(need.package) || (!need.program.is_empty() && project::program(need.program).is_some())
+    };
+    let venv_works =
+        || run::try_output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_some();
     Ok(GROUPS
         .iter()
         .map(|group| {
-            let needs = group.needs.iter().filter(|n| !there(n) && !(n.package == "python3-venv" && venv_works()));
+            let needs =
+                group.needs.iter().filter(|n| !there(n) && !(n.package == "python3-venv" && venv_works()));
             needs.map(|n| n.package).collect()
         })
         .collect())
@@ -159,7 +173,8 @@ fn install(packages: &[&str]) -> Result<Option<String>> {
     }
     answer_debconf()?;
     let _no_services = policy::no_service_starts()?;
-    let mut arguments = vec!["install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"];
+    let mut arguments =
+        vec!["install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"];
     arguments.extend(known);
     apt_get(&arguments)?;
     Ok(hint)
@@ -185,7 +200,10 @@ fn add_suite(packages: &[&str]) -> Result<Option<String>> {
         Err(why) => return Ok(Some(format!("apt knows no {missing}: {why}"))),
     };
     let file = Path::new("/etc/apt/sources.list.d/remora-security.list");
-    term::say(&format!("  apt    no candidate for {missing}: adding {}, derived from this machine's own sources:", file.display()));
+    term::say(&format!(
+        "  apt    no candidate for {missing}: adding {}, derived from this machine's own sources:",
+        file.display()
+    ));
     term::say(&format!("         {line}"));
     std::fs::write(file, format!("# Added by `cargo xtask setup`, for {missing}.\n{line}\n"))
         .with_context(|| format!("writing {}", file.display()))?;
@@ -196,7 +214,10 @@ fn add_suite(packages: &[&str]) -> Result<Option<String>> {
     }
     std::fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
     apt_get(&["update"])?;
-    Ok(Some(format!("apt knows no {still}; the suite {} did not have it: add one that does", machine.security_suite())))
+    Ok(Some(format!(
+        "apt knows no {still}; the suite {} did not have it: add one that does",
+        machine.security_suite()
+    )))
 }
 
 /// tshark's package asks whether everyone may capture: no.
@@ -210,7 +231,15 @@ fn answer_debconf() -> Result<()> {
 fn apt_get(arguments: &[&str]) -> Result<()> {
     for attempt in 1..=LOCK_TRIES {
         let mut command = run::command("apt-get");
-        command.args(["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", "-o", "Dpkg::Use-Pty=0"]);
+        command.args([
+            "-q",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+            "-o",
+            "Acquire::Retries=3",
+            "-o",
+            "Dpkg::Use-Pty=0",
+        ]);
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
         let Err(error) = run::output(&mut command) else { return Ok(()) };
         let text = format!("{error:#}");

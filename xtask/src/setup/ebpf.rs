@@ -15,8 +15,16 @@ pub(super) const PINNED: &str = "nightly-2026-05-20";
 const DEBIAN: &str = "debian";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
 const LLVM: &str = "22";
-const LINKER: [&str; 8] =
-    ["install", "bpf-linker", "--version", "0.13.0", "--locked", "--no-default-features", "--features", "llvm-22"];
+const LINKER: [&str; 8] = [
+    "install",
+    "bpf-linker",
+    "--version",
+    "0.13.0",
+    "--locked",
+    "--no-default-features",
+    "--features",
+    "llvm-22",
+];
 
 /// What is there, and the toolchain's name if eBPF programs can be built.
 pub(super) fn toolchain(check: bool) -> Result<(Vec<State>, Option<String>)> {
@@ -33,7 +41,9 @@ fn compiler(check: bool) -> (State, Option<String>) {
     let mut pinned = run::command("rustup");
     pinned.args(["toolchain", "install", PINNED, "--profile", "minimal", "--component", "rust-src"]);
     if !check {
-        term::say(&format!("  ebpf   installing {PINNED}: the eBPF programs need a nightly compiler with LLVM {LLVM}"));
+        term::say(&format!(
+            "  ebpf   installing {PINNED}: the eBPF programs need a nightly compiler with LLVM {LLVM}"
+        ));
         match run::output(&mut pinned) {
             Ok(_) => return (State::Installed(format!("{PINNED} with rust-src")), Some(PINNED.to_owned())),
             Err(error) => term::say(&format!("  ebpf   {error:#}")),
@@ -66,14 +76,17 @@ fn other_nightly(check: bool) -> Option<State> {
     if check {
         return None;
     }
-    run::output(run::command("rustup").args(["component", "add", "rust-src", "--toolchain", "nightly"])).ok()?;
+    run::output(run::command("rustup").args(["component", "add", "rust-src", "--toolchain", "nightly"]))
+        .ok()?;
     Some(State::Installed("rust-src for the installed nightly (instead of the pinned one)".to_owned()))
 }
 
 fn debian(check: bool) -> Option<State> {
     let there = || {
-        run::try_output(run::command("dpkg-query").args(["-W", "-f=${db:Status-Abbrev}\n"]).args(DEBIAN_PACKAGES))
-            .is_some_and(|s| s.lines().all(|l| l.starts_with("ii")))
+        run::try_output(
+            run::command("dpkg-query").args(["-W", "-f=${db:Status-Abbrev}\n"]).args(DEBIAN_PACKAGES),
+        )
+        .is_some_and(|s| s.lines().all(|l| l.starts_with("ii")))
     };
     if there() {
         return Some(State::Present("Debian's rustc-web".to_owned()));
@@ -82,13 +95,15 @@ fn debian(check: bool) -> Option<State> {
         return None;
     }
     let mut apt = run::command("apt-get");
-    apt.args(["-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "install"]).args(DEBIAN_PACKAGES);
+    apt.args(["-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "install"])
+        .args(DEBIAN_PACKAGES);
     run::output(apt.env("DEBIAN_FRONTEND", "noninteractive")).ok()?;
     there().then(|| State::Installed("Debian's rustc-web (rustup could not fetch a nightly)".to_owned()))
 }
 
 fn has_source(toolchain: &str) -> bool {
-    let sysroot = run::try_output(run::command("rustup").args(["run", toolchain, "rustc", "--print", "sysroot"]));
+    let sysroot =
+        run::try_output(run::command("rustup").args(["run", toolchain, "rustc", "--print", "sysroot"]));
     sysroot.is_some_and(|s| std::path::Path::new(s.trim()).join("lib/rustlib/src/rust/library/core").is_dir())
 }
 
@@ -117,7 +132,11 @@ fn linker(check: bool) -> State {
     }
     State::Missing(Missing {
         what: format!("bpf-linker 0.13.0 on LLVM {LLVM}{why}"),
-        commands: vec![run::shown(&install).replacen(&install.get_program().to_string_lossy().into_owned(), "cargo", 1)],
+        commands: vec![run::shown(&install).replacen(
+            &install.get_program().to_string_lossy().into_owned(),
+            "cargo",
+            1,
+        )],
         without: "no eBPF programs, so no live capture".to_owned(),
         optional: false,
     })
@@ -136,7 +155,10 @@ mod tests {
 
     #[test]
     fn llvm_is_read_from_the_compilers_version() {
-        assert_eq!(llvm_major("rustc 1.97.0-nightly\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n"), Some("22"));
+        assert_eq!(
+            llvm_major("rustc 1.97.0-nightly\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n"),
+            Some("22")
+        );
         assert_eq!(llvm_major("rustc 1.97.0\n"), None);
     }
 }

@@ -19,7 +19,9 @@ pub(crate) use venv::python as judge_python;
 
 /// What to make ready.
 #[derive(Args, Debug, Default, Clone)]
-#[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --check\n  cargo xtask setup --only ebpf --only apt")]
+#[command(
+    after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --check\n  cargo xtask setup --only ebpf --only apt"
+)]
 pub(crate) struct Setup {
     /// Only report; install nothing.
     #[arg(long)]

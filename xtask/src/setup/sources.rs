@@ -59,11 +59,14 @@ impl Machine {
         if self.sources.iter().any(|s| s.suites.contains(&suite)) {
             return Err(format!("the suite {suite} is among this machine's sources, but does not have it"));
         }
-        let base = |s: &&Source| s.suites.contains(&self.codename) && s.components.iter().any(|c| c == "main");
-        let source =
-            self.sources.iter().find(base).ok_or_else(|| {
-                format!("the suite {suite} is missing, and no source of {} was found to derive it from", self.codename)
-            })?;
+        let base =
+            |s: &&Source| s.suites.contains(&self.codename) && s.components.iter().any(|c| c == "main");
+        let source = self.sources.iter().find(base).ok_or_else(|| {
+            format!(
+                "the suite {suite} is missing, and no source of {} was found to derive it from",
+                self.codename
+            )
+        })?;
         let uri = source.uri.trim_end_matches('/');
         let stem = uri.strip_suffix("/debian").ok_or_else(|| {
             format!("the suite {suite} is missing, and {uri} does not end in /debian, so its neighbour cannot be told")
@@ -90,7 +93,8 @@ fn deb822(text: &str) -> Vec<Source> {
                 fields.push((key.trim().to_lowercase(), value.trim().to_owned()));
             }
         }
-        let field = |key: &str| fields.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).unwrap_or_default();
+        let field =
+            |key: &str| fields.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).unwrap_or_default();
         if !words(field("types")).contains(&"deb".to_owned()) || field("enabled") == "no" {
             continue;
         }
@@ -112,7 +116,8 @@ fn one_line(text: &str) -> Vec<Source> {
 }
 
 fn source_line(line: &str) -> Option<Source> {
-    let mut rest = line.split('#').next()?.trim().strip_prefix("deb")?.strip_prefix([' ', '\t'])?.trim_start();
+    let mut rest =
+        line.split('#').next()?.trim().strip_prefix("deb")?.strip_prefix([' ', '\t'])?.trim_start();
     let mut signed_by = None;
     if let Some(options) = rest.strip_prefix('[') {
         let (options, after) = options.split_once(']')?;

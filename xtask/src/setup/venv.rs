@@ -11,7 +11,8 @@ const PIN: &str = "slack_sdk==3.47.0";
 
 /// The environment's Python, if it is there.
 pub(crate) fn python() -> Option<PathBuf> {
-    Some(project::target().join("judge-venv/bin/python")).filter(|p| p.exists() && stamp().is_ok_and(|s| s == PIN))
+    Some(project::target().join("judge-venv/bin/python"))
+        .filter(|p| p.exists() && stamp().is_ok_and(|s| s == PIN))
 }
 
 fn stamp() -> std::io::Result<String> {

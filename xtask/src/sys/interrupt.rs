@@ -14,7 +14,8 @@ static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 pub(crate) fn install() -> Result<()> {
     let flag = FLAG.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag)).context("signal handler")?;
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag))
+            .context("signal handler")?;
         signal_hook::flag::register(signal, Arc::clone(flag)).context("signal handler")?;
     }
     Ok(())

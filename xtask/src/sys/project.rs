@@ -35,7 +35,9 @@ pub(crate) fn cargo(ebpf: Option<&str>) -> Command {
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
     let cargo_bin = home.map(|h| h.join("bin"));
     env::split_paths(&path).chain(usual).chain(cargo_bin).map(|dir| dir.join(name)).find(|p| p.is_file())
 }

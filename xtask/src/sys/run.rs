@@ -23,7 +23,8 @@ pub(crate) fn shown(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
         let argument = argument.to_string_lossy();
-        let plain = !argument.is_empty() && argument.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%{}".contains(c));
+        let plain = !argument.is_empty()
+            && argument.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%{}".contains(c));
         if plain {
             let _ = write!(text, " {argument}");
         } else {
