@@ -3,9 +3,14 @@
 //! Everything that a person or a machine does with this project, beside plain cargo, is a command here. It depends on few
 //! crates and no system library, so that a fresh clone on a fresh machine gets to it at once.
 
+mod corpus;
+mod demo;
+mod record;
 mod setup;
+mod suite;
 mod sys;
 mod tidy;
+mod world;
 
 use std::process::ExitCode;
 
@@ -31,6 +36,14 @@ struct Cli {
 enum Task {
     /// Install what building, testing and the demo need (Debian); says what it does.
     Setup(setup::Setup),
+    /// Show the whole: traffic, capture, script, alert with its PCAP. Ends by itself and leaves nothing running.
+    Demo(demo::Demo),
+    /// Check everything; the last line says how many tests passed, failed and were skipped.
+    Test(suite::Test),
+    /// Hold `remora replay` against what an oracle found in a folder of captures.
+    Corpus(corpus::Corpus),
+    /// Record a fixture from real servers and clients (root).
+    Record(record::Record),
     /// Check the project's own rules: direction of dependencies, module docs, licences, …
     Tidy,
 }
@@ -49,6 +62,10 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<()> {
     match task {
         Task::Setup(options) => setup::run(options),
+        Task::Demo(options) => demo::run(options),
+        Task::Record(options) => record::run(options),
+        Task::Test(options) => suite::run(options),
+        Task::Corpus(options) => corpus::run(options),
         Task::Tidy => tidy::run(),
     }
 }

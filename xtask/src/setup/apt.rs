@@ -151,7 +151,7 @@ fn absent() -> Result<Vec<Vec<&'static str>>> {
         .iter()
         .map(|group| {
             let needs =
-                group.needs.iter().filter(|n| !there(n) && !(n.package == "python3-venv" && venv_works()));
+                group.needs.iter().filter(|n| !(there(n) || (n.package == "python3-venv" && venv_works())));
             needs.map(|n| n.package).collect()
         })
         .collect())

@@ -9,8 +9,14 @@ use anyhow::Result;
 use super::{Missing, State};
 use crate::sys::{is_root, project, run, term};
 
-/// The toolchain that agent's build script takes when it is told nothing else.
-pub(super) const PINNED: &str = "nightly-2026-05-20";
+/// The toolchain that agent's build script takes when it is told nothing else: what `agent-ebpf/toolchain.txt` says.
+pub(super) fn pinned() -> String {
+    let file = project::root().join("agent-ebpf/toolchain.txt");
+    std::fs::read_to_string(file).map_or_else(|_| PINNED.to_owned(), |text| text.trim().to_owned())
+}
+
+/// Where that file is missing.
+const PINNED: &str = "nightly-2026-05-20";
 /// What `REMORA_EBPF_TOOLCHAIN` says for Debian's own compiler.
 const DEBIAN: &str = "debian";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
@@ -35,17 +41,18 @@ pub(super) fn toolchain(check: bool) -> Result<(Vec<State>, Option<String>)> {
 }
 
 fn compiler(check: bool) -> (State, Option<String>) {
-    if has_source(PINNED) {
-        return (State::Present(format!("{PINNED} with rust-src")), Some(PINNED.to_owned()));
+    let name = pinned();
+    if has_source(&name) {
+        return (State::Present(format!("{name} with rust-src")), Some(name));
     }
     let mut pinned = run::command("rustup");
-    pinned.args(["toolchain", "install", PINNED, "--profile", "minimal", "--component", "rust-src"]);
+    pinned.args(["toolchain", "install", &name, "--profile", "minimal", "--component", "rust-src"]);
     if !check {
         term::say(&format!(
-            "  ebpf   installing {PINNED}: the eBPF programs need a nightly compiler with LLVM {LLVM}"
+            "  ebpf   installing {name}: the eBPF programs need a nightly compiler with LLVM {LLVM}"
         ));
         match run::output(&mut pinned) {
-            Ok(_) => return (State::Installed(format!("{PINNED} with rust-src")), Some(PINNED.to_owned())),
+            Ok(_) => return (State::Installed(format!("{name} with rust-src")), Some(name)),
             Err(error) => term::say(&format!("  ebpf   {error:#}")),
         }
     }

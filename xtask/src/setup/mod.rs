@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 
 use crate::sys::{NotPermitted, interrupt, term};
 
+pub(crate) use rust::{WASM, has_target};
 pub(crate) use venv::python as judge_python;
 
 /// What to make ready.
@@ -105,7 +106,7 @@ pub(crate) fn prepare(options: &Setup) -> Result<Ready> {
             Part::Ebpf => {
                 let (states, toolchain) = ebpf::toolchain(options.check)?;
                 ready.can_build_ebpf = toolchain.is_some();
-                ready.ebpf_toolchain = toolchain.filter(|t| t != ebpf::PINNED);
+                ready.ebpf_toolchain = toolchain.filter(|t| *t != ebpf::pinned());
                 states
             }
             Part::Judge => vec![venv::install(options.check)?],

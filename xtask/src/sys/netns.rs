@@ -43,6 +43,18 @@ impl Netns {
         command
     }
 
+    /// Runs `task` on a thread of its own inside.
+    pub(crate) fn inside<T: Send>(&self, task: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = format!("/run/netns/{}", self.name);
+        let file = fs::File::open(&path).context(path)?;
+        let enter = move || -> Result<T> {
+            nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).context("setns")?;
+            Ok(task())
+        };
+        let joined = std::thread::scope(|scope| scope.spawn(enter).join());
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// Joins two namespaces by a veth pair. Each end: namespace, interface, address with prefix length.
     pub(crate) fn join(a: (&Self, &str, &str), b: (&Self, &str, &str)) -> Result<()> {
         a.0.ip(&["link", "add", a.1, "type", "veth", "peer", "name", b.1, "netns", &b.0.name])?;

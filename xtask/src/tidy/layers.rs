@@ -133,10 +133,10 @@ fn expand<'t>(text: &'t str, prefix: &str, found: &mut Vec<String>) -> &'t str {
         return after;
     }
     let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}::{name}") };
-    if let Some(deeper) = after.strip_prefix("::") {
-        if deeper.trim_start().starts_with(|c: char| c.is_alphanumeric() || "_{*".contains(c)) {
-            return expand(deeper, &path, found);
-        }
+    if let Some(deeper) = after.strip_prefix("::")
+        && deeper.trim_start().starts_with(|c: char| c.is_alphanumeric() || "_{*".contains(c))
+    {
+        return expand(deeper, &path, found);
     }
     // `self` in a group is the module itself.
     found.push(path.strip_suffix("::self").map_or(path.clone(), str::to_owned));
