@@ -1,8 +1,32 @@
 //! What scripts send: queued, then delivered by its own tasks, in order for each destination.
 //!
 //! Scripts know only [`Outbox`]. The trait is where the durable outbox will sit.
+//!
+//! ```text
+//! script ─► enqueue ─► check ─► spool (copies) ─► queue for each destination ─► worker ─► slack
+//!           (memory)                                                              └─ retry, pace
+//! ```
+//!
+//! Invariants: `enqueue` never waits for the network; a destination's deliveries go out in the order they came;
+//! one destination's trouble never delays another; a delivery whose text was sent is never lost for a file's sake;
+//! no secret reaches a log or an error.
+
+mod check;
+mod config;
+mod http;
+mod memory;
+mod retry;
+mod slack;
+mod spool;
+mod stats;
+mod worker;
 
 use std::path::PathBuf;
+
+pub use config::{OutboxConfig, RetryPolicy, SLACK_API_URL};
+pub use memory::{Drained, MemoryOutbox, Undelivered};
+pub use slack::hint;
+pub use stats::DeliveryStats;
 
 use crate::secret::Secret;
 
@@ -57,6 +81,15 @@ pub enum OutboxError {
         /// The bound.
         limit: usize,
     },
+    /// The waiting deliveries take all the room they may have.
+    #[error("the outbox is full ({limit} bytes wait); nothing was queued")]
+    FullBytes {
+        /// The bound.
+        limit: u64,
+    },
+    /// The agent is ending.
+    #[error("the outbox is closed: the agent is ending; nothing was queued")]
+    Closed,
     /// An argument cannot be right.
     #[error("{argument}: {cause}")]
     Invalid {

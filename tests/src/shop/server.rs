@@ -1,18 +1,15 @@
 //! The shop's API, on axum.
 
 use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as TaskContext, Poll};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -172,24 +169,11 @@ async fn product(Path(id): Path<usize>) -> Response {
     }
 }
 
-/// A body whose length is not told beforehand: sent as chunks, one for each part.
-struct Parts(VecDeque<Bytes>);
-
-impl HttpBody for Parts {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|part| Ok(http_body::Frame::data(part))))
-    }
-}
-
 async fn recommendations() -> Response {
-    let lines = [3, 7, 9].into_iter().filter_map(describe).map(|p| Bytes::from(format!("{p}\n")));
-    let body = Body::new(Parts(lines.collect()));
+    let lines: Vec<_> =
+        [3, 7, 9].into_iter().filter_map(describe).map(|p| Ok::<_, Infallible>(format!("{p}\n"))).collect();
+    // A body whose length is not told beforehand: hyper sends it as chunks, one for each line.
+    let body = Body::from_stream(futures_util::stream::iter(lines));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 

@@ -1,0 +1,187 @@
+//! The three-step upload into a message's thread.
+//!
+//! ```text
+//! for each file:  files.getUploadURLExternal ─► POST bytes        a new URL for every attempt
+//! all at once:    files.completeUploadExternal ─┬─ ok
+//!                                               ├─ not_in_channel ─► conversations.join, once ─► again
+//!                                               └─ a file refused ─► each file by itself
+//! ```
+//!
+//! Every file that was wanted is either attached or given back with the reason.
+
+use super::api::{Posted, SlackApi, Upload};
+use super::error::{Kind, SlackError};
+use super::message::{file_name, grouped};
+use crate::outbox::config::RetryPolicy;
+use crate::outbox::retry::Budget;
+use crate::outbox::spool::{Attachment, Content};
+use crate::outbox::stats::Counters;
+use crate::secret::Secret;
+
+/// A thread, and the means to put files into it.
+#[derive(Debug)]
+pub(super) struct Thread<'a> {
+    pub(super) api: &'a SlackApi,
+    pub(super) policy: &'a RetryPolicy,
+    pub(super) counters: &'a Counters,
+    pub(super) token: &'a Secret,
+    pub(super) place: &'a Posted,
+}
+
+/// A file to attach.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    name: &'a str,
+    size: u64,
+    content: Result<Upload<'a>, &'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn text(name: &'a str, text: &'a str) -> Self {
+        Self { name, size: text.len() as u64, content: Ok(Upload::Text(text)) }
+    }
+
+    pub(super) fn attachment(attachment: &'a Attachment) -> Self {
+        let size = attachment.size;
+        let content = match &attachment.content {
+            Content::Copy(_) if size == 0 => Err("it is empty, and Slack takes no empty files"),
+            Content::Copy(file) => Ok(Upload::File(file.path(), size)),
+            Content::Missing(reason) => Err(reason.as_str()),
+        };
+        Self { name: &attachment.name, size, content }
+    }
+
+    fn missing(&self, reason: &impl ToString) -> Missing {
+        Missing { name: self.name.to_owned(), size: self.size, reason: reason.to_string() }
+    }
+}
+
+/// A file that could not be attached.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) name: String,
+    size: u64,
+    pub(super) reason: String,
+}
+
+impl Missing {
+    /// What the note says.
+    pub(super) fn line(&self) -> String {
+        let reason = super::escape::escape(&self.reason);
+        format!("{} ({} bytes) could not be attached: {reason}", file_name(&self.name), grouped(self.size))
+    }
+}
+
+/// A file whose bytes are at Slack.
+struct Uploaded<'a> {
+    wanted: &'a Wanted<'a>,
+    id: String,
+}
+
+impl Thread<'_> {
+    /// Attaches what can be; gives back what could not.
+    pub(super) async fn attach(&self, wanted: &[Wanted<'_>]) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        let mut uploaded = Vec::new();
+        for file in wanted {
+            match self.upload(file).await {
+                Ok(id) => uploaded.push(Uploaded { wanted: file, id }),
+                Err(reason) => missing.push(file.missing(&reason)),
+            }
+        }
+        let Err(error) = self.complete(&uploaded).await else { return missing };
+        // One refused file must not take the others along.
+        if uploaded.len() > 1 && is_about_a_file(&error) {
+            for file in &uploaded {
+                if let Err(error) = self.complete(std::slice::from_ref(file)).await {
+                    missing.push(file.wanted.missing(&error));
+                }
+            }
+        } else {
+            missing.extend(uploaded.iter().map(|file| file.wanted.missing(&error)));
+        }
+        missing
+    }
+
+    fn budget(&self) -> Budget<'_> {
+        Budget::new(self.policy, self.counters, self.policy.file_deadline)
+    }
+
+    /// The first two steps; the file's id. The error is a reason for people.
+    async fn upload(&self, file: &Wanted<'_>) -> Result<String, String> {
+        let content = file.content.map_err(str::to_owned)?;
+        let mut budget = self.budget();
+        loop {
+            match self.upload_once(file.name, content).await {
+                Ok(id) => return Ok(id),
+                Err(error) => budget.again(error).await.map_err(|e| e.to_string())?,
+            }
+        }
+    }
+
+    /// Always with a new URL: whether one that failed would take the bytes again, nobody says.
+    async fn upload_once(&self, name: &str, content: Upload<'_>) -> Result<String, SlackError> {
+        let ticket = self.api.upload_ticket(self.token, name, content.length()).await?;
+        self.api.upload(&ticket, content).await?;
+        Ok(ticket.file)
+    }
+
+    /// The third step.
+    async fn complete(&self, uploaded: &[Uploaded<'_>]) -> Result<(), SlackError> {
+        let Some(first) = uploaded.first() else { return Ok(()) };
+        let files: Vec<_> = uploaded.iter().map(|u| (u.id.clone(), u.wanted.name.to_owned())).collect();
+        let mut budget = self.budget();
+        let (mut joined, mut unanswered) = (false, false);
+        loop {
+            let error = match self.api.complete(self.token, self.place, &files).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if error.code == "not_in_channel" && !joined {
+                joined = true;
+                self.join(error).await?;
+                continue;
+            }
+            // It works once only: after a lost answer an error may mean that it is done.
+            if unanswered && error.kind != Kind::Passing && self.is_shared(&first.id).await {
+                return Ok(());
+            }
+            unanswered |= error.unanswered;
+            budget.again(error).await?;
+        }
+    }
+
+    /// Joins a public channel; gives the first error back, with why joining failed.
+    async fn join(&self, mut error: SlackError) -> Result<(), SlackError> {
+        if !self.place.channel.starts_with('C') {
+            return Err(error);
+        }
+        let mut budget = self.budget();
+        loop {
+            let refusal = match self.api.join(self.token, &self.place.channel).await {
+                Ok(()) => return Ok(()),
+                Err(refusal) => refusal,
+            };
+            if let Err(refusal) = budget.again(refusal).await {
+                error.detail = format!("joining it failed: {}", refusal.code);
+                return Err(error);
+            }
+        }
+    }
+
+    async fn is_shared(&self, file: &str) -> bool {
+        match self.api.is_shared(self.token, file, &self.place.channel).await {
+            Ok(shared) => shared,
+            Err(error) => {
+                tracing::debug!("outbox: slackBot: files.info: {error}");
+                false
+            }
+        }
+    }
+}
+
+fn is_about_a_file(error: &SlackError) -> bool {
+    let word = error.code.as_str();
+    word.starts_with("file_")
+        || matches!(word, "blocked_file_type" | "storage_limit_reached" | "invalid_arguments")
+}
