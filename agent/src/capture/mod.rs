@@ -3,6 +3,10 @@
 //! A source belongs to one worker. It hands out packets that borrow its own memory (the ring, the file's buffer):
 //! nothing is copied on the way to the engine.
 
+#[cfg(feature = "ebpf")]
+pub mod ebpf;
+pub mod net;
+
 use std::time::Duration;
 
 use agent_core::Packet;

@@ -1,0 +1,91 @@
+//! The flow hash: symmetric, seeded, cheap.
+//!
+//! Each end is mixed by itself and the two are added, so that both directions give the same hash. A fragmented
+//! datagram is hashed by addresses only (ports 0), first fragment included: later fragments carry no ports, and all
+//! must reach the ring that puts them together.
+
+/// One end of a flow as the hash sees it: the address (IPv4 mapped into IPv6) as two words, and the port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// Upper and lower half of the address; byte order does not matter as long as it is the same for both ends.
+    pub address: [u64; 2],
+    /// Port; 0 in a fragmented datagram.
+    pub port: u16,
+}
+
+/// Steele and Vigna, "LXM" (2021): multipliers that spread well.
+const M1: u64 = 0xD1B5_4A32_D192_ED03;
+const M2: u64 = 0xAEF1_7502_108E_F2D9;
+
+#[inline(always)]
+const fn mix(mut x: u64) -> u64 {
+    x ^= x >> 32;
+    x = x.wrapping_mul(M2);
+    x ^= x >> 29;
+    x
+}
+
+#[inline(always)]
+const fn mix_end(end: End, seed: u64) -> u64 {
+    let [high, low] = end.address;
+    mix((low ^ seed).wrapping_mul(M1) ^ mix(high.wrapping_add(end.port as u64)))
+}
+
+/// Which of `rings` rings (at least 1) the flow between `a` and `b` belongs to.
+#[inline(always)]
+#[must_use]
+pub const fn ring_of(a: End, b: End, seed: u64, rings: u32) -> u32 {
+    let hash = mix(mix_end(a, seed).wrapping_add(mix_end(b, seed)));
+    (((hash >> 32) * rings as u64) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(address: u64, port: u16) -> End {
+        End { address: [0, address], port }
+    }
+
+    #[test]
+    fn both_directions_reach_the_same_ring() {
+        for i in 0..10_000_u64 {
+            let (a, b) = (end(i.wrapping_mul(M1), i as u16), end(!i, (i >> 3) as u16));
+            let ring = ring_of(a, b, 42, 7);
+            assert_eq!(ring, ring_of(b, a, 42, 7));
+            assert!(ring < 7);
+        }
+    }
+
+    /// Clients that differ in their port only, and hosts that differ in their last byte only, spread evenly.
+    #[test]
+    fn similar_flows_spread_over_the_rings() {
+        let server = end(0x0A00_0001, 80);
+        for rings in [2_u32, 3, 4, 16] {
+            let mut by_port = [0_u32; 16];
+            let mut by_host = [0_u32; 16];
+            for i in 0..4096_u64 {
+                by_port[ring_of(end(0x0A00_0002, 32_768 + i as u16), server, 1, rings) as usize] += 1;
+                by_host[ring_of(end(0x0A00_0002 + (i << 24), 4000), server, 1, rings) as usize] += 1;
+            }
+            let fair = 4096 / rings;
+            for counts in [by_port, by_host] {
+                for count in &counts[..rings as usize] {
+                    assert!(count.abs_diff(fair) < fair / 4, "{rings} rings: {counts:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_seed_changes_the_distribution() {
+        let flows = 0..1000_u64;
+        let moved = flows
+            .filter(|&i| {
+                let (a, b) = (end(i, 1), end(1, 80));
+                ring_of(a, b, 1, 4) != ring_of(a, b, 2, 4)
+            })
+            .count();
+        assert!((600..900).contains(&moved), "{moved}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Remora's eBPF programs: one capture path behind six entry points.
+//!
+//! ```text
+//! cgroup_skb ingress/egress ─┐                       ┌─ counted: filtered(reason)
+//! tcx, Ethernet  in/out ─────┼─► capture: parse ─► filter ─► ring by flow hash ─► reserve, copy once, submit
+//! tcx, raw IP    in/out ─────┘                                       └─ counted: captured, dropped(reason)
+//! ```
+//! Invariants:
+//! - A program never changes a packet or its verdict, whatever happens in it.
+//! - Every packet is counted once as offered and once as captured, filtered or dropped.
+//! - A packet's bytes are copied once, from the skb into the ring, whatever part of the skb is linear.
+//!
+//! The entry points differ in constants only: which bytes come first, which way, and what is known of the socket.
+//! What kind of interface it is costs nothing per packet, because user space attaches the program that fits it.
+//!
+//! The verifier of Linux 6.18 takes each program with about as many states as size classes. What it asks for is in
+//! [`ring`].
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+mod capture;
+#[cfg(target_arch = "bpf")]
+mod count;
+#[cfg(target_arch = "bpf")]
+mod filter;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod packet;
+#[cfg(target_arch = "bpf")]
+mod programs;
+#[cfg(target_arch = "bpf")]
+mod ring;
+
+/// The host build has nothing to run.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

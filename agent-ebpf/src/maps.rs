@@ -1,0 +1,43 @@
+//! The maps, by the names under which user space finds them.
+
+use agent_common::{
+    MAX_RINGS,
+    config::{Endpoint, MAX_EXCLUDED, MAX_NETS, PORT_WORDS, Settings, Sleeper},
+    counters::{HookCounters, RingCounters},
+};
+use aya_ebpf::{
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+
+/// A ring. Its real size is set when user space makes it; this one is only the template of the map in the map.
+pub(crate) type Ring = RingBuf<u8, 4096>;
+
+/// One ring per worker, made and put here by user space.
+#[btf_map]
+pub(crate) static RINGS: ArrayOfMaps<Ring, { MAX_RINGS as usize }> = ArrayOfMaps::new();
+
+#[btf_map]
+pub(crate) static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// How the reader of each ring sleeps.
+#[btf_map]
+pub(crate) static SLEEPERS: Array<Sleeper, { MAX_RINGS as usize }> = Array::new();
+
+/// The watched ports, a bit each.
+#[btf_map]
+pub(crate) static PORTS: Array<u64, { PORT_WORDS as usize }> = Array::new();
+
+/// The watched nets, IPv4 mapped into IPv6.
+#[btf_map]
+pub(crate) static NETS: LpmTrie<[u8; 16], u32, { MAX_NETS as usize }> = LpmTrie::new();
+
+/// Endpoints whose traffic is left out.
+#[btf_map]
+pub(crate) static EXCLUDED: HashMap<Endpoint, u32, { MAX_EXCLUDED as usize }> = HashMap::new();
+
+#[btf_map]
+pub(crate) static HOOK_COUNTERS: PerCpuArray<HookCounters, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub(crate) static RING_COUNTERS: PerCpuArray<RingCounters, { MAX_RINGS as usize }> = PerCpuArray::new();

@@ -1,0 +1,215 @@
+//! From a packet's first bytes to its flow: Ethernet with up to two VLAN tags, or IP at once; IPv4, or IPv6 with
+//! extension headers; TCP.
+
+use core::mem::MaybeUninit;
+
+use agent_common::{
+    flow::End,
+    record::{LINK_ETHERNET, LINK_RAW},
+};
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
+
+/// A packet of interest, before the filters.
+pub(crate) struct Flow {
+    /// Source.
+    pub(crate) src: End,
+    /// Destination.
+    pub(crate) dst: End,
+    /// It is an IP fragment.
+    pub(crate) fragment: bool,
+    /// The ports are known: not a later fragment.
+    pub(crate) ports: bool,
+}
+
+/// Why there is no flow.
+pub(crate) enum NoFlow {
+    /// Not IP, or not TCP.
+    OtherProtocol,
+    /// Shorter than its headers say.
+    Malformed,
+}
+
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86DD;
+const ETH_P_8021Q: u16 = 0x8100;
+const ETH_P_8021AD: u16 = 0x88A8;
+
+const TCP: u8 = 6;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Extension headers that are followed; RFC 8200 section 4.1 knows seven, each but one at most once.
+const MAX_EXTENSIONS: usize = 8;
+
+/// IPv4 header without options (RFC 791 section 3.1), and the four bytes after it: TCP's ports, mostly.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ipv4 {
+    version_ihl: u8,
+    tos: u8,
+    total_len: [u8; 2],
+    id: [u8; 2],
+    fragment: [u8; 2],
+    ttl: u8,
+    protocol: u8,
+    checksum: [u8; 2],
+    src: u32,
+    dst: u32,
+    next: [u8; 4],
+}
+
+/// IPv6 header (RFC 8200 section 3), and the four bytes after it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ipv6 {
+    version: [u8; 4],
+    payload_len: [u8; 2],
+    next_header: u8,
+    hop_limit: u8,
+    src: [u32; 4],
+    dst: [u32; 4],
+    next: [u8; 4],
+}
+
+/// Reads `T` at `offset`, also where the skb is not linear.
+#[inline(always)]
+fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Result<T, NoFlow> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper fills all of `value` or fails; every T here is made of integers, any bytes are a value.
+    unsafe {
+        match bpf_skb_load_bytes(skb.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) {
+            0 => Ok(value.assume_init()),
+            _ => Err(NoFlow::Malformed),
+        }
+    }
+}
+
+/// The flow of the packet whose first header is of type `link`.
+#[inline(always)]
+pub(crate) fn parse(skb: *mut __sk_buff, link: u16) -> Result<Flow, NoFlow> {
+    let (protocol, offset) = match link {
+        LINK_ETHERNET => network_header(skb)?,
+        _ => (ip_version(skb)?, 0),
+    };
+    match protocol {
+        ETH_P_IP => parse_ipv4(skb, offset),
+        ETH_P_IPV6 => parse_ipv6(skb, offset),
+        _ => Err(NoFlow::OtherProtocol),
+    }
+}
+
+/// EtherType and offset of what follows Ethernet and VLAN tags. A tag that the hardware took off is not in the bytes,
+/// and `skb->protocol` is already that of what follows.
+#[inline(always)]
+fn network_header(skb: *mut __sk_buff) -> Result<(u16, u32), NoFlow> {
+    // SAFETY: skb is the program's context.
+    let mut protocol = u16::from_be(unsafe { (*skb).protocol } as u16);
+    let mut offset = 14;
+    for _ in 0..2 {
+        if protocol != ETH_P_8021Q && protocol != ETH_P_8021AD {
+            break;
+        }
+        let tag: [u8; 4] = load(skb, offset)?;
+        protocol = u16::from_be_bytes([tag[2], tag[3]]);
+        offset += 4;
+    }
+    Ok((protocol, offset))
+}
+
+#[inline(always)]
+fn ip_version(skb: *mut __sk_buff) -> Result<u16, NoFlow> {
+    match load::<u8>(skb, 0)? >> 4 {
+        4 => Ok(ETH_P_IP),
+        6 => Ok(ETH_P_IPV6),
+        _ => Err(NoFlow::OtherProtocol),
+    }
+}
+
+#[inline(always)]
+fn parse_ipv4(skb: *mut __sk_buff, offset: u32) -> Result<Flow, NoFlow> {
+    let ip: Ipv4 = load(skb, offset)?;
+    if ip.protocol != TCP {
+        return Err(NoFlow::OtherProtocol);
+    }
+    let header_len = u32::from(ip.version_ihl & 0x0F) * 4;
+    if header_len < 20 {
+        return Err(NoFlow::Malformed);
+    }
+    let field = u16::from_be_bytes(ip.fragment);
+    let more_or_later = field & 0x3FFF != 0;
+    let later = field & 0x1FFF != 0;
+    let ports = match (later, header_len) {
+        (true, _) => [0; 4],
+        (false, 20) => ip.next,
+        (false, _) => load(skb, offset + header_len)?,
+    };
+    Ok(flow(mapped(ip.src), mapped(ip.dst), ports, more_or_later, !later))
+}
+
+#[inline(always)]
+fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, NoFlow> {
+    let ip: Ipv6 = load(skb, offset)?;
+    let mut next_header = ip.next_header;
+    let mut next = ip.next;
+    let mut at = offset + 40;
+    let mut fragment = false;
+    let mut later = false;
+    for _ in 0..MAX_EXTENSIONS {
+        let len = match next_header {
+            TCP => {
+                let ports = if later { [0; 4] } else { next };
+                return Ok(flow(words(ip.src), words(ip.dst), ports, fragment, !later));
+            }
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8 + u32::from(next[1]) * 8,
+            AUTHENTICATION => 8 + u32::from(next[1]) * 4,
+            FRAGMENT => {
+                let field = u16::from_be_bytes([next[2], next[3]]);
+                later = field & 0xFFF8 != 0;
+                fragment = later || field & 1 != 0;
+                8
+            }
+            _ => return Err(NoFlow::OtherProtocol),
+        };
+        // The header after a fragment header belongs to the first fragment; a later one only names its type.
+        next_header = next[0];
+        at += len;
+        if !later {
+            next = load(skb, at)?;
+        } else if next_header != TCP {
+            return Err(NoFlow::OtherProtocol);
+        }
+    }
+    Err(NoFlow::OtherProtocol)
+}
+
+#[inline(always)]
+fn flow(src: [u64; 2], dst: [u64; 2], ports: [u8; 4], fragment: bool, known: bool) -> Flow {
+    let [a, b, c, d] = ports;
+    Flow {
+        src: End { address: src, port: u16::from_be_bytes([a, b]) },
+        dst: End { address: dst, port: u16::from_be_bytes([c, d]) },
+        fragment,
+        ports: known,
+    }
+}
+
+/// `::ffff:a.b.c.d` in memory order.
+#[inline(always)]
+fn mapped(address: u32) -> [u64; 2] {
+    words([0, 0, 0xFFFF_u32.to_be(), address])
+}
+
+/// An address as two words in memory order.
+#[inline(always)]
+fn words(a: [u32; 4]) -> [u64; 2] {
+    #[cfg(target_endian = "little")]
+    let pair = |first: u32, second: u32| u64::from(second) << 32 | u64::from(first);
+    #[cfg(target_endian = "big")]
+    let pair = |first: u32, second: u32| u64::from(first) << 32 | u64::from(second);
+    [pair(a[0], a[1]), pair(a[2], a[3])]
+}
+
+const _: () = assert!(size_of::<Ipv4>() == 24 && size_of::<Ipv6>() == 44 && LINK_RAW != LINK_ETHERNET);

@@ -1,0 +1,125 @@
+//! Into the ring: reserve by size class, copy once, submit, and wake the reader only when it pays.
+//!
+//! What the verifier asks for: a reservation's size must be a constant, so there is a copy of [`copy`] for each class;
+//! and the length given to `bpf_skb_load_bytes` must lie, in the very register that is passed, within 1 and what the
+//! class holds. Hence the comparison right before the call, which never fails.
+
+use agent_common::{
+    config::{AWAKE, QUIET},
+    record::{CLASSES, HEADER_LEN, RecordHeader},
+};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_ringbuf_query, bpf_skb_load_bytes},
+};
+use aya_log_ebpf::warn;
+
+use crate::{
+    count,
+    maps::{RING_COUNTERS, RINGS, Ring, SLEEPERS},
+};
+
+enum Outcome {
+    Captured,
+    RingFull,
+    LoadFailed,
+}
+
+/// Puts the packet into ring `index`, and counts how that went.
+#[inline(always)]
+pub(crate) fn push(skb: *mut __sk_buff, index: u32, header: &RecordHeader) {
+    let Some(counters) = RING_COUNTERS.get_ptr_mut(index) else {
+        return;
+    };
+    let bytes = header.original_len;
+    // SAFETY: counters points to this CPU's map value.
+    unsafe {
+        let Some(ring) = RINGS.get(index) else {
+            count::add(&raw mut (*counters).no_ring, bytes);
+            return;
+        };
+        match copy_by_class(skb, ring, index, header) {
+            Outcome::Captured => {
+                count::add(&raw mut (*counters).captured, bytes);
+                if header.captured_len < bytes {
+                    count::add(&raw mut (*counters).truncated, bytes);
+                }
+            }
+            Outcome::RingFull => {
+                if (*counters).ring_full.packets == 0 {
+                    warn!(skb, "ring {} is full: its reader is too slow or it is too small", index);
+                }
+                count::add(&raw mut (*counters).ring_full, bytes);
+            }
+            Outcome::LoadFailed => {
+                if (*counters).load_failed.packets == 0 {
+                    warn!(skb, "cannot read {} bytes of a packet of {}", header.captured_len, bytes);
+                }
+                count::add(&raw mut (*counters).load_failed, bytes);
+            }
+        }
+    }
+}
+
+/// Tries the classes from the smallest.
+#[inline(always)]
+fn copy_by_class(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHeader) -> Outcome {
+    macro_rules! try_classes {
+        ($($class:literal)*) => {
+            $(if header.captured_len as usize <= CLASSES[$class] - HEADER_LEN {
+                return copy::<{ CLASSES[$class] }>(skb, ring, index, header);
+            })*
+        };
+    }
+    try_classes!(0 1 2 3 4 5 6 7 8 9 10 11);
+    Outcome::LoadFailed
+}
+
+#[inline(always)]
+fn copy<const SIZE: usize>(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHeader) -> Outcome {
+    let Some(mut place) = ring.reserve_bytes(SIZE, 0) else {
+        return Outcome::RingFull;
+    };
+    let start = place.as_mut_ptr();
+    let len = header.captured_len;
+    // SAFETY: the reservation has SIZE bytes, 8-byte aligned, of which the header takes the first HEADER_LEN and the
+    // packet at most the rest.
+    let loaded = unsafe {
+        start.cast::<RecordHeader>().write(*header);
+        len != 0
+            && len as usize <= SIZE - HEADER_LEN
+            && bpf_skb_load_bytes(skb.cast(), 0, start.add(HEADER_LEN).cast(), len) == 0
+    };
+    if !loaded {
+        place.discard(u64::from(BPF_RB_NO_WAKEUP));
+        return Outcome::LoadFailed;
+    }
+    place.submit(wake_flags(ring, index));
+    Outcome::Captured
+}
+
+/// A wake-up costs some microseconds, so there is at most one for each sleep of the reader.
+#[inline(always)]
+fn wake_flags(ring: &Ring, index: u32) -> u64 {
+    const ASLEEP: u64 = BPF_RB_NO_WAKEUP as u64;
+    let Some(sleeper) = SLEEPERS.get_ptr_mut(index) else {
+        return ASLEEP;
+    };
+    // SAFETY: a map value; volatile, because user space and other CPUs write it. A lost race costs one wake-up more,
+    // or leaves it to the reader's timer.
+    unsafe {
+        match (&raw const (*sleeper).mode).read_volatile() {
+            AWAKE => ASLEEP,
+            QUIET => 0,
+            _ => {
+                let map = core::ptr::from_ref(ring).cast_mut().cast();
+                let pending = bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA));
+                if pending < u64::from((&raw const (*sleeper).wake_at).read_volatile()) {
+                    return ASLEEP;
+                }
+                (&raw mut (*sleeper).mode).write_volatile(AWAKE);
+                u64::from(BPF_RB_FORCE_WAKEUP)
+            }
+        }
+    }
+}
