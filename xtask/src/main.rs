@@ -1,2 +1,71 @@
-//! x
-fn main() {}
+//! The one door for automation: `cargo xtask setup|demo|test|…`.
+//!
+//! Everything that a person or a machine does with this project, beside plain cargo, is a command here. It depends on few
+//! crates and no system library, so that a fresh clone on a fresh machine gets to it at once.
+
+mod corpus;
+mod demo;
+mod record;
+mod setup;
+mod suite;
+mod sys;
+mod tidy;
+mod world;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use sys::{NotPermitted, interrupt, term};
+
+/// Automation for Remora. On a fresh clone: `cargo xtask demo`, then `cargo xtask test`.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Examples:\n  cargo xtask setup --check\n  cargo xtask demo\n  cargo xtask test --quick\n\n\
+                  Exit codes: 0 done; 1 failed; 2 bad usage; 3 not permitted here, or something needed is missing."
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building, testing and the demo need (Debian); says what it does.
+    Setup(setup::Setup),
+    /// Show the whole: traffic, capture, script, alert with its PCAP. Ends by itself and leaves nothing running.
+    Demo(demo::Demo),
+    /// Check everything; the last line says how many tests passed, failed and were skipped.
+    Test(suite::Test),
+    /// Hold `remora replay` against what an oracle found in a folder of captures.
+    Corpus(corpus::Corpus),
+    /// Record a fixture from real servers and clients (root).
+    Record(record::Record),
+    /// Check the project's own rules: direction of dependencies, module docs, licences, …
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match interrupt::install().and_then(|()| run(&cli.task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error:#}", term::red("error:"));
+            ExitCode::from(if error.is::<NotPermitted>() { 3 } else { 1 })
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<()> {
+    match task {
+        Task::Setup(options) => setup::run(options),
+        Task::Demo(options) => demo::run(options),
+        Task::Record(options) => record::run(options),
+        Task::Test(options) => suite::run(options),
+        Task::Corpus(options) => corpus::run(options),
+        Task::Tidy => tidy::run(),
+    }
+}

@@ -1,0 +1,109 @@
+//! curl to nginx over kept-alive connections; the expected side is nginx's own access log.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Story, recorded, version};
+use crate::sys::run::Running;
+use crate::sys::{interrupt, project, run};
+use crate::world::{SERVER, World};
+
+const CONFIG: &str = r#"
+daemon off; master_process off; worker_processes 1; user root;
+pid FOLDER/pid; error_log FOLDER/error.log;
+events { worker_connections 64; }
+http {
+  client_body_temp_path FOLDER/body; proxy_temp_path FOLDER/proxy; fastcgi_temp_path FOLDER/fastcgi;
+  uwsgi_temp_path FOLDER/uwsgi; scgi_temp_path FOLDER/scgi;
+  types { text/html html; application/json json; application/octet-stream bin; }
+  log_format json escape=json '{"client":"$remote_addr:$remote_port","request":"$request_method $request_uri",'
+    '"status":$status,"body":$body_bytes_sent,"nth":$connection_requests}';
+  access_log FOLDER/access.log json;
+  gzip on; gzip_types application/json; gzip_min_length 100; keepalive_timeout 20s;
+  server {
+    listen 10.99.0.1:8080;
+    root FOLDER/www;
+    location = /error { return 500 "it broke\n"; }
+    location = /moved { return 301 /page.html; }
+    location = /empty { return 204; }
+    location = /post { client_max_body_size 1m; return 200 "thanks\n"; }
+  }
+}
+"#;
+
+/// One curl a line: the requests go over one connection each, in order.
+const VISITS: [&[&str]; 4] = [
+    &["/page.html", "/list.json", "/nowhere", "/error", "/moved", "/empty", "/blob.bin"],
+    &["-I", "/page.html", "/list.json", "/blob.bin"],
+    &["--compressed", "/list.json", "/list.json?again=1", "/page.html"],
+    &["-r", "100-299", "/blob.bin", "/blob.bin?2"],
+];
+
+pub(super) fn record(world: &World, capture: &Path) -> Result<Story> {
+    let folder = tempfile::tempdir()?;
+    write_site(folder.path())?;
+    let config = folder.path().join("nginx.conf");
+    let program =
+        project::program("nginx").context("nginx is not installed; `cargo xtask setup` does that")?;
+    let mut command = world.server.enter(program);
+    command.arg("-c").arg(&config).arg("-p").arg(folder.path());
+    let mut nginx = Running::start("nginx", &command, Stdio::null(), Stdio::null())?;
+    world.wait_for_server()?;
+    fs::write(folder.path().join("access.log"), "")?;
+    recorded(world, capture, || visits(world))?;
+    let log = folder.path().join("access.log");
+    let requests: usize = 7 + 3 + 3 + 2 + 2;
+    let complete = || Ok(fs::read_to_string(&log)?.lines().count() >= requests);
+    if !interrupt::wait_for(Duration::from_secs(5), complete)? {
+        bail!("nginx logged {} of {requests} requests", fs::read_to_string(&log)?.lines().count());
+    }
+    nginx.interrupt(Duration::from_secs(5))?;
+    Ok(Story {
+        expected: fs::read_to_string(&log)?,
+        what: "curl to nginx over kept-alive connections: static files with Content-Length, gzip (chunked), HEAD, ranges, 204, 301, \
+               404, 500, a POST with a body and one with `Expect: 100-continue`. `expected.jsonl` is nginx's own access log: \
+               the client's address, request line, status, bytes of body sent, number of the request in its connection.",
+        versions: vec![
+            version("nginx", &["-v"]),
+            version("curl", &["--version"]),
+            version("tcpdump", &["--version"]),
+        ],
+    })
+}
+
+fn write_site(folder: &Path) -> Result<()> {
+    let www = folder.join("www");
+    fs::create_dir(&www)?;
+    let page = (0..40).map(|n| format!("<p>paragraph {n}</p>\n")).collect::<String>();
+    fs::write(www.join("page.html"), format!("<!doctype html>\n<title>page</title>\n{page}"))?;
+    let list = (0..200).map(|n| format!("{{\"id\":{n}}}")).collect::<Vec<_>>().join(",\n");
+    fs::write(www.join("list.json"), format!("[{list}]\n"))?;
+    fs::write(www.join("blob.bin"), (0..20_000_u32).map(|n| (n * 7 % 251) as u8).collect::<Vec<u8>>())?;
+    let config = CONFIG.replace("FOLDER", &folder.display().to_string());
+    fs::write(folder.join("nginx.conf"), config)?;
+    Ok(())
+}
+
+fn visits(world: &World) -> Result<()> {
+    let url = |path: &str| format!("http://{SERVER}{path}");
+    for visit in VISITS {
+        let mut curl = world.client.enter("curl");
+        curl.args(["-s", "--no-progress-meter"]);
+        for argument in visit {
+            if argument.starts_with('/') {
+                curl.args(["-o", "/dev/null", &url(argument)]);
+            } else {
+                curl.arg(argument);
+            }
+        }
+        run::output(&mut curl)?;
+    }
+    let mut posts = world.client.enter("curl");
+    posts.args(["-s", "-o", "/dev/null", "-d", "a=1&b=2", &url("/post"), "--next", "-s", "-o", "/dev/null"]);
+    posts.args(["-H", "Expect: 100-continue", "-d", &"x".repeat(5000), &url("/post")]);
+    run::output(&mut posts).map(drop)
+}

@@ -1,0 +1,109 @@
+//! `cargo xtask test`: everything that must hold, cheap checks first, the test runner's own summary last.
+//!
+//! A check that fails does not keep the others from running: one run tells all. What cannot be checked on this machine
+//! is said where it would have been.
+
+pub(crate) mod steps;
+mod summary;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::setup::{self, Ready, Setup};
+use crate::sys::{NotPermitted, interrupt, is_root, netns, term};
+
+/// What to test.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --quick            (no corpus, no wasm32, no fuzzing)\n  \
+                  cargo xtask test -- reassembly      (only tests whose name contains this)"
+)]
+pub(crate) struct Test {
+    /// Leave out what takes longest.
+    #[arg(long)]
+    quick: bool,
+    /// Passed to the test runner, after cargo's own options: a filter, or `--skip NAME`.
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// How a step ended.
+#[derive(Debug)]
+enum Outcome {
+    Passed,
+    /// Not done here, and why.
+    Skipped(String),
+}
+
+struct Report {
+    began: Instant,
+    failed: Vec<&'static str>,
+}
+
+impl Report {
+    fn step(&mut self, name: &'static str, run: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+        interrupt::check()?;
+        term::section(&format!("[{:>4} s] {name}", self.began.elapsed().as_secs()));
+        let began = Instant::now();
+        let outcome = run();
+        interrupt::check()?;
+        let took = format!("({:.1} s)", began.elapsed().as_secs_f32());
+        match outcome {
+            Ok(Outcome::Passed) => {
+                term::say(&format!("{name}: {} {}", term::green("passed"), term::dim(&took)));
+            }
+            Ok(Outcome::Skipped(why)) => term::say(&format!("{name}: {}: {why}", term::yellow("skipped"))),
+            Err(error) => {
+                term::say(&format!("{name}: {} {}\n  {error:#}", term::red("FAILED"), term::dim(&took)));
+                self.failed.push(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The command.
+pub(crate) fn run(options: &Test) -> Result<()> {
+    let ready = setup::prepare(&Setup::default())?;
+    for name in netns::sweep() {
+        term::say(&format!("  removed the network namespace {name}, left by a run that was killed"));
+    }
+    let mut report = Report { began: Instant::now(), failed: Vec::new() };
+    checks(options, &ready, &mut report)?;
+    let mut counts = summary::Counts::default();
+    if !is_root() {
+        term::say("\nNot root: the tests that make network namespaces or load eBPF programs are skipped.");
+    }
+    report.step("tests", || steps::tests(&ready, &options.filter, &mut counts))?;
+    if ready.incomplete {
+        term::say(
+            "\nThe set-up is incomplete (see its lines at the top): what needs it was skipped or failed.",
+        );
+    }
+    if !report.failed.is_empty() {
+        term::say(&format!("\nFailed: {}", report.failed.join(", ")));
+    }
+    term::say(&format!("\n{counts}"));
+    if !report.failed.is_empty() {
+        bail!("failed: {}", report.failed.join(", "));
+    }
+    if !ready.can_build_ebpf {
+        return Err(NotPermitted("the eBPF parts were not tested: no toolchain for them".to_owned()).into());
+    }
+    Ok(())
+}
+
+fn checks(options: &Test, ready: &Ready, report: &mut Report) -> Result<()> {
+    report.step("format", steps::format)?;
+    report.step("tidy", || crate::tidy::run().map(|()| Outcome::Passed))?;
+    report.step("dependencies", steps::deny)?;
+    report.step("build", || steps::build(ready).map(|()| Outcome::Passed))?;
+    report.step("clippy", || steps::clippy(ready))?;
+    if options.quick || !options.filter.is_empty() {
+        return Ok(());
+    }
+    report.step("core without a system", steps::wasm)?;
+    report.step("corpus", steps::corpus)
+}

@@ -1,0 +1,102 @@
+//! The steps of `cargo xtask test`, one function each.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::Outcome;
+use super::summary::Counts;
+use crate::setup::{self, Ready};
+use crate::sys::{project, run, term};
+
+pub(super) fn format() -> Result<Outcome> {
+    run::ok(project::cargo(None).args(["fmt", "--all", "--check"]))?;
+    Ok(Outcome::Passed)
+}
+
+/// Licences, advisories, bans and sources, by deny.toml. Building cargo-deny would take minutes, so it has to be there.
+pub(super) fn deny() -> Result<Outcome> {
+    if project::program("cargo-deny").is_none() {
+        let why = "cargo-deny is not installed, and building it takes minutes; `cargo install cargo-deny --locked` does it";
+        return Ok(Outcome::Skipped(why.to_owned()));
+    }
+    let checks = ["deny", "--log-level", "warn", "check", "bans", "licenses", "sources"];
+    run::ok(project::cargo(None).args(checks))?;
+    Ok(Outcome::Passed)
+}
+
+/// `cargo` for the whole workspace, less the programs for the kernel, which agent's build script compiles.
+fn workspace(ready: &Ready, subcommand: &str) -> Command {
+    let mut cargo = project::cargo(ready.ebpf_toolchain.as_deref());
+    cargo.args([subcommand, "--workspace", "--exclude", "agent-ebpf", "--locked"]);
+    without_ebpf(&mut cargo, ready);
+    cargo
+}
+
+/// Leaves the eBPF programs out where they cannot be built.
+fn without_ebpf(cargo: &mut Command, ready: &Ready) {
+    if !ready.can_build_ebpf {
+        cargo.arg("--no-default-features");
+    }
+}
+
+/// The agent's binary, and the helper programs of the test crate.
+pub(crate) fn build(ready: &Ready) -> Result<()> {
+    let mut cargo = project::cargo(ready.ebpf_toolchain.as_deref());
+    cargo.args(["build", "--locked", "-p", "agent", "-p", "testkit", "--bins"]);
+    without_ebpf(&mut cargo, ready);
+    run::ok(&mut cargo)
+}
+
+pub(super) fn clippy(ready: &Ready) -> Result<Outcome> {
+    run::ok(workspace(ready, "clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
+    Ok(Outcome::Passed)
+}
+
+/// agent-core for a target that has no files, sockets, threads or clock: if it builds there, it uses none.
+pub(super) fn wasm() -> Result<Outcome> {
+    if !setup::has_target(setup::WASM) {
+        return Ok(Outcome::Skipped(format!("the target {} is not installed", setup::WASM)));
+    }
+    run::ok(project::cargo(None).args(["build", "--locked", "-p", "agent-core", "--target", setup::WASM]))?;
+    Ok(Outcome::Passed)
+}
+
+/// The captures that lie beside the project on some machines.
+pub(super) fn corpus() -> Result<Outcome> {
+    let folder = project::root().join("../shared/pcaps");
+    if !folder.join("expected").is_dir() {
+        return Ok(Outcome::Skipped("no folder ../shared/pcaps with captures here".to_owned()));
+    }
+    crate::corpus::check(&folder)?;
+    Ok(Outcome::Passed)
+}
+
+/// All tests, with what the runner says passed on and its summaries counted.
+pub(super) fn tests(ready: &Ready, filter: &[String], counts: &mut Counts) -> Result<Outcome> {
+    let mut cargo = workspace(ready, "test");
+    cargo.arg("--no-fail-fast").env("REMORA_BIN", project::built("remora"));
+    if let Some(python) = setup::judge_python() {
+        cargo.env("REMORA_JUDGE_PYTHON", python);
+    }
+    if !filter.is_empty() {
+        cargo.arg("--").args(filter);
+    }
+    let mut child = cargo.stdout(Stdio::piped()).spawn().with_context(|| run::shown(&cargo))?;
+    let stdout = child.stdout.take().context("no pipe")?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        counts.add(&line);
+        term::say(&line);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{} ended with {status}", run::shown(&cargo));
+    }
+    if counts.is_empty() {
+        bail!("no test ran: does the filter match any?");
+    }
+    Ok(Outcome::Passed)
+}

@@ -1,0 +1,155 @@
+//! Processes: run to the end, or kept under a guard that ends them.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{interrupt, project};
+
+/// A command in the workspace's folder.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(project::root());
+    command
+}
+
+/// The command as one would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let mut text = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        let argument = argument.to_string_lossy();
+        let plain = !argument.is_empty()
+            && argument.chars().all(|c| c.is_alphanumeric() || "-_./:=+,@%{}".contains(c));
+        if plain {
+            let _ = write!(text, " {argument}");
+        } else {
+            let _ = write!(text, " '{argument}'");
+        }
+    }
+    text
+}
+
+/// Runs to the end with this process's own output.
+pub(crate) fn ok(command: &mut Command) -> Result<()> {
+    interrupt::check()?;
+    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+    interrupt::check()?;
+    verdict(command, status, "")
+}
+
+/// Runs to the end and returns standard output. On failure the error holds the end of standard error.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    interrupt::check()?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
+    interrupt::check()?;
+    verdict(command, output.status, &String::from_utf8_lossy(&output.stderr))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Standard output where the command succeeds.
+pub(crate) fn try_output(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn verdict(command: &Command, status: ExitStatus, stderr: &str) -> Result<()> {
+    if status.success() {
+        return Ok(());
+    }
+    let lines: Vec<_> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(6)..].join("\n  ");
+    let tail = if tail.is_empty() { tail } else { format!(":\n  {tail}") };
+    bail!("{} ended with {status}{tail}", shown(command))
+}
+
+/// A process that ends, at the latest, with this value.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    name: String,
+}
+
+impl Running {
+    /// Starts it. It has no input, and dies with this process (util-linux' setpriv sees to that, where it is there).
+    pub(crate) fn start(name: &str, command: &Command, stdout: Stdio, stderr: Stdio) -> Result<Self> {
+        let mut tied = tied_to_us(command);
+        let child = tied
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .with_context(|| format!("cannot start {name}: {}", shown(command)))?;
+        Ok(Self { child, name: name.to_owned() })
+    }
+
+    /// Its standard output, if that is a pipe; once.
+    pub(crate) fn stdout(&mut self) -> Option<std::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Its status, if it has ended.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let mut status = None;
+        interrupt::wait_for(limit, || {
+            status = self.child.try_wait()?;
+            Ok(status.is_some())
+        })?;
+        status.with_context(|| format!("{} did not end within {} s", self.name, limit.as_secs()))
+    }
+
+    /// Asks it to end (SIGINT) and waits; past `limit` it is killed, which is an error.
+    pub(crate) fn interrupt(&mut self, limit: Duration) -> Result<ExitStatus> {
+        if let Some(status) = self.ended()? {
+            return Ok(status);
+        }
+        kill(self.pid()?, Signal::SIGINT).with_context(|| format!("signal to {}", self.name))?;
+        self.wait(limit)
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.child.id())?))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tied_to_us(command: &Command) -> Command {
+    let Some(setpriv) = project::program("setpriv") else {
+        let mut same = Command::new(command.get_program());
+        same.args(command.get_args());
+        return with_surroundings(same, command);
+    };
+    let mut tied = Command::new(setpriv);
+    tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    with_surroundings(tied, command)
+}
+
+fn with_surroundings(mut new: Command, old: &Command) -> Command {
+    if let Some(dir) = old.get_current_dir() {
+        new.current_dir(dir);
+    }
+    for (key, value) in old.get_envs() {
+        match value {
+            Some(value) => new.env(key, value),
+            None => new.env_remove(key),
+        };
+    }
+    new
+}
