@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{alert, remora, root, script};
+use common::{alert, alert_scripts, remora, script};
 use serde_json::Value;
 use testkit::slack::{FakeConfig, Message, SlackFake};
 use testkit::synth::{CLIENT, Capture, SERVER};
@@ -35,21 +35,12 @@ fn response(status: u16, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The scripts that alert on a 500: ours, and the users' own where the checkout has it beside it.
-fn alert_scripts() -> Vec<PathBuf> {
-    let users = root().join("../shared/acceptance/alert-on-500.js");
-    let ours = root().join("scripts/alert-on-error.js");
-    [ours, users].into_iter().filter(|path| path.exists()).collect()
-}
-
 #[test]
 fn one_alert_for_each_500_with_pcap_and_item() {
     let dir = tempfile::tempdir().unwrap();
     let capture = dir.path().join("shop.pcap");
     write_capture(&capture);
-    let scripts = alert_scripts();
-    assert!(!scripts.is_empty());
-    for script in scripts {
+    for script in alert_scripts() {
         let fake = SlackFake::local(FakeConfig::default()).unwrap();
         let ran = remora([
             "replay".as_ref(),

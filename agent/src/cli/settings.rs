@@ -1,7 +1,6 @@
 //! One validated whole of the raw flags: what the rest of the program is given.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,22 +134,6 @@ fn api_base(url: &str) -> Result<String, UsageError> {
     Ok(text)
 }
 
-/// Parses `10.0.0.0/8`, `2001:db8::/32`, or an address alone.
-///
-/// # Errors
-/// [`UsageError`] naming the flag and what was found.
-pub fn network(text: &str) -> Result<(IpAddr, u8), UsageError> {
-    let wrong = || UsageError(format!("--net {text}: expected an address or CIDR such as 10.0.0.0/8 or 2001:db8::/32"));
-    let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
-    let address: IpAddr = address.parse().map_err(|_| wrong())?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.map_or(Ok(most), |p| p.parse::<u8>().map_err(|_| wrong()))?;
-    if prefix > most {
-        return Err(wrong());
-    }
-    Ok((address, prefix))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,15 +159,6 @@ mod tests {
             assert!(!error.contains("hush"), "{error}");
         }
         assert!(!environment(&[], &["hush".into()]).unwrap_err().to_string().contains("hush"));
-    }
-
-    #[test]
-    fn networks() {
-        assert_eq!(network("10.0.0.0/8").unwrap(), ("10.0.0.0".parse().unwrap(), 8));
-        assert_eq!(network("::1").unwrap(), ("::1".parse().unwrap(), 128));
-        for bad in ["10.0.0.0/33", "10.0.0/8", "x", "::/129", "10.0.0.0/"] {
-            assert!(network(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -1,56 +1,128 @@
 //! `remora tap`: live, by eBPF, until a signal.
 
-use std::process::ExitCode;
-
-use super::args::Tap;
-
-#[cfg(feature = "ebpf")]
-pub(super) fn run(args: &Tap) -> anyhow::Result<ExitCode> {
-    live::run(args)
-}
-
 #[cfg(not(feature = "ebpf"))]
-pub(super) fn run(_args: &Tap) -> anyhow::Result<ExitCode> {
+pub(super) fn run(_args: &super::args::Tap) -> anyhow::Result<std::process::ExitCode> {
     anyhow::bail!("this remora was built without eBPF (feature `ebpf`): it replays capture files only")
 }
 
 #[cfg(feature = "ebpf")]
+pub(super) use live::run;
+
+#[cfg(feature = "ebpf")]
 mod live {
     use std::process::ExitCode;
+    use std::thread::JoinHandle;
     use std::time::{Duration, Instant};
 
-    use crate::capture::ebpf::{Live, LiveConfig, LiveError};
+    use agent_common::counters::Tally;
+    use serde_json::{Value, json};
+
+    use crate::capture::ebpf::{Balance, Live, LiveConfig, LiveError};
     use crate::captured::Source;
     use crate::cli::NotPermitted;
     use crate::cli::args::Tap;
     use crate::cli::run::Run;
-    use crate::cli::settings::{Settings, network};
+    use crate::cli::settings::{Settings, UsageError};
+    use crate::pipeline::WorkerReport;
 
     /// How often losses are looked at, to warn while there is time to act.
     const WATCH: Duration = Duration::from_secs(10);
+    const TICK: Duration = Duration::from_millis(100);
 
-    pub(super) fn run(args: &Tap) -> anyhow::Result<ExitCode> {
+    pub(in crate::cli) fn run(args: &Tap) -> anyhow::Result<ExitCode> {
         let settings = Settings::new(&args.common)?;
         let config = config(args)?;
-        let (live, sources) = Live::start(&config).map_err(|error| match error {
-            LiveError::NotPermitted { .. } => NotPermitted(error.to_string()).into(),
-            other => anyhow::Error::new(other),
-        })?;
+        let (mut live, sources) = Live::start(&config).map_err(refusal)?;
         let mut run = Run::start(&settings, Source::Ebpf, config.workers)?;
-        tracing::info!("capturing {live}; Ctrl-C ends it");
-        let mut threads = Vec::new();
-        for source in sources {
-            let worker = run.worker(Box::new(source));
-            let name = format!("worker-{}", worker.id);
-            threads.push(std::thread::Builder::new().name(name).spawn(move || worker.run())?);
-        }
-        watch(&live, &run, &threads);
-        let mut reports = Vec::new();
-        for thread in threads {
-            reports.push(thread.join().map_err(|_| anyhow::anyhow!("a worker panicked: this is a bug in remora"))?);
-        }
-        let balance = live.balance();
+        let workers = sources
+            .into_iter()
+            .map(|source| {
+                let worker = run.worker(Box::new(source));
+                let thread = std::thread::Builder::new().name(format!("worker-{}", worker.id));
+                thread.spawn(move || worker.run())
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        tracing::info!("capturing on {}; Ctrl-C ends it", live.attachments().join(", "));
+        watch(&mut live, &run, &workers)?;
+        live.stop()?;
+        let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
+        let balance = balance_json(&live.balance()?);
+        // Detached before scripts and deliveries are waited for: the application pays nothing for our end.
         drop(live);
         run.finish(reports, Some(balance))
+    }
+
+    fn config(args: &Tap) -> anyhow::Result<LiveConfig> {
+        let mut nets = Vec::new();
+        for net in &args.net {
+            nets.push(net.parse().map_err(|error| UsageError(format!("--net {net}: {error}")))?);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(LiveConfig {
+            interfaces: args.interface.clone(),
+            cgroups: args.cgroup.clone(),
+            ports: args.port.clone(),
+            nets,
+            workers: args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64)),
+            ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
+            ..LiveConfig::default()
+        })
+    }
+
+    fn refusal(error: LiveError) -> anyhow::Error {
+        if error.is_not_permitted() {
+            return NotPermitted(format!("{error}; `remora doctor` tells more")).into();
+        }
+        error.into()
+    }
+
+    /// Until the end is asked for, or every worker has ended by itself.
+    fn watch(live: &mut Live, run: &Run, workers: &[JoinHandle<WorkerReport>]) -> anyhow::Result<()> {
+        let (mut looked, mut known) = (Instant::now(), 0);
+        while !run.stop().is_set() && workers.iter().any(|worker| !worker.is_finished()) {
+            std::thread::sleep(TICK);
+            if looked.elapsed() < WATCH {
+                continue;
+            }
+            looked = Instant::now();
+            let lost = live.balance()?.total().dropped().packets;
+            if lost > known {
+                tracing::warn!(
+                    "{} packets lost in the last {} s, their rings were full: raise --ring-mib or --workers, or filter with --port and --net",
+                    lost - known,
+                    WATCH.as_secs()
+                );
+            }
+            known = lost;
+        }
+        Ok(())
+    }
+
+    fn joined(worker: JoinHandle<WorkerReport>) -> anyhow::Result<WorkerReport> {
+        worker.join().map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
+    }
+
+    /// The kernel's books: offered = filtered + captured + dropped, by reason.
+    fn balance_json(balance: &Balance) -> Value {
+        let (hook, rings) = (&balance.hook, balance.total());
+        let tally = |tally: Tally| json!({ "packets": tally.packets, "bytes": tally.bytes });
+        json!({
+            "offered": tally(hook.offered),
+            "filtered": {
+                "disabled": tally(hook.disabled),
+                "other_protocol": tally(hook.other_protocol),
+                "malformed": tally(hook.malformed),
+                "excluded": tally(hook.excluded),
+                "port": tally(hook.port),
+                "net": tally(hook.net),
+            },
+            "captured": tally(rings.captured),
+            "truncated": tally(rings.truncated),
+            "dropped": {
+                "ring_full": tally(rings.ring_full),
+                "no_ring": tally(rings.no_ring),
+                "load_failed": tally(rings.load_failed),
+            },
+        })
     }
 }

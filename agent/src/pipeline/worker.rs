@@ -51,9 +51,6 @@ impl Worker {
         let mut batch = Batch::default();
         let error = loop {
             let progress = source.poll(BATCH, WAIT, &mut |packet| {
-                if engine.poll_timeout().is_some_and(|at| at <= packet.time) {
-                    engine.handle_timeout(packet.time);
-                }
                 let handled = engine.handle_packet(packet);
                 if let Some(store) = &mut store {
                     store.append(handled.stream, packet);
@@ -65,7 +62,8 @@ impl Worker {
             let ended = match progress {
                 Ok(Progress::End) => Some(None),
                 Err(error) => Some(Some(error)),
-                Ok(_) if sinks.stop.is_set() => Some(None),
+                // A live source ends by itself once it is stopped, when what its ring held has been read.
+                Ok(_) if sinks.stop.is_set() && pace == Pace::Replay => Some(None),
                 Ok(_) => None,
             };
             if ended.is_some() {

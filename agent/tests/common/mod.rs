@@ -2,6 +2,7 @@
 #![expect(dead_code, reason = "each test binary uses its share of these")]
 
 pub(crate) mod alert;
+pub(crate) mod live;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,14 @@ pub(crate) fn remora<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("agent has a parent").to_owned()
+}
+
+/// The scripts that alert on a 500: ours, and the users' own where the checkout has it beside it.
+pub(crate) fn alert_scripts() -> Vec<PathBuf> {
+    let users = root().join("../shared/acceptance/alert-on-500.js");
+    let ours = root().join("scripts/alert-on-error.js");
+    assert!(ours.exists(), "{} is part of the project", ours.display());
+    [ours, users].into_iter().filter(|path| path.exists()).collect()
 }
 
 /// Writes a script into the folder.

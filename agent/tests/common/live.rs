@@ -1,0 +1,109 @@
+//! `remora tap` and tcpdump as background processes that end with their guards.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{REMORA, Ran};
+
+/// How long anything here may take: machines are slow and shared.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether the privileged tests run; without root they say that they do not.
+pub(crate) fn is_root(test: &str) -> bool {
+    let root = testkit::netns::is_root();
+    if !root {
+        eprintln!("{test}: skipped, needs root");
+    }
+    root
+}
+
+/// A process whose output goes to files.
+pub(crate) struct Background {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Background {
+    /// Starts it in the calling thread's network namespace, and waits until it has said `ready` on standard error.
+    #[track_caller]
+    pub(crate) fn start(mut command: Command, dir: &Path, name: &str, ready: &str) -> Self {
+        let (stdout, stderr) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
+        command.stdin(Stdio::null());
+        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        // A test that is killed takes it along.
+        // SAFETY: prctl(2) is async-signal-safe and touches no memory of ours.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut background = Self { child, stdout, stderr };
+        let deadline = Instant::now() + PATIENCE;
+        while !background.said().contains(ready) {
+            assert!(background.child.try_wait().unwrap().is_none(), "{name} ended: {}", background.said());
+            assert!(Instant::now() < deadline, "{name} is not ready: {}", background.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        background
+    }
+
+    /// `remora tap` with these arguments, capturing when it returns.
+    #[track_caller]
+    pub(crate) fn tap(dir: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(REMORA);
+        command.arg("tap").args(args).env_remove("REMORA_LOG").env_remove("REMORA_SLACK_API_URL").env("NO_COLOR", "1");
+        Self::start(command, dir, "tap", "capturing on")
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// Lines on standard output so far.
+    pub(crate) fn lines(&self) -> usize {
+        fs::read_to_string(&self.stdout).unwrap_or_default().lines().count()
+    }
+
+    /// Waits until so many lines were printed, or for as long as patience lasts.
+    pub(crate) fn wait_for_lines(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.lines() < count && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks it to end as Ctrl-C would, and gives what it left.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Ran {
+        self.signal(Signal::SIGINT);
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it does not end: {}", self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Ran { code, stdout: fs::read_to_string(&self.stdout).unwrap(), stderr: self.said() }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+    }
+}

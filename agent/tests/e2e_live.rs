@@ -1,0 +1,250 @@
+//! The whole way over real eBPF, in namespaces and cgroups of its own: capture, items, scripts, alerts.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use common::live::{Background, is_root};
+use common::{REMORA, Ran, alert, alert_scripts, remora};
+use serde_json::{Value, json};
+use testkit::load::{self, LoadConfig};
+use testkit::netns::{Cgroup, VethPair};
+use testkit::nginx::Nginx;
+use testkit::slack::{FakeConfig, SlackFake};
+
+const REQUESTS: u64 = 10_000;
+
+fn server() -> SocketAddr {
+    "10.77.0.2:80".parse().unwrap()
+}
+
+/// Starts nginx at the server's end.
+fn nginx(pair: &VethPair) -> Nginx {
+    pair.server.run(|| Nginx::start(server(), |command| command)).unwrap()
+}
+
+fn tcpdump(pair: &VethPair, dir: &Path) -> Background {
+    let mut command = Command::new("tcpdump");
+    command.args(["-i", VethPair::SERVER, "-s", "0", "-B", "262144", "-n", "--nano", "-w"]);
+    command.arg(dir.join("tcpdump.pcap")).arg("tcp port 80");
+    pair.server.run(|| Background::start(command, dir, "tcpdump", "listening on"))
+}
+
+fn load(pair: &VethPair, config: &LoadConfig) -> Vec<load::Observed> {
+    pair.client.run(|| load::run(config)).unwrap()
+}
+
+#[test]
+fn ten_thousand_requests_each_once_with_its_own_response() {
+    if !is_root("ten_thousand_requests") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pair = VethPair::new().unwrap();
+    let nginx = nginx(&pair);
+    let dump = tcpdump(&pair, dir.path());
+    let args = ["--interface", VethPair::SERVER, "--port", "80", "--json", "--stats"];
+    let tap = pair.server.run(|| Background::tap(dir.path(), &args));
+    let observed = load(&pair, &LoadConfig { per_connection: 500, echo: true, ..LoadConfig::new(server(), 16, REQUESTS) });
+    assert_eq!(observed.len() as u64, REQUESTS);
+    let connections = observed.iter().map(|o| o.client).collect::<BTreeSet<_>>().len();
+    tap.wait_for_lines(usize::try_from(REQUESTS).unwrap());
+    let ran = tap.end().exits(0);
+    let recorded = dump.end();
+    let log = nginx.stop().unwrap();
+
+    check_each_once(&ran, &observed);
+    check_nothing_lost(&ran, connections);
+    check_access_log(&ran.items(), &log);
+    assert!(recorded.stderr.contains("\n0 packets dropped by kernel"), "{}", recorded.stderr);
+    check_same_from_file(&ran.items(), &dir.path().join("tcpdump.pcap"));
+}
+
+/// Every number once, paired with the response that says the same number, on the connection that the client used.
+fn check_each_once(ran: &Ran, observed: &[load::Observed]) {
+    let mut seen = BTreeMap::new();
+    for item in ran.items() {
+        let target = item["request"]["target"].as_str().expect("a request").to_owned();
+        assert_eq!(item["error"], Value::Null, "{item}");
+        assert_eq!(item["response"]["content"]["text"], format!("you asked for {target}\n"), "paired with another's");
+        assert_eq!(item["capture"], json!({ "source": "ebpf", "gaps": 0, "truncated": false }));
+        let client = format!("{}:{}", item["src"]["ip"].as_str().unwrap(), item["src"]["port"].as_str().unwrap());
+        assert_eq!(seen.insert(target.clone(), client), None, "{target} twice");
+    }
+    let sent: BTreeMap<_, _> = observed.iter().map(|o| (format!("/r/{}", o.id), o.client.to_string())).collect();
+    let missing: Vec<_> = sent.keys().filter(|target| !seen.contains_key(*target)).take(5).collect();
+    assert!(missing.is_empty(), "{} missing, such as {missing:?}", sent.len() - seen.len());
+    assert_eq!(seen, sent);
+}
+
+fn check_nothing_lost(ran: &Ran, connections: usize) {
+    let stats = ran.stats();
+    let number = |path: &str| stats.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {stats}"));
+    assert_eq!(number("/lost/kernel_ring"), 0, "{stats}");
+    assert_eq!(number("/lost/queue"), 0, "{stats}");
+    assert_eq!((number("/gaps"), number("/malformed")), (0, 0), "{stats}");
+    assert_eq!(number("/items/http"), REQUESTS, "{stats}");
+    assert_eq!(number("/streams"), connections as u64, "{stats}");
+    let kernel = |name: &str| number(&format!("/kernel/{name}/packets"));
+    let filtered: u64 = ["disabled", "other_protocol", "malformed", "excluded", "port", "net"]
+        .iter()
+        .map(|reason| kernel(&format!("filtered/{reason}")))
+        .sum();
+    let dropped: u64 =
+        ["ring_full", "no_ring", "load_failed"].iter().map(|reason| kernel(&format!("dropped/{reason}"))).sum();
+    assert_eq!((dropped, kernel("captured")), (0, number("/packets")), "what the kernel gave is what the engine took");
+    assert_eq!(kernel("offered"), kernel("captured") + filtered + dropped, "{stats}");
+}
+
+fn check_access_log(items: &[Value], log: &[String]) {
+    let text = |item: &Value, path: &str| item.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let ours: BTreeSet<_> = items
+        .iter()
+        .map(|item| {
+            let (ip, port) = (text(item, "/src/ip"), text(item, "/src/port"));
+            format!("{ip}:{port} {} {}", text(item, "/request/target"), item["response"]["status"])
+        })
+        .collect();
+    let theirs: BTreeSet<_> = log.iter().cloned().collect();
+    assert_eq!(ours, theirs);
+}
+
+/// What `remora replay` finds in tcpdump's file of the same traffic is the same, stream ids and times aside.
+fn check_same_from_file(live: &[Value], file: &Path) {
+    let ran = remora(["replay".as_ref(), file.as_os_str(), "--json".as_ref()]).exits(0);
+    let (live, replayed) = (comparable(live), comparable(&ran.items()));
+    assert_eq!(live.len(), replayed.len());
+    for (target, item) in &live {
+        assert_eq!(Some(item), replayed.get(target), "{target}");
+    }
+}
+
+/// Items by target, without what may differ between two captures of the same traffic.
+fn comparable(items: &[Value]) -> BTreeMap<String, Value> {
+    let strip = |item: &Value| {
+        let mut item = item.clone();
+        let fields = item.as_object_mut().unwrap();
+        for name in ["id", "index", "stream", "worker", "timestamp", "startTime", "elapsedTime", "outgoing", "node"] {
+            fields.remove(name);
+        }
+        fields["capture"].as_object_mut().unwrap().remove("source");
+        for end in ["src", "dst"] {
+            fields[end].as_object_mut().unwrap().remove("cgroupId");
+        }
+        item
+    };
+    items.iter().map(|item| (item["request"]["target"].as_str().unwrap().to_owned(), strip(item))).collect()
+}
+
+#[test]
+fn a_failing_request_becomes_an_alert_with_its_packets() {
+    if !is_root("a_failing_request_becomes_an_alert") {
+        return;
+    }
+    for script in alert_scripts() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = VethPair::new().unwrap();
+        let _nginx = nginx(&pair);
+        let fake = pair.server.run(|| SlackFake::local(FakeConfig::default())).unwrap();
+        let (token, channel) =
+            (format!("SLACK_AUTH_TOKEN={}", FakeConfig::TOKEN), format!("SLACK_CHANNEL_ID={}", FakeConfig::CHANNEL));
+        let api = fake.api_url();
+        let args = [
+            "--interface",
+            VethPair::SERVER,
+            "--port",
+            "80",
+            "--json",
+            "--script",
+            script.to_str().unwrap(),
+            "--env",
+            &token,
+            "--env",
+            &channel,
+            "--slack-api-url",
+            &api,
+        ];
+        let tap = pair.server.run(|| Background::tap(dir.path(), &args));
+        load(&pair, &LoadConfig::new(server(), 4, 40));
+        load(&pair, &LoadConfig { target: "/fail/{id}".into(), ..LoadConfig::new(server(), 1, 2) });
+        load(&pair, &LoadConfig::new(server(), 4, 40));
+        tap.wait_for_lines(82);
+        let ran = tap.end().exits(0);
+        let failed: Vec<Value> = ran.items().into_iter().filter(|item| item["response"]["status"] == 500).collect();
+        assert_eq!((ran.items().len(), failed.len()), (82, 2));
+        let messages = fake.messages();
+        assert_eq!(messages.len(), 2, "one for each 500: {}", ran.stderr);
+        for (message, item) in messages.iter().zip(&failed) {
+            alert::check(&fake, message, item, dir.path());
+        }
+        assert_eq!(fake.violations(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_cgroup_is_watched_and_named() {
+    if !is_root("a_cgroup_is_watched") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pair = VethPair::new().unwrap();
+    let cgroup = Cgroup::new("nginx").unwrap();
+    let procs = cgroup.path().join("cgroup.procs");
+    let inside = |command: Command| {
+        let mut wrapped = Command::new("sh");
+        wrapped.args(["-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]).arg(&procs);
+        wrapped.arg(command.get_program()).args(command.get_args());
+        wrapped
+    };
+    let nginx = pair.server.run(|| Nginx::start(server(), inside)).unwrap();
+    let args = ["--cgroup", cgroup.path().to_str().unwrap(), "--json", "--stats"];
+    let tap = Background::tap(dir.path(), &args);
+    load(&pair, &LoadConfig { echo: true, ..LoadConfig::new(server(), 4, 400) });
+    tap.wait_for_lines(400);
+    let ran = tap.end().exits(0);
+    drop(nginx);
+    let targets: BTreeSet<_> = ran.items().iter().map(|item| item["request"]["target"].to_string()).collect();
+    assert_eq!((ran.items().len(), targets.len()), (400, 400), "{}", ran.stderr);
+    let id = cgroup.id().unwrap();
+    for item in ran.items() {
+        assert_eq!(item["response"]["content"]["text"], format!("you asked for {}\n", item["request"]["target"].as_str().unwrap()));
+        assert_eq!(item["dst"]["cgroupId"], id, "nginx's cgroup");
+    }
+}
+
+#[test]
+fn targets_that_are_not_there_are_named() {
+    if !is_root("targets_that_are_not_there") {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    let ran = pair.server.run(|| remora(["tap", "--interface", "nope0"])).exits(1);
+    assert!(ran.stderr.contains("nope0") && ran.stderr.contains(VethPair::SERVER), "{}", ran.stderr);
+    let ran = pair.server.run(|| remora(["tap", "--cgroup", "/proc"])).exits(1);
+    assert!(ran.stderr.contains("/proc is not a cgroup v2 folder"), "{}", ran.stderr);
+}
+
+#[test]
+fn without_privilege_it_says_which_and_exits_3() {
+    if !is_root("without_privilege") {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    // A copy that nobody may reach: the build folder may be root's alone.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = dir.path().join("remora");
+    std::fs::copy(REMORA, &binary).unwrap();
+    let run = |arg: &str, value: &str| -> Ran {
+        let mut command = Command::new(&binary);
+        command.args(["tap", arg, value]).current_dir("/").uid(65_534).gid(65_534).env("NO_COLOR", "1");
+        pair.server.run(|| command.output()).unwrap().into()
+    };
+    let ran = run("--interface", VethPair::SERVER).exits(3);
+    assert!(ran.stderr.contains("CAP_BPF") || ran.stderr.contains("CAP_NET_ADMIN"), "{}", ran.stderr);
+}
