@@ -1,0 +1,374 @@
+//! One script's QuickJS runtime: started, called, and thrown away when a limit left it unusable.
+//!
+//! An engine lives on its script's own thread. Nothing a script does leaves a call unfinished: the clock ends it, its
+//! promise jobs are run or the engine says that it has to be replaced.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rquickjs::context::EvalOptions;
+use rquickjs::promise::PromiseState;
+use rquickjs::{Context, Ctx, Error, Function, Module, Object, Persistent, Promise, Runtime, Value};
+
+use crate::captured::Captured;
+
+use super::clock::{Clock, Ended};
+use super::errors::Thrown;
+use super::heap::{Heap, Meter};
+use super::limits::{ScriptLimits, duration_text, size_text};
+use super::modules::FolderModules;
+use super::raw;
+use super::rejections::Rejections;
+use super::source::{Place, ScriptFailure, Source};
+use super::spot;
+
+/// The hooks that are called.
+const CALLED: [&str; 1] = ["onItemCaptured"];
+/// Hooks of the contract that this version does not call: a script that defines one is told.
+const NOT_YET_CALLED: [&str; 7] = [
+    "onPacketCaptured",
+    "onStreamClosed",
+    "onPcapReady",
+    "onItemQueried",
+    "onJobPassed",
+    "onJobFailed",
+    "onPodEvent",
+];
+/// Where a module leaves its hooks for us; gone before any hook runs.
+const HANDOVER: &str = "__remora_hooks";
+
+/// How a script's text is to be evaluated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScriptKind {
+    /// A global, sloppy-mode script: what scripts for Kubeshark are.
+    Script,
+    /// An ES module: `.mjs`, or text with `import`, `export` or top-level `await`.
+    Module,
+}
+
+/// A limit that a call ran into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Limit {
+    Time,
+    Memory,
+    Stack,
+}
+
+/// How a call of a hook ended.
+#[derive(Debug)]
+pub(crate) enum CallEnd {
+    Done,
+    Threw(Thrown),
+    Hit(Limit, Option<Place>),
+    /// The script is being stopped.
+    Stopped,
+}
+
+/// Writes an item as JSON.
+pub(crate) type ItemJson = fn(&Captured, &mut Vec<u8>);
+
+/// A started script.
+pub(crate) struct Engine {
+    // Dropped in this order: what refers to the runtime goes before it.
+    on_item: Option<Persistent<Function<'static>>>,
+    context: Context,
+    runtime: Runtime,
+    rejections: Rc<Rejections>,
+    clock: Rc<Clock>,
+    meter: Rc<Meter>,
+    unusable: bool,
+    uncalled: Vec<&'static str>,
+    kind: ScriptKind,
+}
+
+impl Engine {
+    /// Compiles a script and runs its top level, in a context that `prepare` has put the helpers into.
+    ///
+    /// # Errors
+    /// When it does not compile, throws, or runs into a limit.
+    pub(crate) fn start(
+        source: &Source,
+        limits: &ScriptLimits,
+        stop: &Arc<AtomicBool>,
+        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>) -> rquickjs::Result<()>,
+    ) -> Result<Self, ScriptFailure> {
+        match Self::try_start(source, limits, stop, prepare)? {
+            (_, Some(failure)) => Err(failure),
+            (engine, None) => Ok(engine),
+        }
+    }
+
+    /// As [`Engine::start`], but what its top level ran into is returned beside it.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub(crate) fn try_start(
+        source: &Source,
+        limits: &ScriptLimits,
+        stop: &Arc<AtomicBool>,
+        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>) -> rquickjs::Result<()>,
+    ) -> Result<(Self, Option<ScriptFailure>), ScriptFailure> {
+        let meter = Meter::new(limits.memory);
+        let clock = Clock::new(limits, Arc::clone(stop), Rc::clone(&meter));
+        let (runtime, context) = new_runtime(source, limits, &clock, &meter)
+            .map_err(|error| source.failure(format!("QuickJS does not start: {error}")))?;
+        let rejections = Rejections::watch(&runtime);
+        clock.arm();
+        let kind = detect_kind(&runtime, source)
+            .map_err(|thrown| source.failure_at(thrown.place().as_ref(), &thrown.message))?;
+        context
+            .with(|ctx| prepare(&ctx, &clock).map_err(|error| Thrown::take(&ctx, error)))
+            .map_err(|thrown| source.failure(format!("its globals cannot be set up: {}", thrown.message)))?;
+        let (on_item, uncalled, unusable) = (None, Vec::new(), false);
+        let mut engine = Self { on_item, context, runtime, rejections, clock, meter, unusable, uncalled, kind };
+        let failure = engine.run_top_level(source, limits).err();
+        engine.find_hooks();
+        Ok((engine, failure))
+    }
+
+    /// Whether the script defines `onItemCaptured`.
+    pub(crate) fn wants_items(&self) -> bool {
+        self.on_item.is_some()
+    }
+
+    /// Names of the hooks that it defines and that are called.
+    pub(crate) fn hooks(&self) -> Vec<&'static str> {
+        if self.wants_items() { CALLED.to_vec() } else { Vec::new() }
+    }
+
+    /// Names of hooks that it defines and that this version never calls.
+    pub(crate) fn uncalled_hooks(&self) -> &[&'static str] {
+        &self.uncalled
+    }
+
+    pub(crate) fn kind(&self) -> ScriptKind {
+        self.kind
+    }
+
+    /// Bytes of JavaScript heap in use.
+    pub(crate) fn heap(&self) -> usize {
+        self.meter.used()
+    }
+
+    /// Whether the last call left a state in which the next one cannot be expected to work.
+    pub(crate) fn is_unusable(&self) -> bool {
+        self.unusable
+    }
+
+    /// Calls `onItemCaptured`.
+    pub(crate) fn item_captured(&mut self, item: &Captured, json: ItemJson) -> CallEnd {
+        let Some(hook) = self.on_item.clone() else { return CallEnd::Done };
+        self.clock.arm();
+        let called = self.context.with(|ctx| {
+            let call = || -> rquickjs::Result<()> {
+                let hook = hook.restore(&ctx)?;
+                let data = self.clock.wait(|| item_to_js(&ctx, json, item))?;
+                hook.call::<_, Value<'_>>((data,)).map(drop)
+            };
+            call().map_err(|error| Thrown::take(&ctx, error))
+        });
+        self.finish_call(called.err())
+    }
+
+    /// Runs the promise jobs that a call left, and says how it ended.
+    fn finish_call(&mut self, mut thrown: Option<Thrown>) -> CallEnd {
+        if self.clock.ended().is_none()
+            && let Some(from_job) = self.run_jobs()
+        {
+            thrown.get_or_insert(from_job);
+        }
+        if let Some(rejection) = self.rejections.take() {
+            thrown.get_or_insert(rejection);
+        }
+        let place = thrown.as_ref().and_then(Thrown::place);
+        match (self.clock.disarm(), thrown) {
+            (Some(ended), _) => self.ended(ended, place),
+            (None, Some(thrown)) if thrown.is_stack_overflow() => CallEnd::Hit(Limit::Stack, place),
+            (None, Some(thrown)) => CallEnd::Threw(thrown),
+            (None, None) => CallEnd::Done,
+        }
+    }
+
+    fn ended(&mut self, ended: Ended, place: Option<Place>) -> CallEnd {
+        // Jobs that were cut short cannot be taken out of QuickJS's queue.
+        self.unusable |= self.runtime.is_job_pending();
+        match ended {
+            Ended::Time => CallEnd::Hit(Limit::Time, place),
+            Ended::Shutdown => CallEnd::Stopped,
+            Ended::Memory => {
+                self.runtime.run_gc();
+                self.unusable |= self.meter.used() > self.meter.limit() / 4 * 3;
+                CallEnd::Hit(Limit::Memory, place)
+            }
+        }
+    }
+
+    /// Runs promise jobs until none is left or the call has to end; the first error of one, if any.
+    fn run_jobs(&self) -> Option<Thrown> {
+        let mut first = None;
+        while self.runtime.is_job_pending() && !self.clock.poll() {
+            if let Err(job) = self.runtime.execute_pending_job() {
+                let thrown = job.0.with(|ctx| Thrown::take(&ctx, Error::Exception));
+                first.get_or_insert(thrown);
+            }
+        }
+        first
+    }
+
+    fn run_top_level(&mut self, source: &Source, limits: &ScriptLimits) -> Result<(), ScriptFailure> {
+        self.clock.arm();
+        let evaluated = self.context.with(|ctx| {
+            match self.kind {
+                ScriptKind::Script => evaluate_script(&ctx, source).map(|()| None),
+                ScriptKind::Module => evaluate_module(&ctx, source).map(Some),
+            }
+            .map_err(|error| Thrown::take(&ctx, error))
+        });
+        let (promise, thrown) = match evaluated {
+            Ok(promise) => (promise, None),
+            Err(thrown) => (None, Some(thrown)),
+        };
+        // Where a module's promise was rejected, the rejection is what this finds.
+        let end = self.finish_call(thrown);
+        if let Some(message) = end.message("its top level", limits) {
+            return Err(source.failure_at(end.place(source).as_ref(), message));
+        }
+        let settled = |promise: Persistent<Promise<'static>>| {
+            self.context.with(|ctx| promise.restore(&ctx).is_ok_and(|p| p.state() == PromiseState::Resolved))
+        };
+        if promise.is_some_and(|promise| !settled(promise)) {
+            return Err(source.failure("its top-level await never comes to an end"));
+        }
+        Ok(())
+    }
+
+    /// Takes over the hooks that the script defined.
+    fn find_hooks(&mut self) {
+        self.clock.arm();
+        let (on_item, uncalled) = self.context.with(|ctx| {
+            let handed: Option<Object<'_>> = ctx.globals().get(HANDOVER).unwrap_or_default();
+            let find = |name: &str| -> Option<Function<'_>> {
+                let found = match (self.kind, &handed) {
+                    (ScriptKind::Module, handed) => handed.as_ref().map_or(Ok(None), |hooks| hooks.get(name)),
+                    (ScriptKind::Script, _) => ctx.eval(hook_expression(name)),
+                };
+                // A `const` that the top level never came to.
+                found.inspect_err(|_| drop(ctx.catch())).ok().flatten()
+            };
+            let on_item = find(CALLED[0]).map(|hook| Persistent::save(&ctx, hook));
+            let uncalled = NOT_YET_CALLED.into_iter().filter(|name| find(name).is_some()).collect();
+            if ctx.globals().remove(HANDOVER).is_err() {
+                drop(ctx.catch());
+            }
+            (on_item, uncalled)
+        });
+        self.clock.disarm();
+        (self.on_item, self.uncalled) = (on_item, uncalled);
+    }
+}
+
+impl CallEnd {
+    /// What is to be said of it, without position: `None` when all went well.
+    pub(crate) fn message(&self, what: &str, limits: &ScriptLimits) -> Option<String> {
+        match self {
+            Self::Done => None,
+            Self::Stopped => Some(format!("{what} was cut short: the script is being stopped")),
+            Self::Threw(thrown) => Some(format!("{what} threw {}", thrown.message)),
+            Self::Hit(limit, _) => Some(match limit {
+                Limit::Time => format!("{what} exceeded its time limit of {}", duration_text(limits.call_time)),
+                Limit::Memory => format!("{what} exceeded its memory limit of {}", size_text(limits.memory as u64)),
+                Limit::Stack => format!("{what} exceeded its stack limit of {}", size_text(limits.stack as u64)),
+            }),
+        }
+    }
+
+    /// Where it ended, where known.
+    pub(crate) fn place(&self, source: &Source) -> Option<Place> {
+        match self {
+            Self::Threw(thrown) => thrown.place(),
+            Self::Hit(Limit::Time, Some(place)) => Some(spot::of_timeout(source, place)),
+            Self::Hit(_, place) => place.clone(),
+            Self::Done | Self::Stopped => None,
+        }
+    }
+}
+
+/// An item as the plain object that hooks get.
+fn item_to_js<'js>(ctx: &Ctx<'js>, json: ItemJson, item: &Captured) -> rquickjs::Result<Value<'js>> {
+    let mut text = Vec::with_capacity(4 << 10);
+    json(item, &mut text);
+    ctx.json_parse(text)
+}
+
+fn new_runtime(
+    source: &Source,
+    limits: &ScriptLimits,
+    clock: &Rc<Clock>,
+    meter: &Rc<Meter>,
+) -> rquickjs::Result<(Runtime, Context)> {
+    let runtime = Runtime::new_with_alloc(Heap(Rc::clone(meter)))?;
+    runtime.set_max_stack_size(limits.stack);
+    let clock = Rc::clone(clock);
+    runtime.set_interrupt_handler(Some(Box::new(move || clock.poll())));
+    let modules = FolderModules::new(&source.folder, limits.source);
+    runtime.set_loader(modules.clone(), modules);
+    let context = Context::full(&runtime)?;
+    Ok((runtime, context))
+}
+
+/// Compiles the text both ways, in a context of its own so that nothing of it stays.
+fn detect_kind(runtime: &Runtime, source: &Source) -> Result<ScriptKind, Thrown> {
+    let context = Context::full(runtime).map_err(|error| Thrown::plain(error.to_string()))?;
+    context.with(|ctx| {
+        let as_script = if Path::new(&source.file).extension().is_some_and(|extension| extension == "mjs") {
+            None
+        } else {
+            match raw::compile_script(&ctx, &source.file, &source.text) {
+                Ok(()) => return Ok(ScriptKind::Script),
+                Err(error) => Some(Thrown::take(&ctx, error)),
+            }
+        };
+        match Module::declare(ctx.clone(), source.file.as_str(), source.text.as_str()) {
+            Ok(_) => Ok(ScriptKind::Module),
+            Err(error) => {
+                let as_module = Thrown::take(&ctx, error);
+                Err(as_script.filter(|_| !looks_like_module(&source.text)).unwrap_or(as_module))
+            }
+        }
+    })
+}
+
+/// Whether a line begins as only a module's can. Asked only of text that does not compile.
+fn looks_like_module(text: &str) -> bool {
+    text.lines().any(|line| {
+        let line = line.trim_start();
+        ["import ", "import{", "import\"", "import'", "export ", "export{"].iter().any(|word| line.starts_with(word))
+    })
+}
+
+fn evaluate_script(ctx: &Ctx<'_>, source: &Source) -> rquickjs::Result<()> {
+    let mut options = EvalOptions::default();
+    options.strict = false;
+    options.filename = Some(source.file.clone());
+    ctx.eval_with_options::<Value<'_>, _>(source.text.as_str(), options).map(drop)
+}
+
+fn evaluate_module(ctx: &Ctx<'_>, source: &Source) -> rquickjs::Result<Persistent<Promise<'static>>> {
+    // A module's own names are not global: a line at its end hands the hooks over.
+    let text = format!("{}\n;globalThis.{HANDOVER} = {{{}}};", source.text, hook_table());
+    let (_, promise) = Module::declare(ctx.clone(), source.file.as_str(), text)?.eval()?;
+    Ok(Persistent::save(ctx, promise))
+}
+
+/// `onItemCaptured: …, onPacketCaptured: …`.
+fn hook_table() -> String {
+    let entry = |name: &&str| format!("{name}: {}", hook_expression(name));
+    CALLED.iter().chain(&NOT_YET_CALLED).map(entry).collect::<Vec<_>>().join(", ")
+}
+
+/// The hook if there is one, else `null`: finds `function`, `var`, `let` and `const` alike.
+fn hook_expression(name: &str) -> String {
+    format!("typeof {name} === \"function\" ? {name} : null")
+}

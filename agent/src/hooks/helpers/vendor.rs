@@ -1,0 +1,64 @@
+//! `vendor`: Slack through the outbox; webhooks by [`super::webhook`].
+
+use std::path::PathBuf;
+
+use crate::outbox::{Alert, Delivery};
+use crate::secret::Secret;
+
+use super::{Call, Helper, HelperError, HelperResult, Host, webhook};
+
+pub(super) const MEMBERS: &[(&str, &str, Helper)] = &[
+    ("slack", "vendor.slack", slack),
+    ("slackBot", "vendor.slackBot", slack_bot),
+    ("webhook", "vendor.webhook", webhook::webhook),
+    ("webhookForm", "vendor.webhookForm", webhook::webhook_form),
+];
+
+const NO_OPTIONS: &str = "vendor.slack and vendor.slackBot: options are not supported by this version; every alert is sent";
+
+fn slack<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
+    let url = Secret::new(&call.text(0, "webhookUrl")?);
+    let alert = alert(call, 1)?;
+    if call.given(4).is_some() {
+        host.warn_once(NO_OPTIONS);
+    }
+    enqueue(host, call, Delivery::SlackWebhook { url, alert })
+}
+
+fn slack_bot<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
+    let token = Secret::new(&call.text(0, "token")?);
+    let channel = call.text(1, "channelId")?;
+    let alert = alert(call, 2)?;
+    let fields = call.pairs(5, "fields")?;
+    let files = files(host, call, 6)?;
+    if call.given(7).is_some() {
+        host.warn_once(NO_OPTIONS);
+    }
+    enqueue(host, call, Delivery::SlackBot { token, channel, alert, fields, files })
+}
+
+fn alert(call: &Call<'_>, first: usize) -> Result<Alert, HelperError> {
+    Ok(Alert {
+        pretext: call.text(first, "pretext")?,
+        text: call.text(first + 1, "text")?,
+        color: call.text(first + 2, "color")?,
+    })
+}
+
+/// Name shown and path, resolved as `file.read` would.
+fn files(host: &Host, call: &Call<'_>, index: usize) -> Result<Vec<(String, PathBuf)>, HelperError> {
+    let resolve = |(name, path): (String, String)| {
+        let resolved = host.folder.readable_path(&path);
+        resolved.map(|path| (name.clone(), path)).map_err(|error| call.failed(&format!("files[{name:?}]"), error))
+    };
+    call.pairs(index, "files")?.into_iter().map(resolve).collect()
+}
+
+fn enqueue<'js>(host: &Host, call: &Call<'js>, delivery: Delivery) -> HelperResult<'js> {
+    // Copying attachments is the agent's work, not the script's time.
+    let queued = host.clock.wait(|| host.services().outbox.enqueue(host.name(), delivery));
+    match queued {
+        Ok(id) => call.returns(id.0.to_string()),
+        Err(error) => Err(call.failed_call(error)),
+    }
+}

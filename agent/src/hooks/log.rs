@@ -1,0 +1,148 @@
+//! Log lines of scripts: one line each, bounded, without control characters and without the secrets of `env`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How weighty a line is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// `console.debug`.
+    Debug,
+    /// `console.log`.
+    Info,
+    /// `console.warn`, and what the runtime wants an author to know.
+    Warn,
+    /// `console.error`, and errors of the script.
+    Error,
+}
+
+/// Takes the log lines of scripts: the agent's log, or a collector in `remora scripts test` and in tests.
+pub trait ScriptLog: Send + Sync {
+    /// One line of the script of that name. `console`: whether the script itself wrote it.
+    fn line(&self, script: &str, level: Level, console: bool, text: &str);
+}
+
+/// Writes to the agent's own structured log, target `script`.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct TracingLog;
+
+impl ScriptLog for TracingLog {
+    fn line(&self, script: &str, level: Level, console: bool, text: &str) {
+        match level {
+            Level::Debug => tracing::debug!(target: "script", script, console, "{text}"),
+            Level::Info => tracing::info!(target: "script", script, console, "{text}"),
+            Level::Warn => tracing::warn!(target: "script", script, console, "{text}"),
+            Level::Error => tracing::error!(target: "script", script, console, "{text}"),
+        }
+    }
+}
+
+/// One script's way to the log.
+pub(crate) struct Logger {
+    script: String,
+    sink: Arc<dyn ScriptLog>,
+    secrets: Vec<String>,
+    longest: usize,
+}
+
+/// A shorter value is too likely to be part of an ordinary word.
+const SHORTEST_SECRET: usize = 6;
+
+impl Logger {
+    pub(crate) fn new(
+        script: &str,
+        sink: Arc<dyn ScriptLog>,
+        env: &BTreeMap<String, String>,
+        longest: usize,
+    ) -> Self {
+        let mut secrets: Vec<String> = env
+            .iter()
+            .filter(|(key, value)| is_secret_name(key) && value.trim().len() >= SHORTEST_SECRET)
+            .map(|(_, value)| value.trim().to_owned())
+            .collect();
+        // The longest first: one secret may be part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self { script: script.to_owned(), sink, secrets, longest }
+    }
+
+    /// A line that the script wrote.
+    pub(crate) fn console(&self, level: Level, text: &str) {
+        self.sink.line(&self.script, level, true, &self.clean(text));
+    }
+
+    /// A line about the script: `script NAME: …`.
+    pub(crate) fn about(&self, level: Level, text: &str) {
+        self.sink.line(&self.script, level, false, &format!("script {}: {}", self.script, self.clean(text)));
+    }
+
+    /// The text without secrets and control characters, cut to the bound.
+    pub(crate) fn clean(&self, text: &str) -> String {
+        let mut text = std::borrow::Cow::Borrowed(text);
+        for secret in &self.secrets {
+            if text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), "[REDACTED]").into();
+            }
+        }
+        let (head, cut) = split_at_char(&text, self.longest);
+        let mut line = String::with_capacity(head.len());
+        for c in head.chars() {
+            match c {
+                '\n' => line.push_str("\\n"),
+                '\r' => line.push_str("\\r"),
+                '\t' => line.push_str("\\t"),
+                c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') => {
+                    line.extend(c.escape_unicode());
+                }
+                c => line.push(c),
+            }
+        }
+        if cut > 0 {
+            line.push_str(&format!("… ({cut} more bytes)"));
+        }
+        line
+    }
+}
+
+/// Whether a variable of that name is taken for a secret.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "WEBHOOK", "CREDENTIAL"].iter().any(|word| name.contains(word))
+}
+
+/// The first `longest` bytes at most, at a character's border, and how many bytes follow.
+pub(crate) fn split_at_char(text: &str, longest: usize) -> (&str, usize) {
+    let mut end = text.len().min(longest);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (&text[..end], text.len() - end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logger(env: &[(&str, &str)], longest: usize) -> Logger {
+        let env = env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        Logger::new("a.js", Arc::new(TracingLog), &env, longest)
+    }
+
+    #[test]
+    fn secrets_are_cut_out_whole() {
+        let logger = logger(
+            &[("SLACK_AUTH_TOKEN", "xoxb-123\n"), ("API_KEY", "xoxb-123-more"), ("NAME", "visible"), ("KEY", "abc")],
+            1000,
+        );
+        assert_eq!(
+            logger.clean("a xoxb-123-more b xoxb-123 visible abc"),
+            "a [REDACTED] b [REDACTED] visible abc"
+        );
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_bounded() {
+        let logger = logger(&[], 12);
+        assert_eq!(logger.clean("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+        assert_eq!(logger.clean("0123456789äöü"), "0123456789ä… (4 more bytes)");
+    }
+}

@@ -1,0 +1,67 @@
+//! `import` for scripts: files of the script's own folder, and nothing else.
+//!
+//! A module is named `./NAME` and is called NAME in positions. A symbolic link may lead anywhere inside the folder
+//! (ConfigMap volumes are made of such links), never out of it.
+
+use std::path::{Path, PathBuf};
+
+use rquickjs::loader::{ImportAttributes, Loader, Resolver};
+use rquickjs::module::Declared;
+use rquickjs::{Ctx, Error, Module, Result};
+
+use super::source::read_text;
+
+/// Resolves and loads the modules of one folder.
+#[derive(Clone, Debug)]
+pub(crate) struct FolderModules {
+    folder: PathBuf,
+    largest: u64,
+}
+
+impl FolderModules {
+    pub(crate) fn new(folder: &Path, largest: u64) -> Self {
+        Self { folder: folder.to_owned(), largest }
+    }
+
+    fn source(&self, name: &str) -> std::result::Result<String, String> {
+        let folder = self.folder.canonicalize().map_err(|error| format!("the script's folder: {error}"))?;
+        let path = folder.join(name).canonicalize().map_err(|error| error.to_string())?;
+        if !path.starts_with(&folder) {
+            return Err("leads out of the script's folder".to_owned());
+        }
+        read_text(&path, self.largest)
+    }
+}
+
+impl Resolver for FolderModules {
+    fn resolve<'js>(
+        &mut self,
+        _ctx: &Ctx<'js>,
+        base: &str,
+        name: &str,
+        _attributes: Option<ImportAttributes<'js>>,
+    ) -> Result<String> {
+        match name.strip_prefix("./") {
+            Some(file) if !file.is_empty() && !file.contains(['/', '\\', '\0']) && file != ".." => {
+                Ok(file.to_owned())
+            }
+            _ => Err(Error::new_resolving_message(
+                base,
+                name,
+                "a module is a file beside the script, written \"./name.js\"",
+            )),
+        }
+    }
+}
+
+impl Loader for FolderModules {
+    fn load<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        name: &str,
+        _attributes: Option<ImportAttributes<'js>>,
+    ) -> Result<Module<'js, Declared>> {
+        let source = self.source(name).map_err(|message| Error::new_loading_message(name, message))?;
+        Module::declare(ctx.clone(), name, source)
+    }
+}

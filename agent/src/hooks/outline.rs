@@ -1,0 +1,54 @@
+//! What a script is, found without running it on traffic: `remora scripts check`.
+//!
+//! The text is compiled; then its top level runs with helpers that do nothing and variables that are empty, which is
+//! how hooks written as `const onItemCaptured = …` are found. An error of that dry run is a remark, not a failure.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::engine::{Engine, ScriptKind};
+use super::helpers;
+use super::limits::ScriptLimits;
+use super::source::{ScriptFailure, Source};
+
+/// What a script is.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// First comment line.
+    pub title: Option<String>,
+    /// Script or module.
+    pub kind: ScriptKind,
+    /// Hooks that it defines.
+    pub hooks: Vec<&'static str>,
+    /// Hooks that it defines and that this version never calls.
+    pub uncalled_hooks: Vec<&'static str>,
+    /// What its top level threw in the dry run, if anything; hooks defined after that point are not listed.
+    pub remark: Option<String>,
+}
+
+/// Compiles a script and says what it defines. Nothing is sent, written or read but the script and its modules.
+///
+/// # Errors
+/// When it cannot be read or does not compile.
+pub fn check(path: &Path) -> Result<Outline, ScriptFailure> {
+    let limits = ScriptLimits::default();
+    let source = Source::read(path, limits.source)?;
+    let stack = limits.stack + ScriptLimits::NATIVE_STACK;
+    let failed = source.failure("it could not be checked: its thread did not end well");
+    let thread = std::thread::Builder::new().name("js:check".to_owned()).stack_size(stack);
+    let handle = thread.spawn(move || outline(&source, &limits)).map_err(|_| failed.clone())?;
+    handle.join().unwrap_or(Err(failed))
+}
+
+fn outline(source: &Source, limits: &ScriptLimits) -> Result<Outline, ScriptFailure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (engine, failure) = Engine::try_start(source, limits, &stop, |ctx, _| helpers::install_inert(ctx))?;
+    Ok(Outline {
+        title: source.title(),
+        kind: engine.kind(),
+        hooks: engine.hooks(),
+        uncalled_hooks: engine.uncalled_hooks().to_vec(),
+        remark: failure.map(|failure| failure.to_string()),
+    })
+}

@@ -1,0 +1,229 @@
+//! The bounded queue before one script.
+//!
+//! Live, a full queue refuses the newest event and the producer goes on: nothing after the engine may slow it. In a
+//! replay the producer waits for room instead, for as long as the script gets on.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What happens when a script is slower than its events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backpressure {
+    /// The newest event is dropped and counted: live capture.
+    DropNewest,
+    /// The producer waits for room: replay of files.
+    Wait,
+}
+
+/// What [`Queue::pop`] came to.
+#[derive(Debug)]
+pub(crate) enum Popped<T> {
+    Event(T),
+    /// Nothing came within the time given.
+    Nothing,
+    Closed,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    events: VecDeque<T>,
+    closed: bool,
+    /// The consumer works on an event.
+    busy: bool,
+    consumer_waits: bool,
+    producers_wait: usize,
+}
+
+/// Many producers, one consumer.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    arrived: Condvar,
+    room: Condvar,
+    limit: usize,
+    mode: Backpressure,
+    /// Longest wait of a producer while the consumer finishes nothing.
+    stall: Duration,
+    finished: AtomicU64,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new(limit: usize, mode: Backpressure, stall: Duration) -> Self {
+        let state = State {
+            events: VecDeque::new(),
+            closed: false,
+            busy: false,
+            consumer_waits: false,
+            producers_wait: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+            room: Condvar::new(),
+            limit: limit.max(1),
+            mode,
+            stall,
+            finished: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues an event; `false` when it was refused.
+    pub(crate) fn push(&self, event: T) -> bool {
+        let mut state = self.lock();
+        if state.events.len() >= self.limit && self.mode == Backpressure::Wait {
+            state = self.wait_for_room(state);
+        }
+        if state.closed || state.events.len() >= self.limit {
+            return false;
+        }
+        state.events.push_back(event);
+        let wake = std::mem::take(&mut state.consumer_waits);
+        drop(state);
+        if wake {
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+        state.producers_wait += 1;
+        let mut seen = self.finished();
+        let mut since = Instant::now();
+        while state.events.len() >= self.limit && !state.closed && since.elapsed() < self.stall {
+            let wait = Duration::from_millis(100).min(self.stall);
+            state = self.room.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            if self.finished() != seen {
+                seen = self.finished();
+                since = Instant::now();
+            }
+        }
+        state.producers_wait -= 1;
+        state
+    }
+
+    /// The next event; says at the same time that the one before is finished. Waits at most `wait`.
+    pub(crate) fn pop(&self, wait: Duration) -> Popped<T> {
+        let until = Instant::now() + wait;
+        let mut state = self.lock();
+        if std::mem::take(&mut state.busy) {
+            self.finished.fetch_add(1, Ordering::Relaxed);
+        }
+        loop {
+            if state.closed {
+                return Popped::Closed;
+            }
+            if let Some(event) = state.events.pop_front() {
+                state.busy = true;
+                let wake = state.producers_wait > 0;
+                drop(state);
+                if wake {
+                    self.room.notify_one();
+                }
+                return Popped::Event(event);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Popped::Nothing;
+            }
+            state.consumer_waits = true;
+            state = self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.consumer_waits = false;
+        }
+    }
+
+    /// Refuses further events, wakes everyone, returns how many were left.
+    pub(crate) fn close(&self) -> usize {
+        let mut state = self.lock();
+        state.closed = true;
+        let left = state.events.len();
+        state.events.clear();
+        drop(state);
+        self.arrived.notify_all();
+        self.room.notify_all();
+        left
+    }
+
+    /// Whether nothing waits and nothing is being worked on.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.closed || (state.events.is_empty() && !state.busy)
+    }
+
+    /// Events finished since the start.
+    pub(crate) fn finished(&self) -> u64 {
+        self.finished.load(Ordering::Relaxed)
+    }
+
+    /// Events that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().events.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn live_drops_the_newest() {
+        let queue = Queue::new(2, Backpressure::DropNewest, SHORT);
+        assert!(queue.push(1) && queue.push(2));
+        assert!(!queue.push(3), "the third is refused at once");
+        assert!(matches!(queue.pop(SHORT), Popped::Event(1)));
+        assert!(queue.push(4));
+        assert!(matches!(queue.pop(SHORT), Popped::Event(2)));
+        assert!(matches!(queue.pop(SHORT), Popped::Event(4)));
+        assert!(!queue.is_idle(), "4 is being worked on");
+        assert!(matches!(queue.pop(SHORT), Popped::Nothing));
+        assert!(queue.is_idle());
+        assert_eq!(queue.finished(), 3);
+    }
+
+    #[test]
+    fn replay_waits_for_room_and_loses_nothing() {
+        let queue = Arc::new(Queue::new(2, Backpressure::Wait, Duration::from_secs(10)));
+        let producer = {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || (0..1000).all(|n| queue.push(n)))
+        };
+        for expected in 0..1000 {
+            match queue.pop(Duration::from_secs(10)) {
+                Popped::Event(n) => assert_eq!(n, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(producer.join().unwrap());
+    }
+
+    #[test]
+    fn replay_does_not_wait_for_a_script_that_never_gets_on() {
+        let queue = Queue::new(1, Backpressure::Wait, SHORT);
+        assert!(queue.push(1));
+        let began = Instant::now();
+        assert!(!queue.push(2));
+        assert!(began.elapsed() >= SHORT);
+    }
+
+    #[test]
+    fn closing_frees_those_who_wait() {
+        let queue = Arc::new(Queue::new(1, Backpressure::Wait, Duration::from_secs(60)));
+        assert!(queue.push(1));
+        let producer = {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || queue.push(2))
+        };
+        std::thread::sleep(SHORT);
+        assert_eq!(queue.close(), 1);
+        assert!(!producer.join().unwrap());
+        assert!(matches!(queue.pop(SHORT), Popped::Closed));
+    }
+}

@@ -1,0 +1,32 @@
+//! What the agent lends to scripts. Scripts reach nothing of the host but what the helpers make of this.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::captured::Captured;
+use crate::outbox::Outbox;
+use crate::pcap::PcapStore;
+
+use super::log::ScriptLog;
+
+/// The services behind the helpers.
+#[derive(Clone)]
+pub struct HostServices {
+    /// `pcap.path`; `None`: the store is off.
+    pub store: Option<Arc<dyn PcapStore>>,
+    /// `vendor.slack`, `vendor.slackBot`.
+    pub outbox: Arc<dyn Outbox>,
+    /// `env` and the bare globals.
+    pub env: Arc<BTreeMap<String, String>>,
+    /// Each script gets a sub-folder of its own, made when it is first needed.
+    pub data_dir: PathBuf,
+    /// Where `vendor.webhook` does its waiting. Its reactor must be running.
+    pub runtime: tokio::runtime::Handle,
+    /// `utils.nodeName()`.
+    pub node_name: String,
+    /// Writes an item as JSON: what `data` holds.
+    pub item_json: fn(&Captured, &mut Vec<u8>),
+    /// Where log lines of scripts go.
+    pub log: Arc<dyn ScriptLog>,
+}

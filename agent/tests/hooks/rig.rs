@@ -1,0 +1,248 @@
+//! What the tests share: services that remember, and items made by hand.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent::captured::{Captured, Name, Node, Source};
+use agent::hooks::{
+    Backpressure, HostServices, Level, ScriptFailure, ScriptLimits, ScriptLog, ScriptStats, Scripts,
+};
+use agent::outbox::{Delivery, DeliveryId, Outbox, OutboxError};
+use agent::pcap::{PcapStore, StoreError};
+use agent_core::item::{Endpoint, StreamId};
+use agent_core::{HttpExchange, Item, Record, Timestamp};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A log that remembers.
+#[derive(Default)]
+pub(crate) struct Lines(Mutex<Vec<(String, Level, bool, String)>>);
+
+impl ScriptLog for Lines {
+    fn line(&self, script: &str, level: Level, console: bool, text: &str) {
+        self.0.lock().unwrap().push((script.to_owned(), level, console, text.to_owned()));
+    }
+}
+
+impl Lines {
+    /// What scripts wrote themselves.
+    pub(crate) fn console(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().filter(|line| line.2).map(|line| line.3.clone()).collect()
+    }
+
+    /// What the runtime said about them.
+    pub(crate) fn about(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().filter(|line| !line.2).map(|line| line.3.clone()).collect()
+    }
+
+    pub(crate) fn levels(&self) -> Vec<Level> {
+        self.0.lock().unwrap().iter().filter(|line| line.2).map(|line| line.1).collect()
+    }
+}
+
+/// A delivery with the bytes of its files as they were when it was queued.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) script: String,
+    pub(crate) delivery: Delivery,
+    pub(crate) files: Vec<Vec<u8>>,
+}
+
+/// An outbox that remembers, and refuses the channel `refused`.
+#[derive(Default)]
+pub(crate) struct Box(pub(crate) Mutex<Vec<Queued>>);
+
+impl Outbox for Box {
+    fn enqueue(&self, script: &str, delivery: Delivery) -> Result<DeliveryId, OutboxError> {
+        let mut files = Vec::new();
+        if let Delivery::SlackBot { channel, files: attached, .. } = &delivery {
+            if channel == "refused" {
+                return Err(OutboxError::Invalid { argument: "channelId", cause: "no such channel".to_owned() });
+            }
+            files = attached.iter().map(|(_, path)| std::fs::read(path).unwrap()).collect();
+        }
+        let mut queued = self.0.lock().unwrap();
+        queued.push(Queued { script: script.to_owned(), delivery, files });
+        Ok(DeliveryId(queued.len() as u64))
+    }
+}
+
+/// A store that knows stream 1 and any stream above 100, with a file each.
+pub(crate) struct Store(pub(crate) PathBuf);
+
+impl PcapStore for Store {
+    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
+        match stream.0 {
+            2 => Err(StoreError::Expired(stream)),
+            1 | 101.. => {
+                let path = self.0.join(format!("{stream}.pcap"));
+                std::fs::write(&path, b"\xd4\xc3\xb2\xa1 packets").unwrap();
+                Ok(path)
+            }
+            _ => Err(StoreError::Unknown(stream)),
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) log: Arc<Lines>,
+    pub(crate) outbox: Arc<Box>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) limits: ScriptLimits,
+    pub(crate) backpressure: Backpressure,
+    pub(crate) store: bool,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["scripts", "data", "pcaps"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        Self {
+            dir,
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap(),
+            log: Arc::default(),
+            outbox: Arc::default(),
+            env: BTreeMap::new(),
+            limits: ScriptLimits::default(),
+            backpressure: Backpressure::Wait,
+            store: true,
+        }
+    }
+
+    pub(crate) fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Writes a script.
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join("scripts").join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The folder of the script `a.js`.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data/a.js")
+    }
+
+    pub(crate) fn services(&self) -> HostServices {
+        let store: Arc<dyn PcapStore> = Arc::new(Store(self.dir.path().join("pcaps")));
+        HostServices {
+            store: self.store.then_some(store),
+            outbox: self.outbox.clone(),
+            env: Arc::new(self.env.clone()),
+            data_dir: self.dir.path().join("data"),
+            runtime: self.runtime.handle().clone(),
+            node_name: "node-7".to_owned(),
+            item_json: json,
+            log: self.log.clone(),
+        }
+    }
+
+    pub(crate) fn load(&self, paths: &[PathBuf]) -> (Scripts, Vec<ScriptFailure>) {
+        Scripts::load(paths, &self.limits, self.backpressure, self.services())
+    }
+
+    /// Runs one script, called a.js, over so many items.
+    pub(crate) fn run(&self, text: &str, items: u64) -> ScriptStats {
+        let (scripts, failures) = self.load(&[self.script("a.js", text)]);
+        assert_eq!(failures, [], "the script must start");
+        for n in 0..items {
+            scripts.deliver(&item(n));
+        }
+        assert!(scripts.drain(PATIENCE), "the script must get through its items");
+        scripts.shutdown(PATIENCE).remove(0)
+    }
+
+    /// Runs the body of a hook once and returns what it logged by `console`.
+    pub(crate) fn body(&self, body: &str) -> Vec<String> {
+        let before = self.log.console().len();
+        self.run(&format!("function onItemCaptured(data) {{\n{body}\n}}"), 1);
+        self.log.console().split_off(before)
+    }
+
+    /// What an expression throws, as text.
+    pub(crate) fn thrown(&self, expression: &str) -> String {
+        let lines = self.body(&format!(
+            "try {{ {expression}; console.log('nothing thrown') }} catch (e) {{ console.log(String(e)) }}"
+        ));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.into_iter().next().unwrap()
+    }
+}
+
+/// An item of stream 1, or 100 + `index` from index 1 on.
+pub(crate) fn item(index: u64) -> Arc<Captured> {
+    let end = |last: u8, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
+    let time = Timestamp::default();
+    Arc::new(Captured {
+        item: std::boxed::Box::new(Item {
+            stream: StreamId(if index == 0 { 1 } else { 100 + index }),
+            index,
+            client: end(1, 40000),
+            server: end(2, 80),
+            tls: false,
+            record: Record::Http(std::boxed::Box::new(HttpExchange::default())),
+            started: time,
+            finished: time,
+            anomalies: Vec::new(),
+            error: None,
+            gaps: 0,
+            truncated: false,
+        }),
+        src: Name::default(),
+        dst: Name { name: Some("shop".to_owned()), namespace: "prod".to_owned() },
+        node: Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
+        worker: 0,
+        source: Source::Pcap,
+    })
+}
+
+/// An item in the contract's shape: every third has no response; the others are 200 and 500 in turn.
+fn json(item: &Captured, out: &mut Vec<u8>) {
+    let index = item.item.index;
+    let status = if index.is_multiple_of(2) { 500 } else { 200 };
+    let response = serde_json::json!({ "status": status, "statusText": "x" });
+    let value = serde_json::json!({
+        "id": format!("{}-{index}", item.item.stream),
+        "index": index,
+        "stream": item.item.stream.to_string(),
+        "node": { "ip": item.node.ip.to_string(), "name": item.node.name },
+        "protocol": { "name": "http", "version": "1.1", "abbr": "HTTP" },
+        "src": { "ip": "10.0.0.1", "port": "40000", "name": "10.0.0.1", "namespace": "" },
+        "dst": { "ip": "10.0.0.2", "port": "80", "name": item.dst.name, "namespace": item.dst.namespace },
+        "namespace": item.dst.namespace,
+        "elapsedTime": 12.5,
+        "request": { "method": "GET", "path": "/pay", "url": "http://shop/pay?x=1" },
+        "response": if index % 3 == 2 { serde_json::Value::Null } else { response },
+        "error": null,
+        "passed": false,
+        "failed": false,
+    });
+    serde_json::to_writer(out, &value).unwrap();
+}
+
+/// Name, path and content of a folder's files, sorted.
+pub(crate) fn files_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
