@@ -71,7 +71,18 @@ impl World {
             project::program("tcpdump").context("tcpdump is not installed; `cargo xtask setup` does that")?;
         let mut command = self.server.enter(program);
         command
-            .args(["-i", INTERFACE, "-U", "-s", "0", "--time-stamp-precision=nano", "-Z", "root", "-w"])
+            .args([
+                "-i",
+                INTERFACE,
+                "-U",
+                "--immediate-mode",
+                "-s",
+                "0",
+                "--time-stamp-precision=nano",
+                "-Z",
+                "root",
+                "-w",
+            ])
             .arg(file)
             .arg("tcp");
         let log = tempfile::NamedTempFile::new()?;

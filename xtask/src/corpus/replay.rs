@@ -11,14 +11,14 @@ use tempfile::NamedTempFile;
 
 use super::record::{self, Record};
 use crate::sys::run::Running;
-use crate::sys::{project, run};
+use crate::sys::{calm, project, run};
 
 /// Longest time for one capture; they are small.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Builds the program, without what only live capture needs.
 pub(super) fn build() -> Result<()> {
-    run::ok(project::cargo(None).args(["build", "--quiet", "--locked", "-p", "agent", "--bins"]))
+    calm::cargo(project::cargo(None).args(["build", "--locked", "-p", "agent", "--bins"]))
 }
 
 /// Streams, then items, each in the order in which they began.

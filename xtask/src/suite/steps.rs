@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::Outcome;
 use super::summary::Counts;
 use crate::setup::{self, Ready};
-use crate::sys::{project, run, term};
+use crate::sys::{calm, project, run, term};
 
 pub(super) fn format() -> Result<Outcome> {
     run::ok(project::cargo(None).args(["fmt", "--all", "--check"]))?;
@@ -46,11 +46,11 @@ pub(crate) fn build(ready: &Ready) -> Result<()> {
     let mut cargo = project::cargo(ready.ebpf_toolchain.as_deref());
     cargo.args(["build", "--locked", "-p", "agent", "-p", "testkit", "--bins"]);
     without_ebpf(&mut cargo, ready);
-    run::ok(&mut cargo)
+    calm::cargo(&mut cargo)
 }
 
 pub(super) fn clippy(ready: &Ready) -> Result<Outcome> {
-    run::ok(workspace(ready, "clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
+    calm::cargo(workspace(ready, "clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
     Ok(Outcome::Passed)
 }
 
@@ -59,7 +59,14 @@ pub(super) fn wasm() -> Result<Outcome> {
     if !setup::has_target(setup::WASM) {
         return Ok(Outcome::Skipped(format!("the target {} is not installed", setup::WASM)));
     }
-    run::ok(project::cargo(None).args(["build", "--locked", "-p", "agent-core", "--target", setup::WASM]))?;
+    calm::cargo(project::cargo(None).args([
+        "build",
+        "--locked",
+        "-p",
+        "agent-core",
+        "--target",
+        setup::WASM,
+    ]))?;
     Ok(Outcome::Passed)
 }
 

@@ -1,5 +1,6 @@
 //! What every task needs of the machine: the project's paths, processes, namespaces, signals, the terminal.
 
+pub(crate) mod calm;
 pub(crate) mod interrupt;
 pub(crate) mod netns;
 pub(crate) mod project;

@@ -24,7 +24,17 @@ pub(crate) fn built(program: &str) -> PathBuf {
 
 /// `cargo` in the workspace's folder. With `ebpf`, agent's build script uses that toolchain for the eBPF programs.
 pub(crate) fn cargo(ebpf: Option<&str>) -> Command {
-    let mut cargo = command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = command(program("cargo").map_or_else(|| "cargo".into(), PathBuf::into_os_string));
+    // What cargo told us about xtask is not about what is built now, and some build scripts run again when it changes.
+    for (key, _) in env::vars_os() {
+        let name = key.to_string_lossy();
+        let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|p| name.starts_with(p));
+        if about_us || matches!(&*name, "CARGO" | "CARGO_PRIMARY_PACKAGE" | "LD_LIBRARY_PATH" | "OUT_DIR") {
+            cargo.env_remove(&key);
+        }
+    }
     if let Some(toolchain) = ebpf {
         cargo.env("REMORA_EBPF_TOOLCHAIN", toolchain);
     }
