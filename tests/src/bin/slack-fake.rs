@@ -39,7 +39,8 @@ Examples:
 
   Make the next two messages fail with 429, Retry-After 3 s:
     curl -H 'Content-Type: application/json' http://127.0.0.1:4510/_fake/fail \\
-      -d '{\"method\": \"chat.postMessage\", \"times\": 2, \"fault\": {\"status\": {\"code\": 429, \"retry_after\": 3}}}'
+      -d '{\"method\": \"chat.postMessage\", \"times\": 2,
+           \"fault\": {\"status\": {\"code\": 429, \"retry_after\": 3}}}'
 
 Other faults: {\"error\": \"not_in_channel\"}, {\"slow_ms\": 5000}, \"half\", \"silent\".";
 

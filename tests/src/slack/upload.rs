@@ -86,6 +86,9 @@ fn store(
     if content_type.starts_with("multipart/") {
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the fake takes raw bytes only"));
     }
+    if !headers.contains_key(header::CONTENT_LENGTH) {
+        return Err((StatusCode::LENGTH_REQUIRED, "length_required"));
+    }
     let file = state.files.get_mut(id).ok_or((StatusCode::NOT_FOUND, "upload_not_found"))?;
     if file.bytes.is_some() {
         return Err((StatusCode::BAD_REQUEST, "already_uploaded"));

@@ -65,7 +65,7 @@ impl SlackApi {
 
     /// `chat.postMessage`
     pub(super) async fn post_message(&self, token: &Secret, message: &Value) -> Result<Posted, SlackError> {
-        let answer = self.call(token, "chat.postMessage", |r| r.json(message)).await?;
+        let answer = self.call(token, "chat.postMessage", |r| json_body(r, message)).await?;
         let text = |name: &str| answer[name].as_str().map(str::to_owned);
         match (text("channel"), text("ts")) {
             (Some(channel), Some(ts)) => Ok(Posted { channel, ts }),
@@ -75,7 +75,9 @@ impl SlackApi {
 
     /// `conversations.join`
     pub(super) async fn join(&self, token: &Secret, channel: &str) -> Result<(), SlackError> {
-        self.call(token, "conversations.join", |r| r.json(&json!({ "channel": channel }))).await.map(drop)
+        self.call(token, "conversations.join", |r| json_body(r, &json!({ "channel": channel })))
+            .await
+            .map(drop)
     }
 
     /// `files.getUploadURLExternal`
@@ -123,7 +125,7 @@ impl SlackApi {
     ) -> Result<(), SlackError> {
         let files: Vec<Value> = files.iter().map(|(id, title)| json!({"id": id, "title": title})).collect();
         let body = json!({"files": files, "channel_id": place.channel, "thread_ts": place.ts});
-        self.call(token, "files.completeUploadExternal", |r| r.json(&body)).await.map(drop)
+        self.call(token, "files.completeUploadExternal", |r| json_body(r, &body)).await.map(drop)
     }
 
     /// `files.info`: whether the file is to be seen in the channel.
@@ -212,6 +214,11 @@ impl SlackApi {
             && !downgrade
             && (known || self.base.host_str() == Some(host))
     }
+}
+
+/// Slack warns about JSON without its character set.
+fn json_body(request: RequestBuilder, body: &Value) -> RequestBuilder {
+    request.header(CONTENT_TYPE, "application/json; charset=utf-8").json(body)
 }
 
 fn is_word(text: &str) -> bool {

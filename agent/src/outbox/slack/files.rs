@@ -9,6 +9,8 @@
 //!
 //! Every file that was wanted is either attached or given back with the reason.
 
+use std::time::Duration;
+
 use super::api::{Posted, SlackApi, Upload};
 use super::error::{Kind, SlackError};
 use super::message::{file_name, grouped};
@@ -17,6 +19,10 @@ use crate::outbox::retry::Budget;
 use crate::outbox::spool::{Attachment, Content};
 use crate::outbox::stats::Counters;
 use crate::secret::Secret;
+
+/// Before each look at whether a file has been shared.
+const SHARING_PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
 
 /// A thread, and the means to put files into it.
 #[derive(Debug)]
@@ -143,8 +149,8 @@ impl Thread<'_> {
                 continue;
             }
             // It works once only: after a lost answer an error may mean that it is done.
-            if unanswered && error.kind != Kind::Passing && self.is_shared(&first.id).await {
-                return Ok(());
+            if unanswered && error.kind != Kind::Passing {
+                return self.is_shared(&first.id).await.then_some(()).ok_or_else(|| in_doubt(error));
             }
             unanswered |= error.unanswered;
             budget.again(error).await?;
@@ -169,15 +175,27 @@ impl Thread<'_> {
         }
     }
 
+    /// Sharing goes on after the answer, so that the file may take a moment to show up.
     async fn is_shared(&self, file: &str) -> bool {
-        match self.api.is_shared(self.token, file, &self.place.channel).await {
-            Ok(shared) => shared,
-            Err(error) => {
-                tracing::debug!("outbox: slackBot: files.info: {error}");
-                false
+        for pause in SHARING_PAUSES {
+            tokio::time::sleep(pause).await;
+            match self.api.is_shared(self.token, file, &self.place.channel).await {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(error) if error.kind == Kind::Passing => {}
+                Err(error) => {
+                    tracing::debug!("outbox: slackBot: files.info: {error}");
+                    return false;
+                }
             }
         }
+        false
     }
+}
+
+fn in_doubt(mut error: SlackError) -> SlackError {
+    error.detail = "an earlier answer was lost: it may be attached all the same".to_owned();
+    error
 }
 
 fn is_about_a_file(error: &SlackError) -> bool {
