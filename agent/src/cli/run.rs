@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::stats::{self, Totals};
 use crate::capture::PacketSource;
 use crate::captured::Source;
-use crate::hooks::{self, HostServices, ScriptLimits, Scripts};
+use crate::hooks::{Backpressure, HostServices, ScriptLimits, Scripts, TracingLog};
 use crate::outbox::{MemoryOutbox, OutboxConfig};
 use crate::pcap::{PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
@@ -93,7 +93,7 @@ impl Run {
                     let view = Arc::clone(&settings.view);
                     Arc::new(move |item, out| view.json(item, out))
                 },
-                log: Arc::new(hooks::TracingLog),
+                log: Arc::new(TracingLog),
             };
             (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
         };
@@ -148,10 +148,10 @@ impl Run {
         }
         if let Some(outbox) = &self.outbox {
             let drained = self.runtime.block_on(outbox.drain(self.drain));
-            for left in &drained.left {
-                tracing::error!("not delivered: {left}");
+            if !drained.undelivered.is_empty() {
+                tracing::error!("{drained}; nothing moved for {} s (--drain-timeout)", self.drain.as_secs());
             }
-            failed |= !drained.left.is_empty() || outbox.stats().failed > 0;
+            failed |= !drained.undelivered.is_empty() || outbox.stats().failed > 0;
         }
         let written = self.sinks.output.as_ref().map_or(Ok(()), |output| output.close());
         let totals = Totals {
@@ -195,10 +195,10 @@ fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::
 
 fn load_scripts(paths: &[PathBuf], services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {
     let mode = match pace {
-        Pace::Live => hooks::Pace::Live,
-        Pace::Replay => hooks::Pace::Replay,
+        Pace::Live => Backpressure::DropNewest,
+        Pace::Replay => Backpressure::Wait,
     };
-    let (scripts, failures) = Scripts::load(paths, ScriptLimits::default(), services, mode);
+    let (scripts, failures) = Scripts::load(paths, &ScriptLimits::default(), mode, services);
     for failure in &failures {
         tracing::error!("{failure}");
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rquickjs::context::EvalOptions;
+use rquickjs::object::Property;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Error, Function, Module, Object, Persistent, Promise, Runtime, Value};
 
@@ -21,6 +22,7 @@ use super::limits::{ScriptLimits, duration_text, size_text};
 use super::modules::FolderModules;
 use super::raw;
 use super::rejections::Rejections;
+use super::services::ItemJson;
 use super::source::{Place, ScriptFailure, Source};
 use super::spot;
 
@@ -67,7 +69,6 @@ pub(crate) enum CallEnd {
 }
 
 /// Writes an item as JSON.
-pub(crate) type ItemJson = fn(&Captured, &mut Vec<u8>);
 
 /// A started script.
 pub(crate) struct Engine {
@@ -158,7 +159,7 @@ impl Engine {
     }
 
     /// Calls `onItemCaptured`.
-    pub(crate) fn item_captured(&mut self, item: &Captured, json: ItemJson) -> CallEnd {
+    pub(crate) fn item_captured(&mut self, item: &Captured, json: &ItemJson) -> CallEnd {
         let Some(hook) = self.on_item.clone() else { return CallEnd::Done };
         self.clock.arm();
         let called = self.context.with(|ctx| {
@@ -296,10 +297,34 @@ impl CallEnd {
 }
 
 /// An item as the plain object that hooks get.
-fn item_to_js<'js>(ctx: &Ctx<'js>, json: ItemJson, item: &Captured) -> rquickjs::Result<Value<'js>> {
+fn item_to_js<'js>(ctx: &Ctx<'js>, json: &ItemJson, item: &Captured) -> rquickjs::Result<Value<'js>> {
     let mut text = Vec::with_capacity(4 << 10);
     json(item, &mut text);
-    ctx.json_parse(text)
+    let data = ctx.json_parse(text)?;
+    for message in ["request", "response"] {
+        if let Some(headers) = headers_of(&data, message)? {
+            match_lower_case(&headers)?;
+        }
+    }
+    Ok(data)
+}
+
+fn headers_of<'js>(data: &Value<'js>, message: &str) -> rquickjs::Result<Option<Object<'js>>> {
+    let Some(data) = data.as_object() else { return Ok(None) };
+    let message: Value<'js> = data.get(message)?;
+    message.as_object().map_or(Ok(None), |message| message.get("headers"))
+}
+
+/// Lets `headers["content-type"]` find `Content-Type`: by a property that no enumeration and no JSON shows.
+fn match_lower_case<'js>(headers: &Object<'js>) -> rquickjs::Result<()> {
+    for name in headers.keys::<String>().collect::<rquickjs::Result<Vec<_>>>()? {
+        let lower = name.to_ascii_lowercase();
+        if lower != name && !headers.contains_key(lower.as_str())? {
+            let value: Value<'js> = headers.get(name.as_str())?;
+            headers.prop(lower.as_str(), Property::from(value))?;
+        }
+    }
+    Ok(())
 }
 
 fn new_runtime(

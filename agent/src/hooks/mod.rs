@@ -48,7 +48,7 @@ pub use limits::ScriptLimits;
 pub use log::{Level, ScriptLog, TracingLog};
 pub use outline::{Outline, check};
 pub use queue::Backpressure;
-pub use services::HostServices;
+pub use services::{HostServices, ItemJson};
 pub use source::ScriptFailure;
 pub use stats::ScriptStats;
 

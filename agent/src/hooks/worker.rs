@@ -121,10 +121,10 @@ impl<'a> Serving<'a> {
             return;
         }
         let Some(engine) = &mut self.engine else { return };
-        let item_json = self.worker.setup.services.item_json;
+        let item_json = Arc::clone(&self.worker.setup.services.item_json);
         let began = Instant::now();
         let end = catch_unwind(AssertUnwindSafe(|| match event {
-            Event::Item(item) => engine.item_captured(item, item_json),
+            Event::Item(item) => engine.item_captured(item, &item_json),
         }));
         let panicked = end.is_err();
         let end = end.unwrap_or_else(|_| CallEnd::Threw(Thrown::plain("the script runtime panicked")));
