@@ -123,6 +123,12 @@ impl Stream {
         }
         let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
         let closed = self.meta.reason.is_some();
+        // A handshake that goes on after a RST: that RST was forged, or answered something older.
+        let revived =
+            t.ack_flag() && self.meta.reason == Some(Reason::Reset) && !own.any_data() && !peer.any_data();
+        if revived {
+            return true;
+        }
         if !own.known() {
             // A first SYN of this end: the other end's packets, if any, were a handshake's, or of an older connection.
             return !t.ack_flag() && (closed || (peer.known() && !peer.syn_seen()));

@@ -54,6 +54,16 @@ impl Held {
         self.segments.first_key_value().map(|(start, _)| *start)
     }
 
+    /// Offset and length of the first held segment.
+    pub(crate) fn first_segment(&self) -> Option<(u64, usize)> {
+        self.segments.first_key_value().map(|(start, s)| (*start, s.data.len()))
+    }
+
+    /// Whether one zero byte is all: what follows tells whether it was a keep-alive probe.
+    pub(crate) fn lone_zero(&self) -> bool {
+        self.segments.len() == 1 && self.segments.first_key_value().is_some_and(|(_, s)| *s.data == [0])
+    }
+
     /// Arrival of the first held segment.
     pub(crate) fn first_at(&self) -> Option<Arrival> {
         self.segments.first_key_value().map(|(_, s)| s.at)

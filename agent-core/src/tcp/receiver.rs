@@ -582,7 +582,8 @@ impl Receiver {
         let Some(extra) = self.extra.as_mut() else { return };
         if let Some((start, segment)) = extra.held.pop() {
             // A keep-alive probe repeats one byte from before the beginning, as a zero.
-            let probe = *segment.data == [0] && segment.lost == 0 && extra.held.first() == Some(start + 1);
+            let zero = *segment.data == [0] && segment.lost == 0;
+            let probe = zero && extra.held.first_segment().is_some_and(|(s, l)| s == start + 1 && l > 1);
             if !probe {
                 extra.held.insert(start, &segment.data, segment.lost, segment.at);
             }
@@ -604,7 +605,8 @@ impl Receiver {
             if !started {
                 let patience = stamp.now.since(extra.since) >= limits.reorder_time
                     || stamp.packets.saturating_sub(extra.since_packets) >= limits.reorder_packets;
-                if extra.held.first().is_none_or(|first| extra.ripe <= first && !patience) {
+                let wait = extra.held.first().is_none_or(|first| extra.ripe <= first && !patience);
+                if wait || extra.held.lone_zero() {
                     return;
                 }
                 self.give_up_first(rules, stamp, sink);
@@ -631,7 +633,7 @@ impl Receiver {
     pub(crate) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
         let extra = self.extra.as_ref().filter(|_| self.waiting)?;
         if !self.started {
-            return Some(extra.since.after(limits.reorder_time));
+            return Some(extra.since.after(limits.reorder_time)).filter(|_| !extra.held.lone_zero());
         }
         let hole = extra.since.after(limits.hole_timeout);
         let mark = extra.mark.filter(|m| m.ack > self.next).map(|m| m.at.now.after(limits.reorder_time));
