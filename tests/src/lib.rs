@@ -1,1 +1,3 @@
 //! What tests and the demo share.
+
+pub mod netns;
