@@ -2,7 +2,9 @@
 //!
 //! What the verifier asks for: a reservation's size must be a constant, so there is a copy of [`copy`] for each class;
 //! and the length given to `bpf_skb_load_bytes` must lie, in the very register that is passed, within 1 and what the
-//! class holds. Hence the comparison right before the call, which never fails.
+//! class holds. LLVM knows that it does and drops every comparison to show it, hence [`bounded`].
+
+use core::arch::asm;
 
 use agent_common::{
     config::{AWAKE, QUIET},
@@ -81,14 +83,12 @@ fn copy<const SIZE: usize>(skb: *mut __sk_buff, ring: &Ring, index: u32, header:
         return Outcome::RingFull;
     };
     let start = place.as_mut_ptr();
-    let len = header.captured_len;
+    let len = bounded::<SIZE>(header.captured_len);
     // SAFETY: the reservation has SIZE bytes, 8-byte aligned, of which the header takes the first HEADER_LEN and the
     // packet at most the rest.
     let loaded = unsafe {
         start.cast::<RecordHeader>().write(*header);
-        len != 0
-            && len as usize <= SIZE - HEADER_LEN
-            && bpf_skb_load_bytes(skb.cast(), 0, start.add(HEADER_LEN).cast(), len) == 0
+        bpf_skb_load_bytes(skb.cast(), 0, start.add(HEADER_LEN).cast(), len) == 0
     };
     if !loaded {
         place.discard(u64::from(BPF_RB_NO_WAKEUP));
@@ -96,6 +96,25 @@ fn copy<const SIZE: usize>(skb: *mut __sk_buff, ring: &Ring, index: u32, header:
     }
     place.submit(wake_flags(ring, index));
     Outcome::Captured
+}
+
+/// `len` as it is, in a register of which the verifier knows that it is within 1 and what the class holds.
+#[inline(always)]
+fn bounded<const SIZE: usize>(len: u32) -> u32 {
+    let mut len = u64::from(len);
+    // SAFETY: compares, and sets a register that it owns. The third line is never reached: the class was chosen by
+    // this length, and no packet is empty.
+    unsafe {
+        asm!(
+            "if {len} > {most} goto +1",
+            "if {len} > 0 goto +1",
+            "{len} = 1",
+            len = inout(reg) len,
+            most = const SIZE - HEADER_LEN,
+            options(nomem, nostack),
+        );
+    }
+    len as u32
 }
 
 /// A wake-up costs some microseconds, so there is at most one for each sleep of the reader.

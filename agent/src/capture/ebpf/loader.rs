@@ -30,7 +30,7 @@ pub(super) struct Loaded {
     pub(super) counters: Counters,
     pub(super) settings: SettingsMap,
     pub(super) excluded: HashMap<MapData, Endpoint, u32>,
-    pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    pub(super) logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
 pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
@@ -46,8 +46,8 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
         .map_err(|e| LiveError::kernel("loading the eBPF maps", &e))?;
     let ring_bytes = memory::ring_bytes(config.ring_bytes, config.workers);
     let rings = make_rings(&mut ebpf, workers, ring_bytes)?;
-    fill_ports(&mut take(&mut ebpf, "PORTS")?, &config.ports)?;
-    fill_nets(&mut take(&mut ebpf, "NETS")?, &config.nets)?;
+    fill_ports(&mut borrow(&mut ebpf, "PORTS")?, &config.ports)?;
+    fill_nets(&mut borrow(&mut ebpf, "NETS")?, &config.nets)?;
     let mut excluded: HashMap<MapData, Endpoint, u32> = take(&mut ebpf, "EXCLUDED")?;
     for &address in &config.exclude {
         excluded.insert(endpoint(address), 1, 0).map_err(|e| LiveError::map("EXCLUDED", e))?;
@@ -57,13 +57,17 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
     let Some(Map::Array(sleepers)) = ebpf.take_map("SLEEPERS") else {
         return Err(absent("SLEEPERS"));
     };
-    let logger = aya_log::EbpfLogger::init(&mut ebpf)
-        .inspect_err(|error| tracing::debug!(%error, "the eBPF programs' own log is not to be had"))
-        .ok();
+    let logger = aya_log::EbpfLogger::init(&mut ebpf).map_err(|e| LiveError::kernel("the programs' log", &e))?;
     Ok(Loaded { ebpf, rings, ring_bytes, sleepers, counters, settings, excluded, logger })
 }
 
-/// Takes a map out by name.
+/// Borrows a map by name. It stays where it is: until the programs are loaded, their instructions hold the number of
+/// its descriptor, which must not be closed, let alone be another map's by then.
+fn borrow<'a, T: TryFrom<&'a mut Map, Error = MapError>>(ebpf: &'a mut Ebpf, name: &str) -> Result<T, LiveError> {
+    ebpf.map_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, e))
+}
+
+/// Takes a map out by name, for those that are kept at least until the programs are loaded.
 fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, LiveError> {
     ebpf.take_map(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, e))
 }
@@ -73,7 +77,7 @@ fn absent(name: &str) -> LiveError {
 }
 
 fn make_rings(ebpf: &mut Ebpf, count: u32, bytes: u32) -> Result<Vec<RingBuf<MapData>>, LiveError> {
-    let mut outer: ArrayOfMaps<MapData, RingBuf<MapData>> = take(ebpf, "RINGS")?;
+    let mut outer: ArrayOfMaps<&mut MapData, RingBuf<MapData>> = borrow(ebpf, "RINGS")?;
     (0..count)
         .map(|index| {
             let fail = |e| LiveError::map(&format!("ring of {bytes} bytes"), e);
@@ -86,7 +90,7 @@ fn make_rings(ebpf: &mut Ebpf, count: u32, bytes: u32) -> Result<Vec<RingBuf<Map
         .collect()
 }
 
-fn fill_ports(map: &mut Array<MapData, u64>, ports: &[u16]) -> Result<(), LiveError> {
+fn fill_ports(map: &mut Array<&mut MapData, u64>, ports: &[u16]) -> Result<(), LiveError> {
     let mut words = vec![0_u64; PORT_WORDS as usize];
     for port in ports.iter().copied().map(u32::from) {
         words[(port / PORT_WORD_BITS) as usize] |= 1 << (port % PORT_WORD_BITS);
@@ -97,7 +101,7 @@ fn fill_ports(map: &mut Array<MapData, u64>, ports: &[u16]) -> Result<(), LiveEr
     Ok(())
 }
 
-fn fill_nets(map: &mut LpmTrie<MapData, [u8; 16], u32>, nets: &[Net]) -> Result<(), LiveError> {
+fn fill_nets(map: &mut LpmTrie<&mut MapData, [u8; 16], u32>, nets: &[Net]) -> Result<(), LiveError> {
     for net in nets {
         let (address, prefix) = net.mapped();
         map.insert(&Key::new(u32::from(prefix), address), 1, 0).map_err(|e| LiveError::map("NETS", e))?;

@@ -96,7 +96,7 @@ pub struct Live {
     counters: Arc<Counters>,
     settings: loader::SettingsMap,
     excluded: HashMap<MapData, Endpoint, u32>,
-    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    logger: aya_log::EbpfLogger<&'static dyn log::Log>,
     ended: Arc<AtomicBool>,
 }
 
@@ -141,9 +141,7 @@ impl Live {
     /// # Errors
     /// When the kernel does not let the counters be read.
     pub fn balance(&mut self) -> Result<Balance, LiveError> {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
+        self.logger.flush();
         self.counters.balance()
     }
 
@@ -182,8 +180,6 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
+        self.logger.flush();
     }
 }
