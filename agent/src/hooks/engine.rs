@@ -123,7 +123,8 @@ impl Engine {
             .with(|ctx| prepare(&ctx, &clock).map_err(|error| Thrown::take(&ctx, error)))
             .map_err(|thrown| source.failure(format!("its globals cannot be set up: {}", thrown.message)))?;
         let (on_item, uncalled, unusable) = (None, Vec::new(), false);
-        let mut engine = Self { on_item, context, runtime, rejections, clock, meter, unusable, uncalled, kind };
+        let mut engine =
+            Self { on_item, context, runtime, rejections, clock, meter, unusable, uncalled, kind };
         let failure = engine.run_top_level(source, limits).err();
         engine.find_hooks();
         Ok((engine, failure))
@@ -278,9 +279,15 @@ impl CallEnd {
             Self::Stopped => Some(format!("{what} was cut short: the script is being stopped")),
             Self::Threw(thrown) => Some(format!("{what} threw {}", thrown.message)),
             Self::Hit(limit, _) => Some(match limit {
-                Limit::Time => format!("{what} exceeded its time limit of {}", duration_text(limits.call_time)),
-                Limit::Memory => format!("{what} exceeded its memory limit of {}", size_text(limits.memory as u64)),
-                Limit::Stack => format!("{what} exceeded its stack limit of {}", size_text(limits.stack as u64)),
+                Limit::Time => {
+                    format!("{what} exceeded its time limit of {}", duration_text(limits.call_time))
+                }
+                Limit::Memory => {
+                    format!("{what} exceeded its memory limit of {}", size_text(limits.memory as u64))
+                }
+                Limit::Stack => {
+                    format!("{what} exceeded its stack limit of {}", size_text(limits.stack as u64))
+                }
             }),
         }
     }
@@ -369,7 +376,9 @@ fn detect_kind(runtime: &Runtime, source: &Source) -> Result<ScriptKind, Thrown>
 fn looks_like_module(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.trim_start();
-        ["import ", "import{", "import\"", "import'", "export ", "export{"].iter().any(|word| line.starts_with(word))
+        ["import ", "import{", "import\"", "import'", "export ", "export{"]
+            .iter()
+            .any(|word| line.starts_with(word))
     })
 }
 

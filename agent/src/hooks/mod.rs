@@ -171,7 +171,9 @@ impl Scripts {
     /// What became of each script's items so far.
     #[must_use]
     pub fn stats(&self) -> Vec<ScriptStats> {
-        let of = |script: &Running| script.counters.snapshot(&script.name, script.title.clone(), script.queue.len());
+        let of = |script: &Running| {
+            script.counters.snapshot(&script.name, script.title.clone(), script.queue.len())
+        };
         self.running.iter().map(of).collect()
     }
 

@@ -73,10 +73,7 @@ impl Worker {
                 return;
             }
         };
-        let started = Started {
-            hooks: engine.hooks(),
-            uncalled_hooks: engine.uncalled_hooks().to_vec(),
-        };
+        let started = Started { hooks: engine.hooks(), uncalled_hooks: engine.uncalled_hooks().to_vec() };
         let _ = report.send(Ok(started));
         let limits = &self.setup.limits;
         let table = ErrorTable::new(limits.known_errors, limits.repeat_interval);
@@ -85,7 +82,8 @@ impl Worker {
 }
 
 fn start(source: &Source, setup: &HostSetup, stop: &Arc<AtomicBool>) -> Result<Engine, ScriptFailure> {
-    let prepare = |ctx: &Ctx<'_>, clock: &Rc<Clock>| helpers::install(ctx, &Host::new(setup, Rc::clone(clock)));
+    let prepare =
+        |ctx: &Ctx<'_>, clock: &Rc<Clock>| helpers::install(ctx, &Host::new(setup, Rc::clone(clock)));
     catch_unwind(AssertUnwindSafe(|| Engine::start(source, &setup.limits, stop, prepare)))
         .unwrap_or_else(|_| Err(source.failure("the script runtime panicked while starting it")))
 }
@@ -224,7 +222,10 @@ impl<'a> Serving<'a> {
             Ok(engine) => {
                 self.engine = Some(engine);
                 Counters::add(&self.counters().restarts, 1);
-                self.tell("restart", "was started again with fresh state: the limit it ran into left the old one unusable");
+                self.tell(
+                    "restart",
+                    "was started again with fresh state: the limit it ran into left the old one unusable",
+                );
             }
             Err(failure) => {
                 self.tell("no restart", &format!("cannot be started again: {failure}"));

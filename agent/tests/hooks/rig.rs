@@ -60,7 +60,10 @@ impl Outbox for Box {
         let mut files = Vec::new();
         if let Delivery::SlackBot { channel, files: attached, .. } = &delivery {
             if channel == "refused" {
-                return Err(OutboxError::Invalid { argument: "channelId", cause: "no such channel".to_owned() });
+                return Err(OutboxError::Invalid {
+                    argument: "channelId",
+                    cause: "no such channel".to_owned(),
+                });
             }
             files = attached.iter().map(|(_, path)| std::fs::read(path).unwrap()).collect();
         }

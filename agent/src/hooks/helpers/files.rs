@@ -77,6 +77,7 @@ fn returns_path<'js>(
     argument: &str,
 ) -> HelperResult<'js> {
     let path = path.map_err(|error| call.failed(argument, error))?;
-    let text = path.to_str().ok_or_else(|| HelperError::Failed(format!("{argument}: the path is not UTF-8")))?;
+    let text =
+        path.to_str().ok_or_else(|| HelperError::Failed(format!("{argument}: the path is not UTF-8")))?;
     call.returns(text)
 }

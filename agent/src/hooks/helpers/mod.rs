@@ -58,12 +58,7 @@ impl Host {
             services.store.as_ref().map(|store| store.folder()),
             setup.limits.file_quota,
         );
-        Rc::new(Self {
-            setup: setup.clone(),
-            clock,
-            folder,
-            warned: RefCell::default(),
-        })
+        Rc::new(Self { setup: setup.clone(), clock, folder, warned: RefCell::default() })
     }
 
     pub(crate) fn services(&self) -> &HostServices {

@@ -21,7 +21,9 @@ fn pcap_path<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
         Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => StreamId(number),
         _ => {
             let shown: String = text.chars().take(40).collect();
-            return Err(call.failed("stream", format!("{shown:?} is not a stream number (data.stream is one)")));
+            return Err(
+                call.failed("stream", format!("{shown:?} is not a stream number (data.stream is one)"))
+            );
         }
     };
     let Some(store) = &host.services().store else {
