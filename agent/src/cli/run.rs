@@ -16,7 +16,7 @@ use crate::capture::PacketSource;
 use crate::captured::Source;
 use crate::hooks::{Backpressure, HostServices, ScriptLimits, Scripts, TracingLog};
 use crate::outbox::{MemoryOutbox, OutboxConfig};
-use crate::pcap::{PcapAppender, PcapStore, SegmentStore, StoreConfig};
+use crate::pcap::{Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
 use crate::resolve::Resolver;
 
@@ -77,7 +77,7 @@ impl Run {
             .context("starting the delivery runtime")?;
         stop_on_signal(&runtime, &stop);
         let storing = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
-        let (store, appenders) = if storing { open_store(&folders.pcap, workers)? } else { (None, Vec::new()) };
+        let (store, appenders) = if storing { open_store(&folders.pcap, workers, pace)? } else { (None, Vec::new()) };
         let (scripts, outbox) = if settings.scripts.is_empty() {
             (None, None)
         } else {
@@ -117,7 +117,8 @@ impl Run {
     pub(super) fn worker(&mut self, source: Box<dyn PacketSource>) -> Worker {
         let id = self.next_worker;
         self.next_worker += 1;
-        let (first_stream, stream_step) = self.store.as_ref().map_or((1, 1), |store| store.stream_ids(id));
+        let ids = self.store.as_ref().and_then(|store| store.stream_ids(id.into()));
+        let (first_stream, stream_step) = ids.map_or((1, 1), |(first, step)| (first.0, step));
         let engine = EngineConfig {
             hash: self.hash,
             first_stream,
@@ -178,8 +179,13 @@ impl Run {
 
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
 
-fn open_store(dir: &Path, workers: u16) -> anyhow::Result<Opened> {
-    let (store, appenders) = SegmentStore::open(StoreConfig::new(dir), workers)
+fn open_store(dir: &Path, workers: u16, pace: Pace) -> anyhow::Result<Opened> {
+    let mut config = StoreConfig::new(dir);
+    config.overflow = match pace {
+        Pace::Live => Overflow::Refuse,
+        Pace::Replay => Overflow::Wait,
+    };
+    let (store, appenders) = SegmentStore::open(config, workers.into())
         .with_context(|| format!("opening the PCAP store in {}", dir.display()))?;
     Ok((Some(store), appenders))
 }
