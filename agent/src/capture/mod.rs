@@ -37,7 +37,12 @@ pub trait PacketSource: Send {
     ///
     /// # Errors
     /// When the source cannot go on (file unreadable, ring gone). Malformed packets are not errors.
-    fn poll(&mut self, max: usize, wait: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> anyhow::Result<Progress>;
+    fn poll(
+        &mut self,
+        max: usize,
+        wait: Duration,
+        sink: &mut dyn FnMut(&Packet<'_>),
+    ) -> anyhow::Result<Progress>;
 
     /// What was lost since the start, as far as the source knows (cumulative).
     fn loss(&self) -> Loss {

@@ -156,7 +156,8 @@ fn keep_only(capabilities: &[u32]) {
         inheritable: u32,
     }
     let bits = capabilities.iter().fold(0_u64, |bits, cap| bits | 1 << cap);
-    let data = [bits as u32, (bits >> 32) as u32].map(|b| Data { effective: b, permitted: b, inheritable: 0 });
+    let data =
+        [bits as u32, (bits >> 32) as u32].map(|b| Data { effective: b, permitted: b, inheritable: 0 });
     let header = Header { version: 0x2008_0522, pid: 0 };
     // SAFETY: capset(2), version 3: a header and two data blocks, which outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };

@@ -147,7 +147,11 @@ impl Attached {
     }
 }
 
-fn attach_clsact(classifier: &mut SchedClassifier, interface: &str, way: TcAttachType) -> Result<(), ProgramError> {
+fn attach_clsact(
+    classifier: &mut SchedClassifier,
+    interface: &str,
+    way: TcAttachType,
+) -> Result<(), ProgramError> {
     // It is mostly there already; if it cannot be made, attaching says why.
     if let Err(error) = qdisc_add_clsact(interface) {
         tracing::debug!(interface, %error, "adding the clsact qdisc");
@@ -172,7 +176,9 @@ impl Drop for Attached {
                 // A thread of its own, so that the caller's namespace stays as it is.
                 std::thread::scope(|scope| {
                     scope.spawn(|| {
-                        if let Err(error) = nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET) {
+                        if let Err(error) =
+                            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+                        {
                             tracing::debug!(%error, "staying in this network namespace to detach");
                         }
                         drop(ebpf);

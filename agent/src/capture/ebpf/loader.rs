@@ -4,11 +4,12 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 
+use agent_common::MAX_RINGS;
 use agent_common::config::{
-    ENABLED, Endpoint, FILTER_EXCLUDED, FILTER_NETS, FILTER_PORTS, PORT_WORD_BITS, PORT_WORDS, Settings, Sleeper,
+    ENABLED, Endpoint, FILTER_EXCLUDED, FILTER_NETS, FILTER_PORTS, PORT_WORD_BITS, PORT_WORDS, Settings,
+    Sleeper,
 };
 use agent_common::record::MAX_CAPTURE;
-use agent_common::MAX_RINGS;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
 use aya::{Ebpf, EbpfLoader};
@@ -53,17 +54,21 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
         excluded.insert(endpoint(address), 1, 0).map_err(|e| LiveError::map("EXCLUDED", e))?;
     }
     let settings = SettingsMap { map: take(&mut ebpf, "SETTINGS")?, now: settings(config) };
-    let counters = Counters::new(take(&mut ebpf, "HOOK_COUNTERS")?, take(&mut ebpf, "RING_COUNTERS")?, workers);
+    let counters = Counters::new(take(&mut ebpf, "HOOK_TALLIES")?, take(&mut ebpf, "RING_TALLIES")?, workers);
     let Some(Map::Array(sleepers)) = ebpf.take_map("SLEEPERS") else {
         return Err(absent("SLEEPERS"));
     };
-    let logger = aya_log::EbpfLogger::init(&mut ebpf).map_err(|e| LiveError::kernel("the programs' log", &e))?;
+    let logger =
+        aya_log::EbpfLogger::init(&mut ebpf).map_err(|e| LiveError::kernel("the programs' log", &e))?;
     Ok(Loaded { ebpf, rings, ring_bytes, sleepers, counters, settings, excluded, logger })
 }
 
 /// Borrows a map by name. It stays where it is: until the programs are loaded, their instructions hold the number of
 /// its descriptor, which must not be closed, let alone be another map's by then.
-fn borrow<'a, T: TryFrom<&'a mut Map, Error = MapError>>(ebpf: &'a mut Ebpf, name: &str) -> Result<T, LiveError> {
+fn borrow<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<T, LiveError> {
     ebpf.map_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, e))
 }
 
@@ -112,7 +117,8 @@ fn fill_nets(map: &mut LpmTrie<&mut MapData, [u8; 16], u32>, nets: &[Net]) -> Re
 /// [`Sleeper`]s through a handle of one's own, for another thread.
 pub(super) fn sleepers(map: &MapData) -> Result<Array<MapData, Sleeper>, LiveError> {
     let fail = |e| LiveError::map("SLEEPERS", e);
-    let fd = map.fd().as_fd().try_clone_to_owned().map_err(|e| LiveError::kernel("a map's descriptor", &e))?;
+    let fd =
+        map.fd().as_fd().try_clone_to_owned().map_err(|e| LiveError::kernel("a map's descriptor", &e))?;
     let handle = MapData::from_fd(fd).map_err(fail)?;
     Array::try_from(Map::Array(handle)).map_err(fail)
 }

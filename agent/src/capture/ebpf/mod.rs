@@ -40,11 +40,11 @@ use agent_common::config::Endpoint;
 use aya::maps::{HashMap, MapData};
 
 pub use self::attach::TcHook;
-pub use self::balance::{Balance, RingBalance};
+use self::balance::Counters;
+pub use self::balance::{Balance, Filtered, RingBalance};
 pub use self::cgroup::mount_point as cgroup2_mount_point;
 pub use self::error::LiveError;
 pub use self::ring::RingSource;
-use self::balance::Counters;
 use super::net::Net;
 
 /// What to capture, and with how much memory.
