@@ -12,6 +12,7 @@
 
 pub mod capture;
 pub mod captured;
+pub mod doctor;
 pub mod hooks;
 pub mod outbox;
 pub mod pcap;

@@ -197,3 +197,26 @@ fn two_capabilities_are_enough() {
         assert_eq!(live.attachments().len(), 2);
     });
 }
+
+#[test]
+fn the_doctor_finds_this_kernel_able_and_names_what_a_thread_may_not() {
+    if skipped() {
+        return;
+    }
+    use agent::doctor::{State, doctor};
+    let state = |what: &str| {
+        let checks = doctor();
+        checks.iter().find(|c| c.what == what).unwrap_or_else(|| panic!("no {what}: {checks:?}")).state
+    };
+    for what in ["kernel", "capabilities", "ring buffers", "eBPF programs", "tcx", "cgroup v2"] {
+        assert_eq!(state(what), State::Ok, "{what}: {:#?}", doctor());
+    }
+    std::thread::spawn(move || {
+        keep_only(&[]);
+        for what in ["capabilities", "eBPF programs"] {
+            assert_eq!(state(what), State::Missing, "{what}: {:#?}", doctor());
+        }
+    })
+    .join()
+    .unwrap();
+}

@@ -109,7 +109,7 @@ impl Counters {
     }
 
     pub(super) fn balance(&self) -> Result<Balance, LiveError> {
-        let tally = |tally| sum(&self.hook, tally as u32).map_err(|e| LiveError::map("HOOK_TALLIES", e));
+        let tally = |tally| sum(&self.hook, tally as u32).map_err(|e| LiveError::map("HOOK_TALLIES", &e));
         let filtered = Filtered {
             disabled: tally(HookTally::Disabled)?,
             other_protocol: tally(HookTally::OtherProtocol)?,
@@ -124,7 +124,7 @@ impl Counters {
 
     pub(super) fn ring(&self, ring: u32) -> Result<RingBalance, LiveError> {
         let tally = |tally: RingTally| {
-            sum(&self.rings, tally.index(ring)).map_err(|e| LiveError::map("RING_TALLIES", e))
+            sum(&self.rings, tally.index(ring)).map_err(|e| LiveError::map("RING_TALLIES", &e))
         };
         Ok(RingBalance {
             captured: tally(RingTally::Captured)?,

@@ -92,8 +92,8 @@ impl LiveError {
         Self::Kernel { what, cause: chain(error) }
     }
 
-    pub(super) fn map(name: &str, error: MapError) -> Self {
-        Self::kernel(format!("map {name}"), &error)
+    pub(super) fn map(name: &str, error: &MapError) -> Self {
+        Self::kernel(format!("map {name}"), error)
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
     fill_nets(&mut borrow(&mut ebpf, "NETS")?, &config.nets)?;
     let mut excluded: HashMap<MapData, Endpoint, u32> = take(&mut ebpf, "EXCLUDED")?;
     for &address in &config.exclude {
-        excluded.insert(endpoint(address), 1, 0).map_err(|e| LiveError::map("EXCLUDED", e))?;
+        excluded.insert(endpoint(address), 1, 0).map_err(|e| LiveError::map("EXCLUDED", &e))?;
     }
     let settings = SettingsMap { map: take(&mut ebpf, "SETTINGS")?, now: settings(config) };
     let counters = Counters::new(take(&mut ebpf, "HOOK_TALLIES")?, take(&mut ebpf, "RING_TALLIES")?, workers);
@@ -69,12 +69,12 @@ fn borrow<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
     ebpf: &'a mut Ebpf,
     name: &str,
 ) -> Result<T, LiveError> {
-    ebpf.map_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, e))
+    ebpf.map_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, &e))
 }
 
 /// Takes a map out by name, for those that are kept at least until the programs are loaded.
 fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, LiveError> {
-    ebpf.take_map(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, e))
+    ebpf.take_map(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, &e))
 }
 
 fn absent(name: &str) -> LiveError {
@@ -85,7 +85,7 @@ fn make_rings(ebpf: &mut Ebpf, count: u32, bytes: u32) -> Result<Vec<RingBuf<Map
     let mut outer: ArrayOfMaps<&mut MapData, RingBuf<MapData>> = borrow(ebpf, "RINGS")?;
     (0..count)
         .map(|index| {
-            let fail = |e| LiveError::map(&format!("ring of {bytes} bytes"), e);
+            let fail = |e| LiveError::map(&format!("ring of {bytes} bytes"), &e);
             let definition = aya_obj::Map::new_from_params(RINGBUF, 0, 0, bytes, 0);
             let data = MapData::create(definition, &format!("ring_{index}"), None).map_err(fail)?;
             let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(fail)?;
@@ -101,7 +101,7 @@ fn fill_ports(map: &mut Array<&mut MapData, u64>, ports: &[u16]) -> Result<(), L
         words[(port / PORT_WORD_BITS) as usize] |= 1 << (port % PORT_WORD_BITS);
     }
     for (index, word) in (0..).zip(words).filter(|&(_, word)| word != 0) {
-        map.set(index, word, 0).map_err(|e| LiveError::map("PORTS", e))?;
+        map.set(index, word, 0).map_err(|e| LiveError::map("PORTS", &e))?;
     }
     Ok(())
 }
@@ -109,14 +109,14 @@ fn fill_ports(map: &mut Array<&mut MapData, u64>, ports: &[u16]) -> Result<(), L
 fn fill_nets(map: &mut LpmTrie<&mut MapData, [u8; 16], u32>, nets: &[Net]) -> Result<(), LiveError> {
     for net in nets {
         let (address, prefix) = net.mapped();
-        map.insert(&Key::new(u32::from(prefix), address), 1, 0).map_err(|e| LiveError::map("NETS", e))?;
+        map.insert(&Key::new(u32::from(prefix), address), 1, 0).map_err(|e| LiveError::map("NETS", &e))?;
     }
     Ok(())
 }
 
 /// [`Sleeper`]s through a handle of one's own, for another thread.
 pub(super) fn sleepers(map: &MapData) -> Result<Array<MapData, Sleeper>, LiveError> {
-    let fail = |e| LiveError::map("SLEEPERS", e);
+    let fail = |e| LiveError::map("SLEEPERS", &e);
     let fd =
         map.fd().as_fd().try_clone_to_owned().map_err(|e| LiveError::kernel("a map's descriptor", &e))?;
     let handle = MapData::from_fd(fd).map_err(fail)?;
@@ -166,6 +166,6 @@ impl SettingsMap {
 
     fn set_flags(&mut self, flags: u32) -> Result<(), LiveError> {
         self.now.flags = flags;
-        self.map.set(0, self.now, 0).map_err(|e| LiveError::map("SETTINGS", e))
+        self.map.set(0, self.now, 0).map_err(|e| LiveError::map("SETTINGS", &e))
     }
 }

@@ -59,6 +59,14 @@ pub(super) fn lift_memlock_limit() {
     }
 }
 
+/// Whether there is no limit on locked memory.
+pub(super) fn memlock_is_lifted() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid struct to write to.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    result == 0 && limit.rlim_cur == libc::RLIM_INFINITY
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,7 +28,8 @@ mod error;
 mod interface;
 mod loader;
 mod memory;
-pub(crate) mod permission;
+mod permission;
+pub(crate) mod probe;
 mod ring;
 
 use std::net::SocketAddr;
@@ -156,7 +157,7 @@ impl Live {
     /// # Errors
     /// When 16,384 endpoints are excluded already.
     pub fn exclude(&mut self, endpoint: SocketAddr) -> Result<(), LiveError> {
-        self.excluded.insert(loader::endpoint(endpoint), 1, 0).map_err(|e| LiveError::map("EXCLUDED", e))?;
+        self.excluded.insert(loader::endpoint(endpoint), 1, 0).map_err(|e| LiveError::map("EXCLUDED", &e))?;
         self.settings.filter_excluded()
     }
 
