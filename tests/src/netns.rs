@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -192,7 +192,8 @@ impl Cgroup {
         Ok(fs::metadata(&self.path)?.ino())
     }
 
-    /// Starts a program in the cgroup: it is there before its first instruction.
+    /// Starts a program in the cgroup: it is there before its first instruction. What it prints goes nowhere, but for
+    /// its errors.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -200,6 +201,7 @@ impl Cgroup {
         let mut command = Command::new("sh");
         command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]);
         command.arg(&self.path).arg(program).args(arguments).envs(environment.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command.spawn().with_context(|| format!("starting {}", program.display()))
     }
 }

@@ -51,8 +51,8 @@ fn ports_match_either_end() {
     let ports = [addresses[0].port(), addresses[3].port()];
     let expected: Vec<_> = addresses.into_iter().filter(|a| ports.contains(&a.port())).collect();
     assert_only(&outcome, &expected);
-    assert!(outcome.balance.hook.port.packets > 0);
-    assert_eq!(outcome.balance.hook.net.packets, 0);
+    assert!(outcome.balance.filtered.port.packets > 0);
+    assert_eq!(outcome.balance.filtered.net.packets, 0);
 }
 
 #[test]
@@ -60,14 +60,16 @@ fn nets_match_either_end_in_both_families() {
     if skipped() {
         return;
     }
-    let (addresses, outcome) = run(|_| LiveConfig { nets: vec!["10.0.0.0/8".parse().unwrap()], ..on_client() });
+    let (addresses, outcome) =
+        run(|_| LiveConfig { nets: vec!["10.0.0.0/8".parse().unwrap()], ..on_client() });
     assert_only(&outcome, &addresses[..2]);
-    assert!(outcome.balance.hook.net.packets > 0);
+    assert!(outcome.balance.filtered.net.packets > 0);
     let nets = vec!["fd77::2/128".parse().unwrap(), "10.78.0.0/16".parse().unwrap()];
     let (addresses, outcome) = run(|_| LiveConfig { nets, ..on_client() });
     assert_only(&outcome, &addresses[2..]);
     // All of IPv4 is not all of IPv6.
-    let (addresses, outcome) = run(|_| LiveConfig { nets: vec!["0.0.0.0/0".parse().unwrap()], ..on_client() });
+    let (addresses, outcome) =
+        run(|_| LiveConfig { nets: vec!["0.0.0.0/0".parse().unwrap()], ..on_client() });
     assert_only(&outcome, &addresses[..2]);
 }
 
@@ -78,7 +80,7 @@ fn excluded_endpoints_are_left_out() {
     }
     let (addresses, outcome) = run(|a| LiveConfig { exclude: vec![a[0], a[2]], ..on_client() });
     assert_only(&outcome, &[addresses[1], addresses[3]]);
-    assert!(outcome.balance.hook.excluded.packets >= 2 * 2 * 15);
+    assert!(outcome.balance.filtered.excluded.packets >= 2 * 2 * 15);
 }
 
 #[test]
@@ -102,5 +104,5 @@ fn endpoints_are_excluded_and_included_while_it_runs() {
     let count = |end: SocketAddr| outcome.seen.iter().filter(|p| segment(p).src == end).count();
     assert!(count(first) > 5 && count(third) > 5);
     assert_eq!(count(second), 0);
-    assert!(outcome.balance.hook.excluded.packets > 10);
+    assert!(outcome.balance.filtered.excluded.packets > 10);
 }

@@ -170,7 +170,7 @@ fn what_is_not_tcp_or_not_whole_is_counted_as_such() {
     let segment = tcp(40_000, b"payload");
     let before = outcome(&on_port(), &[]).balance;
     let count = |frames: &[Vec<u8>]| outcome(&on_port(), frames).balance;
-    let extra = |b: &Balance| (b.hook.malformed.packets, b.hook.port.packets);
+    let extra = |b: &Balance| (b.filtered.malformed.packets, b.filtered.port.packets);
     assert_eq!(extra(&before), (0, 0));
 
     let others = [
@@ -181,7 +181,7 @@ fn what_is_not_tcp_or_not_whole_is_counted_as_such() {
         ethernet(&[0x8100, 0x8100, 0x8100], 0x0800, &ipv4(6, 0, 0, &segment)),
     ];
     let balance = count(&others);
-    assert!(balance.hook.other_protocol.packets >= 5 && extra(&balance) == (0, 0), "{balance:?}");
+    assert!(balance.filtered.other_protocol.packets >= 5 && extra(&balance) == (0, 0), "{balance:?}");
     assert_eq!(balance.total().captured.packets, 0);
 
     let mut short_header = ipv4(6, 0, 0, &segment);
@@ -268,8 +268,8 @@ fn fragments_of_one_datagram_reach_one_ring() {
     // The net decides about them, and a first fragment's port too.
     let elsewhere = LiveConfig { nets: vec!["10.99.0.0/16".parse().unwrap()], ..on_client() };
     let run = outcome(&elsewhere, &frames);
-    assert_eq!((run.seen.len(), run.balance.hook.net.packets), (0, frames.len() as u64));
+    assert_eq!((run.seen.len(), run.balance.filtered.net.packets), (0, frames.len() as u64));
     let other_port = LiveConfig { ports: vec![WATCHED + 1], ..on_client() };
     let run = outcome(&other_port, &frames);
-    assert_eq!((run.seen.len(), run.balance.hook.port.packets), (16 * 3, 16 * 2));
+    assert_eq!((run.seen.len(), run.balance.filtered.port.packets), (16 * 3, 16 * 2));
 }

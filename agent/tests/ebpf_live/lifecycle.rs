@@ -156,7 +156,8 @@ fn keep_only(capabilities: &[u32]) {
         inheritable: u32,
     }
     let bits = capabilities.iter().fold(0_u64, |bits, cap| bits | 1 << cap);
-    let data = [bits as u32, (bits >> 32) as u32].map(|b| Data { effective: b, permitted: b, inheritable: 0 });
+    let data =
+        [bits as u32, (bits >> 32) as u32].map(|b| Data { effective: b, permitted: b, inheritable: 0 });
     let header = Header { version: 0x2008_0522, pid: 0 };
     // SAFETY: capset(2), version 3: a header and two data blocks, which outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
@@ -195,4 +196,27 @@ fn two_capabilities_are_enough() {
         let (live, _sources) = Live::start(&config).unwrap();
         assert_eq!(live.attachments().len(), 2);
     });
+}
+
+#[test]
+fn the_doctor_finds_this_kernel_able_and_names_what_a_thread_may_not() {
+    if skipped() {
+        return;
+    }
+    use agent::doctor::{State, doctor};
+    let state = |what: &str| {
+        let checks = doctor();
+        checks.iter().find(|c| c.what == what).unwrap_or_else(|| panic!("no {what}: {checks:?}")).state
+    };
+    for what in ["kernel", "capabilities", "ring buffers", "eBPF programs", "tcx", "cgroup v2"] {
+        assert_eq!(state(what), State::Ok, "{what}: {:#?}", doctor());
+    }
+    std::thread::spawn(move || {
+        keep_only(&[]);
+        for what in ["capabilities", "eBPF programs"] {
+            assert_eq!(state(what), State::Missing, "{what}: {:#?}", doctor());
+        }
+    })
+    .join()
+    .unwrap();
 }

@@ -1,7 +1,7 @@
 //! Loss is counted to the packet and to the byte.
 
-use agent::capture::ebpf::{Live, LiveConfig};
 use agent::capture::PacketSource as _;
+use agent::capture::ebpf::{Live, LiveConfig};
 use testkit::netns::VethPair;
 
 use super::exchange::{echo, exchange};
@@ -38,6 +38,10 @@ fn a_full_ring_loses_what_it_says() {
     let outcome = rig.finish();
     outcome.assert_balanced();
     assert!(outcome.balance.total().captured.packets > full.total().captured.packets);
-    assert_eq!(outcome.balance.hook.filtered().packets + outcome.balance.total().captured.packets
-        + outcome.balance.total().dropped().packets, outcome.balance.hook.offered.packets);
+    assert_eq!(
+        outcome.balance.filtered.total().packets
+            + outcome.balance.total().captured.packets
+            + outcome.balance.total().dropped().packets,
+        outcome.balance.offered.packets
+    );
 }

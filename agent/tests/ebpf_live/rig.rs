@@ -12,7 +12,7 @@ use agent_core::time::Timestamp;
 use testkit::netns::{NetNs, VethPair};
 
 /// Says so and gives true if the test cannot run: not root.
-pub fn skipped() -> bool {
+pub(crate) fn skipped() -> bool {
     let skip = !testkit::netns::is_root();
     if skip {
         eprintln!("skipped: live capture needs root");
@@ -22,38 +22,38 @@ pub fn skipped() -> bool {
 
 /// A captured packet, copied.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub ring: usize,
-    pub time: Timestamp,
-    pub link: LinkType,
-    pub data: Vec<u8>,
-    pub original_len: u32,
-    pub origin: Origin,
+pub(crate) struct Seen {
+    pub(crate) ring: usize,
+    pub(crate) time: Timestamp,
+    pub(crate) link: LinkType,
+    pub(crate) data: Vec<u8>,
+    pub(crate) original_len: u32,
+    pub(crate) origin: Origin,
     /// How long it took from the kernel to here.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
 }
 
-pub struct Rig {
-    pub live: Live,
+pub(crate) struct Rig {
+    pub(crate) live: Live,
     readers: Vec<JoinHandle<(RingSource, Vec<Seen>)>>,
     stop: Arc<AtomicBool>,
 }
 
 /// What a capture came to.
-pub struct Outcome {
-    pub seen: Vec<Seen>,
-    pub balance: Balance,
-    pub sources: Vec<RingSource>,
+pub(crate) struct Outcome {
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) balance: Balance,
+    pub(crate) sources: Vec<RingSource>,
 }
 
 impl Rig {
     /// Starts to capture in `namespace` and to read.
-    pub fn start(namespace: &NetNs, config: &LiveConfig) -> Self {
+    pub(crate) fn start(namespace: &NetNs, config: &LiveConfig) -> Self {
         let (live, sources) = namespace.run(|| Live::start(config)).expect("capture starts");
         Self::read(live, sources)
     }
 
-    pub fn read(live: Live, sources: Vec<RingSource>) -> Self {
+    pub(crate) fn read(live: Live, sources: Vec<RingSource>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let readers = sources
             .into_iter()
@@ -67,7 +67,7 @@ impl Rig {
     }
 
     /// Ends the capture and gives everything. Waits first until the packets on their way have arrived.
-    pub fn finish(mut self) -> Outcome {
+    pub(crate) fn finish(mut self) -> Outcome {
         settle(&mut self.live);
         self.live.stop().unwrap();
         self.stop.store(true, Ordering::Relaxed);
@@ -78,7 +78,7 @@ impl Rig {
 }
 
 /// Waits until no packet has come for a while.
-pub fn settle(live: &mut Live) {
+pub(crate) fn settle(live: &mut Live) {
     let mut last = live.balance().unwrap();
     loop {
         std::thread::sleep(Duration::from_millis(60));
@@ -119,29 +119,33 @@ fn read(ring: usize, mut source: RingSource, stop: &AtomicBool) -> (RingSource, 
 
 impl Outcome {
     /// The books balance, to the packet and to the byte, and what was captured has arrived here.
-    pub fn assert_balanced(&self) {
+    pub(crate) fn assert_balanced(&self) {
         let Self { seen, balance, sources } = self;
-        assert_eq!(balance.hook.offered, balance.accounted(), "{balance:?}");
+        assert_eq!(balance.offered, balance.accounted(), "{balance:?}");
         for (ring, (books, source)) in balance.rings.iter().zip(sources).enumerate() {
             let (mut packets, mut bytes) = (0, 0);
             for packet in seen.iter().filter(|p| p.ring == ring) {
                 packets += 1;
                 bytes += u64::from(packet.original_len);
             }
-            assert_eq!((books.captured.packets, books.captured.bytes), (packets, bytes), "ring {ring}: {balance:?}");
+            assert_eq!(
+                (books.captured.packets, books.captured.bytes),
+                (packets, bytes),
+                "ring {ring}: {balance:?}"
+            );
             assert_eq!(source.malformed(), 0);
         }
     }
 
     /// Balanced, and nothing was lost.
-    pub fn assert_lossless(&self) {
+    pub(crate) fn assert_lossless(&self) {
         self.assert_balanced();
         assert_eq!(self.balance.total().dropped().packets, 0, "{:?}", self.balance);
     }
 }
 
 /// A capture of the client's end of a pair, with four workers.
-pub fn on_client() -> LiveConfig {
+pub(crate) fn on_client() -> LiveConfig {
     LiveConfig {
         interfaces: vec![VethPair::CLIENT.to_owned()],
         workers: 4,

@@ -9,16 +9,16 @@ use super::rig::Seen;
 
 /// A TCP segment.
 #[derive(Debug)]
-pub struct Segment<'a> {
-    pub src: SocketAddr,
-    pub dst: SocketAddr,
-    pub seq: u32,
-    pub syn: bool,
-    pub payload: &'a [u8],
+pub(crate) struct Segment<'a> {
+    pub(crate) src: SocketAddr,
+    pub(crate) dst: SocketAddr,
+    pub(crate) seq: u32,
+    pub(crate) syn: bool,
+    pub(crate) payload: &'a [u8],
 }
 
 /// Reads a frame that is TCP, without IPv6 extension headers.
-pub fn segment(packet: &Seen) -> Segment<'_> {
+pub(crate) fn segment(packet: &Seen) -> Segment<'_> {
     let ip = match packet.link {
         LinkType::ETHERNET => {
             let tagged = packet.data[12..14] == [0x81, 0];
@@ -49,18 +49,18 @@ pub fn segment(packet: &Seen) -> Segment<'_> {
 
 /// One direction of a connection.
 #[derive(Default)]
-pub struct Direction {
+pub(crate) struct Direction {
     /// Sequence number of the first payload byte.
     first: Option<u32>,
     /// Offset and payload of each segment that has one.
     segments: Vec<(usize, Vec<u8>)>,
     /// The ring of each packet.
-    pub rings: Vec<usize>,
+    pub(crate) rings: Vec<usize>,
 }
 
 impl Direction {
     /// The bytes, of which every one must be there; and how many were seen more than once.
-    pub fn bytes(&self) -> (Vec<u8>, usize) {
+    pub(crate) fn bytes(&self) -> (Vec<u8>, usize) {
         let mut segments: Vec<_> = self.segments.iter().collect();
         segments.sort_by_key(|s| s.0);
         let mut bytes: Vec<u8> = Vec::new();
@@ -77,7 +77,7 @@ impl Direction {
 }
 
 /// Sorts packets by connection and direction: source and destination.
-pub fn directions(seen: &[Seen]) -> HashMap<(SocketAddr, SocketAddr), Direction> {
+pub(crate) fn directions(seen: &[Seen]) -> HashMap<(SocketAddr, SocketAddr), Direction> {
     let mut all: HashMap<_, Direction> = HashMap::new();
     for packet in seen {
         let segment = segment(packet);

@@ -33,7 +33,9 @@ pub enum LiveError {
         existing: Vec<String>,
     },
     /// An interface that carries neither Ethernet nor IP.
-    #[error("interface {name:?} is of a kind that cannot be captured (ARPHRD {arphrd}): neither Ethernet nor raw IP")]
+    #[error(
+        "interface {name:?} is of a kind that cannot be captured (ARPHRD {arphrd}): neither Ethernet nor raw IP"
+    )]
     LinkType {
         /// Its name.
         name: String,
@@ -90,8 +92,8 @@ impl LiveError {
         Self::Kernel { what, cause: chain(error) }
     }
 
-    pub(super) fn map(name: &str, error: MapError) -> Self {
-        Self::kernel(format!("map {name}"), &error)
+    pub(super) fn map(name: &str, error: &MapError) -> Self {
+        Self::kernel(format!("map {name}"), error)
     }
 }
 
