@@ -80,6 +80,8 @@ pub(crate) struct Engine {
     clock: Rc<Clock>,
     meter: Rc<Meter>,
     unusable: bool,
+    /// Heap in use after the last collection that we asked for.
+    collected: usize,
     uncalled: Vec<&'static str>,
     kind: ScriptKind,
 }
@@ -114,17 +116,28 @@ impl Engine {
         let meter = Meter::new(limits.memory);
         let clock = Clock::new(limits, Arc::clone(stop), Rc::clone(&meter));
         let (runtime, context) = new_runtime(source, limits, &clock, &meter)
-            .map_err(|error| source.failure(format!("QuickJS does not start: {error}")))?;
+            .map_err(|error| source.failure(too_small(&meter, limits, &error.to_string())))?;
         let rejections = Rejections::watch(&runtime);
         clock.arm();
-        let kind = detect_kind(&runtime, source)
-            .map_err(|thrown| source.failure_at(thrown.place().as_ref(), &thrown.message))?;
+        let kind = detect_kind(&runtime, source).map_err(|thrown| {
+            let cause = if meter.refused() { too_small(&meter, limits, "") } else { thrown.message.clone() };
+            source.failure_at(thrown.place().as_ref(), cause)
+        })?;
         context
             .with(|ctx| prepare(&ctx, &clock).map_err(|error| Thrown::take(&ctx, error)))
-            .map_err(|thrown| source.failure(format!("its globals cannot be set up: {}", thrown.message)))?;
-        let (on_item, uncalled, unusable) = (None, Vec::new(), false);
-        let mut engine =
-            Self { on_item, context, runtime, rejections, clock, meter, unusable, uncalled, kind };
+            .map_err(|thrown| source.failure(too_small(&meter, limits, &thrown.message)))?;
+        let mut engine = Self {
+            on_item: None,
+            context,
+            runtime,
+            rejections,
+            clock,
+            meter,
+            unusable: false,
+            collected: 0,
+            uncalled: Vec::new(),
+            kind,
+        };
         let failure = engine.run_top_level(source, limits).err();
         engine.find_hooks();
         Ok((engine, failure))
@@ -185,11 +198,22 @@ impl Engine {
             thrown.get_or_insert(rejection);
         }
         let place = thrown.as_ref().and_then(Thrown::place);
+        self.collect();
         match (self.clock.disarm(), thrown) {
             (Some(ended), _) => self.ended(ended, place),
             (None, Some(thrown)) if thrown.is_stack_overflow() => CallEnd::Hit(Limit::Stack, place),
             (None, Some(thrown)) => CallEnd::Threw(thrown),
             (None, None) => CallEnd::Done,
+        }
+    }
+
+    /// Collects cycles before they fill the heap: QuickJS by itself waits for half as much again as there was, which
+    /// may be past the limit.
+    fn collect(&mut self) {
+        let (used, limit) = (self.meter.used(), self.meter.limit());
+        if used > limit / 2 && used > self.collected + limit / 8 {
+            self.runtime.run_gc();
+            self.collected = self.meter.used();
         }
     }
 
@@ -300,6 +324,15 @@ impl CallEnd {
             Self::Hit(_, place) => place.clone(),
             Self::Done | Self::Stopped => None,
         }
+    }
+}
+
+/// Why the runtime itself did not start.
+fn too_small(meter: &Meter, limits: &ScriptLimits, cause: &str) -> String {
+    if meter.refused() {
+        format!("its memory limit of {} is too small to start it", size_text(limits.memory as u64))
+    } else {
+        format!("the script runtime does not start: {cause}")
     }
 }
 

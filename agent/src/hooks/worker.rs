@@ -222,13 +222,12 @@ impl<'a> Serving<'a> {
             Ok(engine) => {
                 self.engine = Some(engine);
                 Counters::add(&self.counters().restarts, 1);
-                self.tell(
-                    "restart",
-                    "was started again with fresh state: the limit it ran into left the old one unusable",
-                );
+                let line = "was started again with fresh state: the old one was unusable after the limit it ran into";
+                self.tell(line, line);
             }
             Err(failure) => {
-                self.tell("no restart", &format!("cannot be started again: {failure}"));
+                let line = format!("cannot be started again: {failure}");
+                self.tell(&line, &line);
                 self.pause.demand();
                 self.strike();
             }

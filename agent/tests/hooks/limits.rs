@@ -118,6 +118,43 @@ fn memory_that_is_let_go_needs_no_restart() {
 }
 
 #[test]
+fn cycles_do_not_fill_the_heap_of_a_script_that_keeps_much() {
+    let rig = quick();
+    let stats = rig.run(
+        "var kept = []; for (var i = 0; i < 44000; i++) kept.push({});\n\
+         function onItemCaptured() { for (var i = 0; i < 100; i++) { var a = { big: new ArrayBuffer(4096) }; a.a = a } }",
+        200,
+    );
+    assert!(stats.heap > 11 << 19, "it does keep much: {}", stats.heap);
+    assert_eq!((stats.calls, stats.errors), (200, 0), "{:?}", rig.log.about());
+}
+
+#[test]
+fn memory_may_run_out_anywhere() {
+    let text = "var kept = []; function onItemCaptured(data) { kept = [];\n\
+                try { for (;;) kept.push('x'.repeat(STEP) + kept.length) } catch (e) {}\n\
+                try { file.temp('a', '', '') } catch (e) {} try { console.log(data, new Error('x')) } catch (e) {}\n\
+                try { vendor.slackBot('t', 'c', 'p', 't', 'c', {a: 1, b: {}}, {}) } catch (e) {}\n\
+                try { file.read('gone') } catch (e) { String(e.stack) } throw new TypeError('last') }";
+    for memory in (128 << 10..1 << 20).step_by(61_441) {
+        let mut rig = Rig::new();
+        rig.limits.memory = memory;
+        let step = [3, 50, 977][memory % 3].to_string();
+        let (scripts, failures) = rig.load(&[rig.script("a.js", &text.replace("STEP", &step))]);
+        if let Some(failure) = failures.first() {
+            assert!(failure.to_string().contains("memory limit of"), "{failure}");
+            continue;
+        }
+        for n in 0..3 {
+            scripts.deliver(&item(n));
+        }
+        assert!(scripts.drain(PATIENCE));
+        let stats = scripts.shutdown(PATIENCE).remove(0);
+        assert_eq!((stats.calls, stats.out_of_memory), (3, 3), "{memory}: {:?}", rig.log.about());
+    }
+}
+
+#[test]
 fn promise_jobs_that_were_cut_short_do_not_come_back() {
     let rig = quick();
     let stats = rig.run(

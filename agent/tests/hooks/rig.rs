@@ -201,7 +201,7 @@ pub(crate) fn item(index: u64) -> Arc<Captured> {
             client: end(1, 40000),
             server: end(2, 80),
             tls: false,
-            record: Record::Http(std::boxed::Box::new(HttpExchange::default())),
+            record: Record::Http(std::boxed::Box::<HttpExchange>::default()),
             started: time,
             finished: time,
             anomalies: Vec::new(),

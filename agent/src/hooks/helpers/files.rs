@@ -1,9 +1,9 @@
 //! `file`: the script's data folder from JavaScript.
 
 use super::folder::FolderError;
-use super::{Call, Helper, HelperError, HelperResult, Host};
+use super::{Call, HelperError, HelperResult, Host, Member};
 
-pub(super) const MEMBERS: &[(&str, &str, Helper)] = &[
+pub(super) const MEMBERS: &[Member] = &[
     ("append", "file.append", |host, call| write(host, call, true)),
     ("copy", "file.copy", copy),
     ("delete", "file.delete", delete),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use crate::outbox::{Alert, Delivery};
 use crate::secret::Secret;
 
-use super::{Call, Helper, HelperError, HelperResult, Host, webhook};
+use super::{Call, HelperError, HelperResult, Host, Member, webhook};
 
-pub(super) const MEMBERS: &[(&str, &str, Helper)] = &[
+pub(super) const MEMBERS: &[Member] = &[
     ("slack", "vendor.slack", slack),
     ("slackBot", "vendor.slackBot", slack_bot),
     ("webhook", "vendor.webhook", webhook::webhook),
