@@ -59,9 +59,12 @@ impl Held {
         self.segments.first_key_value().map(|(start, s)| (*start, s.data.len()))
     }
 
-    /// Whether one zero byte is all: what follows tells whether it was a keep-alive probe.
-    pub(crate) fn lone_zero(&self) -> bool {
-        self.segments.len() == 1 && self.segments.first_key_value().is_some_and(|(_, s)| *s.data == [0])
+    /// Whether the first segment is one zero byte with nothing behind it: what follows tells if it was a keep-alive
+    /// probe.
+    pub(crate) fn perhaps_probe(&self) -> bool {
+        self.segments
+            .first_key_value()
+            .is_some_and(|(start, s)| *s.data == [0] && !self.segments.contains_key(&(start + 1)))
     }
 
     /// Arrival of the first held segment.
