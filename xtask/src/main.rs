@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use sys::{NotPermitted, interrupt, term};
+use sys::{NotPermitted, Said, interrupt, term};
 
 /// Automation for Remora. On a fresh clone: `cargo xtask demo`, then `cargo xtask test`.
 #[derive(Parser)]
@@ -53,6 +53,9 @@ fn main() -> ExitCode {
     match interrupt::install().and_then(|()| run(&cli.task)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(Said(code)) = error.downcast_ref() {
+                return ExitCode::from(*code);
+            }
             eprintln!("{} {error:#}", term::red("error:"));
             ExitCode::from(if error.is::<NotPermitted>() { 3 } else { 1 })
         }

@@ -8,11 +8,11 @@ mod summary;
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use crate::setup::{self, Ready, Setup};
-use crate::sys::{NotPermitted, interrupt, is_root, netns, term};
+use crate::sys::{Said, interrupt, is_root, netns, term};
 
 /// What to test.
 #[derive(Args, Debug)]
@@ -82,16 +82,16 @@ pub(crate) fn run(options: &Test) -> Result<()> {
             "\nThe set-up is incomplete (see its lines at the top): what needs it was skipped or failed.",
         );
     }
+    // The counts are the last that is said, whatever happened.
     if !report.failed.is_empty() {
-        term::say(&format!("\nFailed: {}", report.failed.join(", ")));
-    }
-    term::say(&format!("\n{counts}"));
-    if !report.failed.is_empty() {
-        bail!("failed: {}", report.failed.join(", "));
+        term::say(&format!("\n{} {}\n\n{counts}", term::red("Failed:"), report.failed.join(", ")));
+        return Err(Said(1).into());
     }
     if !ready.can_build_ebpf {
-        return Err(NotPermitted("the eBPF parts were not tested: no toolchain for them".to_owned()).into());
+        term::say(&format!("\nThe eBPF parts were not tested: no toolchain for them.\n\n{counts}"));
+        return Err(Said(3).into());
     }
+    term::say(&format!("\n{counts}"));
     Ok(())
 }
 
