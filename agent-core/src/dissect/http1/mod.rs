@@ -1,5 +1,7 @@
 //! HTTP/1.x (RFC 9110, RFC 9112).
 
+mod framing;
+mod head;
 mod probe;
 
 pub use probe::{MAX_PROBE, probe};
