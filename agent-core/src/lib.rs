@@ -17,6 +17,7 @@ pub mod dissect;
 pub mod item;
 pub mod limits;
 pub mod packet;
+pub mod pair;
 pub mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};

@@ -27,8 +27,6 @@ pub(super) struct Framing {
     /// By the fields alone; for a response the request's method and the status have their say too.
     pub(super) length: Length,
     pub(super) codings: Codings,
-    /// The request asks for another protocol (RFC 9110 section 7.8).
-    pub(super) upgrade: bool,
 }
 
 /// Reads the fields that matter to framing, and adds what is odd about them to the head's anomalies.
@@ -36,10 +34,8 @@ pub(super) fn framing(head: &mut Head) -> Framing {
     let mut lengths = Lengths::default();
     let mut transfer = Transfer::default();
     let mut codings = Codings::default();
-    let mut upgrade = false;
     for (name, value) in head.block.iter() {
         match name.len() {
-            7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => lengths.add(value),
             16 if name.eq_ignore_ascii_case(b"content-encoding") => codings.add(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => transfer.add(value),
@@ -52,7 +48,7 @@ pub(super) fn framing(head: &mut Head) -> Framing {
     } else {
         lengths.judge(response, &mut head.anomalies)
     };
-    Framing { length, codings, upgrade }
+    Framing { length, codings }
 }
 
 /// What the `Content-Length` fields say.

@@ -282,11 +282,11 @@ pub(super) fn parse_trailers(bytes: &[u8], max_fields: usize) -> (HeaderBlock, V
 
 fn trim(bytes: &[u8], mut from: usize, mut to: usize) -> Span {
     let blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r');
-    while from < to && blank(bytes[from]) {
-        from += 1;
-    }
     while from < to && blank(bytes[to - 1]) {
         to -= 1;
+    }
+    while from < to && blank(bytes[from]) {
+        from += 1;
     }
     span(from, to)
 }
