@@ -22,6 +22,8 @@ pub mod limits;
 pub mod packet;
 pub mod stats;
 mod tcp;
+#[cfg(test)]
+mod testing;
 pub mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};
