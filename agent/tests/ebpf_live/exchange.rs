@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use agent::capture::ebpf::LiveConfig;
-use agent_common::record::MAX_CAPTURE;
 use agent_core::packet::{Direction, LinkType};
 use testkit::netns::{NetNs, VethPair};
 
@@ -165,9 +164,9 @@ fn super_packets_are_captured_whole() {
     assert_eq!(outcome.balance.total().truncated.packets, 0);
 }
 
-/// BIG TCP, where it was switched on: longer than an IP packet can say. Cut, with the true length kept.
+/// BIG TCP, where it was switched on: longer than an IP header can say.
 #[test]
-fn packets_beyond_64_kib_are_cut_and_say_so() {
+fn packets_beyond_64_kib_are_captured_whole_or_say_so() {
     if skipped() {
         return;
     }
@@ -176,12 +175,22 @@ fn packets_beyond_64_kib_are_cut_and_say_so() {
         namespace.ip(&format!("link set {interface} gso_max_size 200000 gro_max_size 200000")).unwrap();
     }
     let rig = Rig::start(&pair.client, &on_client());
+    let (ends, sent) = rush(&pair, "[fd77::2]:0");
+    let outcome = rig.finish();
+    outcome.assert_lossless();
+    assert_seen(&pair, &outcome.seen, ends, &sent);
+    let longest = outcome.seen.iter().map(|p| p.original_len).max().unwrap();
+    assert!(longest > 70_000, "no packet was longer than 64 KiB: {longest}");
+    assert_eq!(outcome.balance.total().truncated.packets, 0);
+
+    const MOST: u32 = 65_568;
+    let rig = Rig::start(&pair.client, &LiveConfig { snap_len: Some(MOST), ..on_client() });
     rush(&pair, "[fd77::2]:0");
     let outcome = rig.finish();
     outcome.assert_lossless();
-    let longer: Vec<_> = outcome.seen.iter().filter(|p| p.original_len as usize > MAX_CAPTURE).collect();
-    assert!(!longer.is_empty(), "no packet was longer than 64 KiB");
-    assert!(longer.iter().all(|p| p.data.len() == MAX_CAPTURE));
+    let longer: Vec<_> = outcome.seen.iter().filter(|p| p.original_len > MOST).collect();
+    assert!(!longer.is_empty());
+    assert!(longer.iter().all(|p| p.data.len() == MOST as usize));
     assert_eq!(outcome.balance.total().truncated.packets, longer.len() as u64);
 }
 
