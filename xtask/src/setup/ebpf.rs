@@ -21,16 +21,10 @@ const PINNED: &str = "nightly-2026-05-20";
 const DEBIAN: &str = "debian";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
 const LLVM: &str = "22";
-const LINKER: [&str; 8] = [
-    "install",
-    "bpf-linker",
-    "--version",
-    "0.13.0",
-    "--locked",
-    "--no-default-features",
-    "--features",
-    "llvm-22",
-];
+const LINKER: &str =
+    "install bpf-linker --version 0.13.0 --locked --force --no-default-features --features llvm-22";
+/// Where Debian puts that LLVM. bpf-linker's build would take the `llvm-config` on `PATH`, which may be another one's.
+const PREFIX: &str = "/usr/lib/llvm-22";
 
 /// What is there, and the toolchain's name if eBPF programs can be built.
 pub(super) fn toolchain(check: bool) -> Result<(Vec<State>, Option<String>)> {
@@ -124,14 +118,16 @@ fn linker(check: bool) -> State {
         return State::Present(version);
     }
     let mut install = project::cargo(None);
-    install.args(LINKER);
+    install.args(LINKER.split(' '));
+    if std::path::Path::new(PREFIX).is_dir() {
+        install.env("LLVM_PREFIX", PREFIX);
+    }
     let mut why = String::new();
     if !check {
         term::say("  ebpf   building bpf-linker 0.13.0 (half a minute to a few): it links the eBPF programs");
         // Its own folder: a target directory of ours is no business of a tool's.
-        match run::output(install.env_remove("CARGO_TARGET_DIR")) {
-            Ok(_) => {}
-            Err(error) => why = format!(": {error:#}"),
+        if let Err(error) = run::output(install.env_remove("CARGO_TARGET_DIR")) {
+            why = format!(": {error:#}");
         }
         if let Some(version) = linker_version() {
             return State::Installed(version);
@@ -139,21 +135,28 @@ fn linker(check: bool) -> State {
     }
     State::Missing(Missing {
         what: format!("bpf-linker 0.13.0 on LLVM {LLVM}{why}"),
-        commands: vec![run::shown(&install).replacen(
-            &install.get_program().to_string_lossy().into_owned(),
-            "cargo",
-            1,
-        )],
+        commands: vec![format!("LLVM_PREFIX={PREFIX} cargo {LINKER}")],
         without: "no eBPF programs, so no live capture".to_owned(),
         optional: false,
     })
 }
 
+/// The linker's version, if it starts and its LLVM is not older than the compiler's.
 fn linker_version() -> Option<String> {
-    let version = run::try_output(run::command(project::program("bpf-linker")?).arg("--version"))?;
+    let program = project::program("bpf-linker")?;
+    let version = run::try_output(run::command(&program).arg("--version"))?;
     let version = version.trim();
     let number = version.strip_prefix("bpf-linker ")?;
-    number.starts_with("0.13.").then(|| version.to_owned())
+    // One that has LLVM inside (as those which the project itself hands out) names none here.
+    let libraries = run::try_output(run::command("ldd").arg(&program)).unwrap_or_default();
+    let old = linked_llvm(&libraries).is_some_and(|major| major < LLVM.parse().unwrap_or(0));
+    (number.starts_with("0.13.") && !old).then(|| version.to_owned())
+}
+
+/// The major version of the LLVM that `ldd` names: `libLLVM.so.22.1 => …`, or `libLLVM-14.so.1 => …`.
+fn linked_llvm(ldd: &str) -> Option<u32> {
+    let name = ldd.split_whitespace().find_map(|word| word.strip_prefix("libLLVM"))?;
+    name.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?.parse().ok()
 }
 
 #[cfg(test)]
@@ -167,5 +170,15 @@ mod tests {
             Some("22")
         );
         assert_eq!(llvm_major("rustc 1.97.0\n"), None);
+    }
+
+    #[test]
+    fn the_linkers_llvm_is_read_from_ldd() {
+        assert_eq!(
+            linked_llvm("\tlibc.so.6 => /lib/libc.so.6 (0x1)\n\tlibLLVM.so.22.1 => /usr/lib/x (0x2)\n"),
+            Some(22)
+        );
+        assert_eq!(linked_llvm("\tlibLLVM-14.so.1 => /usr/lib/x (0x2)\n"), Some(14));
+        assert_eq!(linked_llvm("\tstatically linked\n"), None);
     }
 }
