@@ -1,11 +1,14 @@
-//! What the programs counted: one set per CPU, so that counting costs no cache line of another CPU.
+//! What the programs counted: one tally for each reason, per CPU, so that counting costs no cache line of another CPU.
 //!
 //! The books balance, in packets and in bytes, whenever no program is in flight:
 //! `offered = filtered + Σ over rings (captured + dropped)`. "Offered" is counted on entry and the rest on the way
 //! out, so a path that forgot to count shows. Bytes are of the whole packet as the hook point saw it, not of what a
 //! snap length left.
+//!
+//! Reasons are indices of map elements, not fields of one value: picking a field at run time is pointer arithmetic
+//! that the verifier allows only with `CAP_PERFMON`.
 
-use crate::assert_layout;
+use crate::{MAX_RINGS, assert_layout};
 
 /// Packets, and the bytes of those packets.
 #[repr(C)]
@@ -17,45 +20,7 @@ pub struct Tally {
     pub bytes: u64,
 }
 
-/// Counted before a ring is chosen.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct HookCounters {
-    /// Every packet that reached a program.
-    pub offered: Tally,
-    /// Filtered: capture was not switched on (yet, or any more).
-    pub disabled: Tally,
-    /// Filtered: not IP, or not TCP.
-    pub other_protocol: Tally,
-    /// Filtered: headers too short to be what they say.
-    pub malformed: Tally,
-    /// Filtered: the agent's own traffic, or an endpoint that user space excluded.
-    pub excluded: Tally,
-    /// Filtered: neither end's port is watched.
-    pub port: Tally,
-    /// Filtered: neither end's address is watched.
-    pub net: Tally,
-}
-
-/// Counted per ring.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct RingCounters {
-    /// Handed to user space through the ring.
-    pub captured: Tally,
-    /// Of the captured: cut by a snap length.
-    pub truncated: Tally,
-    /// Dropped: the ring was full.
-    pub ring_full: Tally,
-    /// Dropped: there is no such ring (the programs ran before user space set it up).
-    pub no_ring: Tally,
-    /// Dropped: the kernel could not read the packet's bytes.
-    pub load_failed: Tally,
-}
-
 const _: () = assert_layout::<Tally>(16);
-const _: () = assert_layout::<HookCounters>(7 * 16);
-const _: () = assert_layout::<RingCounters>(5 * 16);
 
 impl Tally {
     /// Sum of both.
@@ -65,52 +30,72 @@ impl Tally {
     }
 }
 
-impl HookCounters {
-    /// All that was not wanted, whatever the reason.
-    #[must_use]
-    pub fn filtered(&self) -> Tally {
-        let Self { offered: _, disabled, other_protocol, malformed, excluded, port, net } = *self;
-        disabled.plus(other_protocol).plus(malformed).plus(excluded).plus(port).plus(net)
-    }
-
-    /// Sum of both, for adding up CPUs.
-    #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
-        Self {
-            offered: self.offered.plus(other.offered),
-            disabled: self.disabled.plus(other.disabled),
-            other_protocol: self.other_protocol.plus(other.other_protocol),
-            malformed: self.malformed.plus(other.malformed),
-            excluded: self.excluded.plus(other.excluded),
-            port: self.port.plus(other.port),
-            net: self.net.plus(other.net),
-        }
-    }
+/// What is counted before a ring is chosen: index into the map of hook tallies.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HookTally {
+    /// Every packet that reached a program.
+    Offered,
+    /// Filtered: capture was not switched on (yet, or any more).
+    Disabled,
+    /// Filtered: not IP, or not TCP.
+    OtherProtocol,
+    /// Filtered: headers too short to be what they say.
+    Malformed,
+    /// Filtered: the agent's own traffic, or an endpoint that user space excluded.
+    Excluded,
+    /// Filtered: neither end's port is watched.
+    Port,
+    /// Filtered: neither end's address is watched.
+    Net,
 }
 
-impl RingCounters {
-    /// All that was wanted and lost, whatever the reason.
-    #[must_use]
-    pub fn dropped(&self) -> Tally {
-        self.ring_full.plus(self.no_ring).plus(self.load_failed)
-    }
+/// Elements of the map of hook tallies.
+pub const HOOK_TALLIES: u32 = HookTally::Net as u32 + 1;
 
-    /// Sum of both, for adding up CPUs.
+/// What is counted for each ring: see [`RingTally::index`].
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RingTally {
+    /// Handed to user space through the ring.
+    Captured,
+    /// Of the captured: cut by a snap length.
+    Truncated,
+    /// Dropped: the ring was full.
+    RingFull,
+    /// Dropped: there is no such ring (never, unless user space set the programs up wrongly).
+    NoRing,
+    /// Dropped: the kernel could not read the packet's bytes.
+    LoadFailed,
+}
+
+/// Tallies of one ring, rounded up.
+const RING_STRIDE: u32 = 8;
+
+/// Elements of the map of ring tallies.
+pub const RING_TALLIES: u32 = MAX_RINGS * RING_STRIDE;
+
+impl RingTally {
+    /// Index into the map of ring tallies.
+    #[inline(always)]
     #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
-        Self {
-            captured: self.captured.plus(other.captured),
-            truncated: self.truncated.plus(other.truncated),
-            ring_full: self.ring_full.plus(other.ring_full),
-            no_ring: self.no_ring.plus(other.no_ring),
-            load_failed: self.load_failed.plus(other.load_failed),
-        }
+    pub const fn index(self, ring: u32) -> u32 {
+        ring * RING_STRIDE + self as u32
     }
 }
 
 // SAFETY: repr(C), made of u64 only: no padding, any bit pattern is a value.
 #[cfg(feature = "user")]
-unsafe impl aya::Pod for HookCounters {}
-// SAFETY: as above.
-#[cfg(feature = "user")]
-unsafe impl aya::Pod for RingCounters {}
+unsafe impl aya::Pod for Tally {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_tallies_do_not_overlap() {
+        assert!((RingTally::LoadFailed as u32) < RING_STRIDE);
+        assert!(RingTally::LoadFailed.index(0) < RingTally::Captured.index(1));
+        assert_eq!(RingTally::Captured.index(MAX_RINGS), RING_TALLIES);
+    }
+}

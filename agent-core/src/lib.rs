@@ -20,6 +20,7 @@ mod flow;
 pub mod item;
 pub mod limits;
 pub mod packet;
+pub mod pair;
 pub mod stats;
 mod tcp;
 pub mod time;

@@ -37,10 +37,10 @@ pub struct Limits {
     pub linger: Duration,
     /// A hole is given up (becomes a gap) after this long without the missing bytes.
     pub hole_timeout: Duration,
-    /// A hole that the receiver acknowledged may still be filled by this many further packets of the stream, for packets
-    /// can be captured in another order than they were sent.
+    /// A hole that the receiver acknowledged is still waited for until so many packets from beyond it were captured, for
+    /// packets can be captured in another order than they were sent.
     pub reorder_packets: u64,
-    /// The same as time.
+    /// The same as time; also how long the start of a stream that was joined in the middle is waited for.
     pub reorder_time: Duration,
     /// IP fragments that wait for the rest of their datagram, with their overhead.
     pub fragment_memory: usize,

@@ -2,7 +2,7 @@
 
 use agent_common::{
     config::{ENABLED, Settings},
-    counters::{HookCounters, Tally},
+    counters::HookTally,
     flow::{End, ring_of},
     record::{EGRESS, FLAG_FRAGMENT, MAX_CAPTURE, RecordHeader},
 };
@@ -12,10 +12,9 @@ use aya_ebpf::{
 };
 
 use crate::{
-    count,
-    filter::{self, Unwanted},
-    maps::{HOOK_COUNTERS, SETTINGS},
-    packet::{self, Flow, NoFlow},
+    count, filter,
+    maps::SETTINGS,
+    packet::{self, Flow},
     ring,
 };
 
@@ -33,55 +32,29 @@ pub(crate) struct Hook {
 /// Counts the packet and, if it is wanted, copies it into its ring.
 #[inline(always)]
 pub(crate) fn capture(skb: *mut __sk_buff, hook: Hook) {
-    let (Some(counters), Some(settings)) = (HOOK_COUNTERS.get_ptr_mut(0), SETTINGS.get(0)) else {
+    let Some(settings) = SETTINGS.get(0) else {
         return;
     };
-    // SAFETY: skb is the program's context; counters points to this CPU's map value.
-    unsafe {
-        let len = (*skb).len;
-        count::add(&raw mut (*counters).offered, len);
-        match wanted(skb, hook, settings) {
-            Ok((flow, cgroup)) => deliver(skb, hook, settings, &flow, cgroup, len),
-            Err(why) => count::add(why.tally(counters), len),
-        }
+    // SAFETY: skb is the program's context.
+    let len = unsafe { (*skb).len };
+    count::hook(HookTally::Offered, len);
+    match wanted(skb, hook, settings) {
+        Ok((flow, cgroup)) => deliver(skb, hook, settings, &flow, cgroup, len),
+        Err(why) => count::hook(why, len),
     }
 }
 
-enum Filtered {
-    Disabled,
-    NoFlow(NoFlow),
-    Unwanted(Unwanted),
-}
-
-impl Filtered {
-    /// Where it is counted.
-    #[inline(always)]
-    unsafe fn tally(&self, counters: *mut HookCounters) -> *mut Tally {
-        // SAFETY: field addresses of a valid pointer.
-        unsafe {
-            match self {
-                Self::Disabled => &raw mut (*counters).disabled,
-                Self::NoFlow(NoFlow::OtherProtocol) => &raw mut (*counters).other_protocol,
-                Self::NoFlow(NoFlow::Malformed) => &raw mut (*counters).malformed,
-                Self::Unwanted(Unwanted::Excluded) => &raw mut (*counters).excluded,
-                Self::Unwanted(Unwanted::Port) => &raw mut (*counters).port,
-                Self::Unwanted(Unwanted::Net) => &raw mut (*counters).net,
-            }
-        }
-    }
-}
-
-/// The flow and the socket's cgroup of a packet that passes every filter.
+/// The flow and the socket's cgroup of a packet that passes every filter, or which filter it did not.
 #[inline(always)]
-fn wanted(skb: *mut __sk_buff, hook: Hook, settings: &Settings) -> Result<(Flow, u64), Filtered> {
+fn wanted(skb: *mut __sk_buff, hook: Hook, settings: &Settings) -> Result<(Flow, u64), HookTally> {
     if settings.flags & ENABLED == 0 {
-        return Err(Filtered::Disabled);
+        return Err(HookTally::Disabled);
     }
-    let flow = packet::parse(skb, hook.link).map_err(Filtered::NoFlow)?;
-    filter::check(&flow, settings).map_err(Filtered::Unwanted)?;
+    let flow = packet::parse(skb, hook.link)?;
+    filter::check(&flow, settings)?;
     let cgroup = cgroup_of(skb, hook);
     if hook.cgroup && settings.own_cgroup != 0 && cgroup == settings.own_cgroup {
-        return Err(Filtered::Unwanted(Unwanted::Excluded));
+        return Err(HookTally::Excluded);
     }
     Ok((flow, cgroup))
 }

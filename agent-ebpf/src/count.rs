@@ -2,30 +2,46 @@
 
 use core::arch::asm;
 
-use agent_common::counters::Tally;
+use agent_common::counters::{HookTally, RingTally};
 
-/// Adds one packet of `bytes` to a tally of this CPU.
-///
-/// Atomically, although it is per CPU: a `cgroup_skb` egress program runs with soft interrupts enabled, and one that
-/// interrupts it between load and store would have its count undone.
-///
-/// # Safety
-/// `tally` points into a map value.
+use crate::maps::{HOOK_TALLIES, RING_TALLIES};
+
+/// Counts a packet of `bytes` before a ring is chosen.
 #[inline(always)]
-pub(crate) unsafe fn add(tally: *mut Tally, bytes: u32) {
-    // SAFETY: the caller vouches for the pointer; the fields are aligned u64.
-    unsafe {
-        add_to(&raw mut (*tally).packets, 1);
-        add_to(&raw mut (*tally).bytes, u64::from(bytes));
+pub(crate) fn hook(tally: HookTally, bytes: u32) {
+    if let Some(tally) = HOOK_TALLIES.get_ptr_mut(tally as u32) {
+        // SAFETY: this CPU's map value; the fields are aligned u64.
+        unsafe {
+            add(&raw mut (*tally).packets, 1);
+            add(&raw mut (*tally).bytes, u64::from(bytes));
+        }
     }
 }
 
+/// Counts a packet of `bytes` for a ring. Gives whether it is the first of its kind on this CPU.
+#[inline(always)]
+pub(crate) fn ring(tally: RingTally, ring: u32, bytes: u32) -> bool {
+    let Some(tally) = RING_TALLIES.get_ptr_mut(tally.index(ring)) else {
+        return false;
+    };
+    // SAFETY: this CPU's map value; the fields are aligned u64.
+    unsafe {
+        let first = (*tally).packets == 0;
+        add(&raw mut (*tally).packets, 1);
+        add(&raw mut (*tally).bytes, u64::from(bytes));
+        first
+    }
+}
+
+/// Adds atomically, although the counters are per CPU: a `cgroup_skb` egress program runs with soft interrupts
+/// enabled, and one that interrupts it between load and store would have its count undone.
+///
 /// `AtomicU64::fetch_add` is not to be had: the target counts as one without compare-and-swap.
 ///
 /// # Safety
-/// As for [`add`].
+/// `counter` points into a map value and is aligned.
 #[inline(always)]
-unsafe fn add_to(counter: *mut u64, n: u64) {
+unsafe fn add(counter: *mut u64, n: u64) {
     // SAFETY: BPF_ATOMIC | BPF_ADD, as old as eBPF, on memory that the caller vouches for.
     unsafe {
         asm!("lock *(u64 *)({counter} + 0) += {n}", counter = in(reg) counter, n = in(reg) n);

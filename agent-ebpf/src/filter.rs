@@ -2,6 +2,7 @@
 
 use agent_common::{
     config::{Endpoint, FILTER_EXCLUDED, FILTER_NETS, FILTER_PORTS, PORT_WORD_BITS, Settings},
+    counters::HookTally,
     flow::End,
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
@@ -11,29 +12,19 @@ use crate::{
     packet::Flow,
 };
 
-/// Why a flow is not wanted.
-pub(crate) enum Unwanted {
-    /// Left out by user space.
-    Excluded,
-    /// Neither port is watched.
-    Port,
-    /// Neither address is watched.
-    Net,
-}
-
-/// Tries the filters that are on, the cheap ones first. A later fragment has no ports to go by: its net decides, and
-/// what it belongs to is told apart when it is put together.
+/// Tries the filters that are on, the cheap ones first; the error says which one it was. A later fragment has no
+/// ports to go by: its net decides, and what it belongs to is told apart when it is put together.
 #[inline(always)]
-pub(crate) fn check(flow: &Flow, settings: &Settings) -> Result<(), Unwanted> {
+pub(crate) fn check(flow: &Flow, settings: &Settings) -> Result<(), HookTally> {
     let flags = settings.flags;
     if flags & FILTER_PORTS != 0 && flow.ports && !port(flow.src.port) && !port(flow.dst.port) {
-        return Err(Unwanted::Port);
+        return Err(HookTally::Port);
     }
     if flags & FILTER_NETS != 0 && !net(&flow.src) && !net(&flow.dst) {
-        return Err(Unwanted::Net);
+        return Err(HookTally::Net);
     }
     if flags & FILTER_EXCLUDED != 0 && flow.ports && (excluded(&flow.src) || excluded(&flow.dst)) {
-        return Err(Unwanted::Excluded);
+        return Err(HookTally::Excluded);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use agent_common::{
     MAX_RINGS,
     config::{Endpoint, MAX_EXCLUDED, MAX_NETS, PORT_WORDS, Settings, Sleeper},
-    counters::{HookCounters, RingCounters},
+    counters::{self, Tally},
 };
 use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf},
@@ -36,8 +36,10 @@ pub(crate) static NETS: LpmTrie<[u8; 16], u32, { MAX_NETS as usize }> = LpmTrie:
 #[btf_map]
 pub(crate) static EXCLUDED: HashMap<Endpoint, u32, { MAX_EXCLUDED as usize }> = HashMap::new();
 
+/// By [`counters::HookTally`].
 #[btf_map]
-pub(crate) static HOOK_COUNTERS: PerCpuArray<HookCounters, 1> = PerCpuArray::new();
+pub(crate) static HOOK_TALLIES: PerCpuArray<Tally, { counters::HOOK_TALLIES as usize }> = PerCpuArray::new();
 
+/// By ring and [`counters::RingTally`].
 #[btf_map]
-pub(crate) static RING_COUNTERS: PerCpuArray<RingCounters, { MAX_RINGS as usize }> = PerCpuArray::new();
+pub(crate) static RING_TALLIES: PerCpuArray<Tally, { counters::RING_TALLIES as usize }> = PerCpuArray::new();

@@ -4,6 +4,7 @@
 use core::mem::MaybeUninit;
 
 use agent_common::{
+    counters::HookTally,
     flow::End,
     record::{LINK_ETHERNET, LINK_RAW},
 };
@@ -19,14 +20,6 @@ pub(crate) struct Flow {
     pub(crate) fragment: bool,
     /// The ports are known: not a later fragment.
     pub(crate) ports: bool,
-}
-
-/// Why there is no flow.
-pub(crate) enum NoFlow {
-    /// Not IP, or not TCP.
-    OtherProtocol,
-    /// Shorter than its headers say.
-    Malformed,
 }
 
 const ETH_P_IP: u16 = 0x0800;
@@ -76,20 +69,20 @@ struct Ipv6 {
 
 /// Reads `T` at `offset`, also where the skb is not linear.
 #[inline(always)]
-fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Result<T, NoFlow> {
+fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Result<T, HookTally> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the helper fills all of `value` or fails; every T here is made of integers, any bytes are a value.
     unsafe {
         match bpf_skb_load_bytes(skb.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) {
             0 => Ok(value.assume_init()),
-            _ => Err(NoFlow::Malformed),
+            _ => Err(HookTally::Malformed),
         }
     }
 }
 
-/// The flow of the packet whose first header is of type `link`.
+/// The flow of the packet whose first header is of type `link`; the error says why there is none.
 #[inline(always)]
-pub(crate) fn parse(skb: *mut __sk_buff, link: u16) -> Result<Flow, NoFlow> {
+pub(crate) fn parse(skb: *mut __sk_buff, link: u16) -> Result<Flow, HookTally> {
     let (protocol, offset) = match link {
         LINK_ETHERNET => network_header(skb)?,
         _ => (ip_version(skb)?, 0),
@@ -97,14 +90,14 @@ pub(crate) fn parse(skb: *mut __sk_buff, link: u16) -> Result<Flow, NoFlow> {
     match protocol {
         ETH_P_IP => parse_ipv4(skb, offset),
         ETH_P_IPV6 => parse_ipv6(skb, offset),
-        _ => Err(NoFlow::OtherProtocol),
+        _ => Err(HookTally::OtherProtocol),
     }
 }
 
 /// EtherType and offset of what follows Ethernet and VLAN tags. A tag that the hardware took off is not in the bytes,
 /// and `skb->protocol` is already that of what follows.
 #[inline(always)]
-fn network_header(skb: *mut __sk_buff) -> Result<(u16, u32), NoFlow> {
+fn network_header(skb: *mut __sk_buff) -> Result<(u16, u32), HookTally> {
     // SAFETY: skb is the program's context.
     let mut protocol = u16::from_be(unsafe { (*skb).protocol } as u16);
     let mut offset = 14;
@@ -120,23 +113,23 @@ fn network_header(skb: *mut __sk_buff) -> Result<(u16, u32), NoFlow> {
 }
 
 #[inline(always)]
-fn ip_version(skb: *mut __sk_buff) -> Result<u16, NoFlow> {
+fn ip_version(skb: *mut __sk_buff) -> Result<u16, HookTally> {
     match load::<u8>(skb, 0)? >> 4 {
         4 => Ok(ETH_P_IP),
         6 => Ok(ETH_P_IPV6),
-        _ => Err(NoFlow::OtherProtocol),
+        _ => Err(HookTally::OtherProtocol),
     }
 }
 
 #[inline(always)]
-fn parse_ipv4(skb: *mut __sk_buff, offset: u32) -> Result<Flow, NoFlow> {
+fn parse_ipv4(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
     let ip: Ipv4 = load(skb, offset)?;
     if ip.protocol != TCP {
-        return Err(NoFlow::OtherProtocol);
+        return Err(HookTally::OtherProtocol);
     }
     let header_len = u32::from(ip.version_ihl & 0x0F) * 4;
     if header_len < 20 {
-        return Err(NoFlow::Malformed);
+        return Err(HookTally::Malformed);
     }
     let field = u16::from_be_bytes(ip.fragment);
     let more_or_later = field & 0x3FFF != 0;
@@ -150,7 +143,7 @@ fn parse_ipv4(skb: *mut __sk_buff, offset: u32) -> Result<Flow, NoFlow> {
 }
 
 #[inline(always)]
-fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, NoFlow> {
+fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
     let ip: Ipv6 = load(skb, offset)?;
     let mut next_header = ip.next_header;
     let mut next = ip.next;
@@ -171,7 +164,7 @@ fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, NoFlow> {
                 fragment = later || field & 1 != 0;
                 8
             }
-            _ => return Err(NoFlow::OtherProtocol),
+            _ => return Err(HookTally::OtherProtocol),
         };
         // The header after a fragment header belongs to the first fragment; a later one only names its type.
         next_header = next[0];
@@ -179,10 +172,10 @@ fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, NoFlow> {
         if !later {
             next = load(skb, at)?;
         } else if next_header != TCP {
-            return Err(NoFlow::OtherProtocol);
+            return Err(HookTally::OtherProtocol);
         }
     }
-    Err(NoFlow::OtherProtocol)
+    Err(HookTally::OtherProtocol)
 }
 
 #[inline(always)]

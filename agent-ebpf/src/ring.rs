@@ -2,10 +2,13 @@
 //!
 //! What the verifier asks for: a reservation's size must be a constant, so there is a copy of [`copy`] for each class;
 //! and the length given to `bpf_skb_load_bytes` must lie, in the very register that is passed, within 1 and what the
-//! class holds. Hence the comparison right before the call, which never fails.
+//! class holds. LLVM knows that it does and drops every comparison to show it, hence [`bounded`].
+
+use core::arch::asm;
 
 use agent_common::{
     config::{AWAKE, QUIET},
+    counters::RingTally,
     record::{CLASSES, HEADER_LEN, RecordHeader},
 };
 use aya_ebpf::{
@@ -16,54 +19,30 @@ use aya_log_ebpf::warn;
 
 use crate::{
     count,
-    maps::{RING_COUNTERS, RINGS, Ring, SLEEPERS},
+    maps::{RINGS, Ring, SLEEPERS},
 };
-
-enum Outcome {
-    Captured,
-    RingFull,
-    LoadFailed,
-}
 
 /// Puts the packet into ring `index`, and counts how that went.
 #[inline(always)]
 pub(crate) fn push(skb: *mut __sk_buff, index: u32, header: &RecordHeader) {
-    let Some(counters) = RING_COUNTERS.get_ptr_mut(index) else {
-        return;
-    };
     let bytes = header.original_len;
-    // SAFETY: counters points to this CPU's map value.
-    unsafe {
-        let Some(ring) = RINGS.get(index) else {
-            count::add(&raw mut (*counters).no_ring, bytes);
-            return;
-        };
-        match copy_by_class(skb, ring, index, header) {
-            Outcome::Captured => {
-                count::add(&raw mut (*counters).captured, bytes);
-                if header.captured_len < bytes {
-                    count::add(&raw mut (*counters).truncated, bytes);
-                }
-            }
-            Outcome::RingFull => {
-                if (*counters).ring_full.packets == 0 {
-                    warn!(skb, "ring {} is full: its reader is too slow or it is too small", index);
-                }
-                count::add(&raw mut (*counters).ring_full, bytes);
-            }
-            Outcome::LoadFailed => {
-                if (*counters).load_failed.packets == 0 {
-                    warn!(skb, "cannot read {} bytes of a packet of {}", header.captured_len, bytes);
-                }
-                count::add(&raw mut (*counters).load_failed, bytes);
-            }
+    let outcome = match RINGS.get(index) {
+        Some(ring) => copy_by_class(skb, ring, index, header),
+        None => RingTally::NoRing,
+    };
+    let first = count::ring(outcome, index, bytes);
+    if outcome == RingTally::Captured {
+        if header.captured_len < bytes {
+            count::ring(RingTally::Truncated, index, bytes);
         }
+    } else if first {
+        warn!(skb, "ring {}: the first packet is lost on a CPU (reason {})", index, outcome as u32);
     }
 }
 
 /// Tries the classes from the smallest.
 #[inline(always)]
-fn copy_by_class(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHeader) -> Outcome {
+fn copy_by_class(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHeader) -> RingTally {
     macro_rules! try_classes {
         ($($class:literal)*) => {
             $(if header.captured_len as usize <= CLASSES[$class] - HEADER_LEN {
@@ -72,30 +51,47 @@ fn copy_by_class(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHe
         };
     }
     try_classes!(0 1 2 3 4 5 6 7 8 9 10 11);
-    Outcome::LoadFailed
+    RingTally::LoadFailed
 }
 
 #[inline(always)]
-fn copy<const SIZE: usize>(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHeader) -> Outcome {
+fn copy<const SIZE: usize>(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHeader) -> RingTally {
     let Some(mut place) = ring.reserve_bytes(SIZE, 0) else {
-        return Outcome::RingFull;
+        return RingTally::RingFull;
     };
     let start = place.as_mut_ptr();
-    let len = header.captured_len;
+    let len = bounded::<SIZE>(header.captured_len);
     // SAFETY: the reservation has SIZE bytes, 8-byte aligned, of which the header takes the first HEADER_LEN and the
     // packet at most the rest.
     let loaded = unsafe {
         start.cast::<RecordHeader>().write(*header);
-        len != 0
-            && len as usize <= SIZE - HEADER_LEN
-            && bpf_skb_load_bytes(skb.cast(), 0, start.add(HEADER_LEN).cast(), len) == 0
+        bpf_skb_load_bytes(skb.cast(), 0, start.add(HEADER_LEN).cast(), len) == 0
     };
     if !loaded {
         place.discard(u64::from(BPF_RB_NO_WAKEUP));
-        return Outcome::LoadFailed;
+        return RingTally::LoadFailed;
     }
     place.submit(wake_flags(ring, index));
-    Outcome::Captured
+    RingTally::Captured
+}
+
+/// `len` as it is, in a register of which the verifier knows that it is within 1 and what the class holds.
+#[inline(always)]
+fn bounded<const SIZE: usize>(len: u32) -> u32 {
+    let mut len = u64::from(len);
+    // SAFETY: compares, and sets a register that it owns. The third line is never reached: the class was chosen by
+    // this length, and no packet is empty.
+    unsafe {
+        asm!(
+            "if {len} > {most} goto +1",
+            "if {len} > 0 goto +1",
+            "{len} = 1",
+            len = inout(reg) len,
+            most = const SIZE - HEADER_LEN,
+            options(nomem, nostack),
+        );
+    }
+    len as u32
 }
 
 /// A wake-up costs some microseconds, so there is at most one for each sleep of the reader.

@@ -14,7 +14,8 @@ const LLVM_MAJOR: &str = "22";
 
 const OVERRIDE: &str = "REMORA_EBPF_TOOLCHAIN";
 
-const MEND: &str = "run `cargo xtask setup`, or build with `--no-default-features` for a binary that replays files only";
+const MEND: &str =
+    "run `cargo xtask setup`, or build with `--no-default-features` for a binary that replays files only";
 
 pub(crate) fn build() -> Result<()> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent-ebpf");
@@ -23,8 +24,9 @@ pub(crate) fn build() -> Result<()> {
     ensure!(on_path("bpf-linker"), "bpf-linker is not on PATH; {MEND}");
     let toolchain = toolchain(Path::new(root))?;
     let package = Package { name: "agent-ebpf", root_dir: root, ..Package::default() };
-    aya_build::build_ebpf([package], Toolchain::Custom(&toolchain))
-        .with_context(|| format!("the eBPF programs did not compile with {toolchain}; is rust-src there? {MEND}"))
+    aya_build::build_ebpf([package], Toolchain::Custom(&toolchain)).with_context(|| {
+        format!("the eBPF programs did not compile with {toolchain}; is rust-src there? {MEND}")
+    })
 }
 
 /// The first toolchain that is installed and fits: the override alone, or the pinned one, or plain `nightly`.

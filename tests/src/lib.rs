@@ -1,6 +1,8 @@
-//! What tests and the demo share.
+//! What tests and the demo share: a strict Slack fake, network namespaces, a shop and a load to capture, synthetic
+//! captures. Depends on nothing of Remora's own.
 
 pub mod load;
+pub mod netns;
 pub mod nginx;
 pub mod shop;
 pub mod slack;

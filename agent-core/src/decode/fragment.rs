@@ -141,7 +141,8 @@ impl Fragments {
         let mut result = Inserted::default();
         let end = piece.offset + piece.frame.wire;
         // Every piece but the last is a multiple of 8 bytes long.
-        if piece.frame.wire == 0 || end > MAX_DATAGRAM || (piece.more && !piece.frame.wire.is_multiple_of(8)) {
+        if piece.frame.wire == 0 || end > MAX_DATAGRAM || (piece.more && !piece.frame.wire.is_multiple_of(8))
+        {
             result.refused = true;
             return result;
         }

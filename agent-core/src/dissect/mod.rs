@@ -3,6 +3,7 @@
 //! A dissector knows this module and `item`, never `tcp`, `flow` or another dissector. It never fails: bytes that it
 //! cannot read become anomalies or a draft with an error, and it finds its way back to the next message.
 
+pub mod content;
 pub mod http1;
 pub mod registry;
 

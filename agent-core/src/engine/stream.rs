@@ -14,7 +14,7 @@ use crate::flow::FlowKey;
 use crate::item::{Endpoint, StreamId};
 use crate::limits::Limits;
 use crate::packet::{Direction, Origin};
-use crate::tcp::{Receiver, Rules, Stamp};
+use crate::tcp::{Receiver, Rules};
 use crate::time::Timestamp;
 
 /// What is known of a stream besides its bytes.
@@ -123,6 +123,12 @@ impl Stream {
         }
         let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
         let closed = self.meta.reason.is_some();
+        // A handshake that goes on after a RST: that RST was forged, or answered something older.
+        let revived =
+            t.ack_flag() && self.meta.reason == Some(Reason::Reset) && !own.any_data() && !peer.any_data();
+        if revived {
+            return true;
+        }
         if !own.known() {
             // A first SYN of this end: the other end's packets, if any, were a handshake's, or of an older connection.
             return !t.ack_flag() && (closed || (peer.known() && !peer.syn_seen()));
@@ -155,12 +161,11 @@ impl Stream {
             shared.stats.after_close += 1;
             return Effect::Open;
         }
-        let stamp = self.stamp(now);
         if t.rst() {
-            return self.reset(key, from, t, stamp, rules, shared);
+            return self.reset(key, from, t, now, rules, shared);
         }
-        self.segment(key, from, t, time, stamp, rules, shared);
-        if self.finished_sides(key, stamp, rules, shared) { Effect::Closed } else { Effect::Open }
+        self.segment(key, from, t, time, now, rules, shared);
+        if self.finished_sides(key, now, rules, shared) { Effect::Closed } else { Effect::Open }
     }
 
     /// Whether the packet was already seen where it left its sender (or, the other way, where it arrived).
@@ -210,7 +215,7 @@ impl Stream {
         key: &FlowKey,
         from: usize,
         t: &TcpPacket<'_>,
-        stamp: Stamp,
+        now: Timestamp,
         rules: Rules<'_>,
         shared: &mut Shared,
     ) -> Effect {
@@ -221,7 +226,7 @@ impl Stream {
             shared.stats.rst_ignored += 1;
             return Effect::Open;
         }
-        self.close(key, Reason::Reset, stamp.now, rules, shared);
+        self.close(key, Reason::Reset, now, rules, shared);
         Effect::Closed
     }
 
@@ -233,7 +238,7 @@ impl Stream {
         from: usize,
         t: &TcpPacket<'_>,
         time: Timestamp,
-        stamp: Stamp,
+        now: Timestamp,
         rules: Rules<'_>,
         shared: &mut Shared,
     ) {
@@ -255,11 +260,11 @@ impl Stream {
         let mut acked = None;
         if t.ack_flag() {
             let answer = if t.wire > 0 { own.end_of(seq, t.wire) } else { None };
-            acked = peer.acknowledged(t.ack, answer, stamp);
+            acked = peer.acknowledged(t.ack, answer, now);
         }
         let mut feed = Feed { key, meta, app, rules, shared };
         if peer.waiting() {
-            peer.settle(rules, stamp, &mut |chunk, at| feed.chunk(1 - from, chunk, at));
+            peer.settle(rules, now, &mut |chunk, at| feed.chunk(1 - from, chunk, at));
         }
         if let Some(acked) = acked {
             own.answers(acked);
@@ -267,7 +272,7 @@ impl Stream {
         if t.wire > 0 {
             let at = Arrival { time, offset: 0, acked, truncated: false };
             let mut sink = |chunk: Chunk<'_>, at: Arrival| feed.chunk(from, chunk, at);
-            let outcome = own.segment(seq, t.payload, t.wire, at, rules, stamp, &mut sink);
+            let outcome = own.segment(seq, t.payload, t.wire, at, rules, now, &mut sink);
             let stats = &mut feed.shared.stats;
             stats.retransmitted += outcome.repeated;
             stats.overlaps += u64::from(outcome.differs);
@@ -278,10 +283,10 @@ impl Stream {
             own.empty(seq);
         }
         if t.fin() {
-            own.fin(seq, t.wire, stamp);
+            own.fin(seq, t.wire, now);
         }
         if own.waiting() {
-            own.settle(rules, stamp, &mut |chunk, at| feed.chunk(from, chunk, at));
+            own.settle(rules, now, &mut |chunk, at| feed.chunk(from, chunk, at));
         }
         let stats = &mut feed.shared.stats;
         let now_held = own.held_memory() + peer.held_memory();
@@ -290,16 +295,22 @@ impl Stream {
     }
 
     /// Tells the reader of sides that are done; closes the stream when both are. Whether it did.
-    fn finished_sides(&mut self, key: &FlowKey, stamp: Stamp, rules: Rules<'_>, shared: &mut Shared) -> bool {
+    fn finished_sides(
+        &mut self,
+        key: &FlowKey,
+        now: Timestamp,
+        rules: Rules<'_>,
+        shared: &mut Shared,
+    ) -> bool {
         for from in [0, 1] {
             if self.sides[from].done() && !self.meta.ended[from] {
                 self.meta.ended[from] = true;
                 let Self { meta, app, .. } = self;
-                Feed { key, meta, app, rules, shared }.end_side(from, stamp.now);
+                Feed { key, meta, app, rules, shared }.end_side(from, now);
             }
         }
         if self.meta.ended == [true; 2] {
-            self.close(key, Reason::Fin, stamp.now, rules, shared);
+            self.close(key, Reason::Fin, now, rules, shared);
             return true;
         }
         false
@@ -313,13 +324,12 @@ impl Stream {
         rules: Rules<'_>,
         shared: &mut Shared,
     ) -> bool {
-        let stamp = self.stamp(now);
         self.with_sides(key, rules, shared, |side, receiver, feed| {
             if receiver.waiting() {
-                receiver.settle(rules, stamp, &mut |chunk, at| feed.chunk(side, chunk, at));
+                receiver.settle(rules, now, &mut |chunk, at| feed.chunk(side, chunk, at));
             }
         });
-        self.meta.reason.is_none() && self.finished_sides(key, stamp, rules, shared)
+        self.meta.reason.is_none() && self.finished_sides(key, now, rules, shared)
     }
 
     /// Memory of all streams' held segments is short: gives up this one's holes. Whether that closed it.
@@ -330,9 +340,8 @@ impl Stream {
         rules: Rules<'_>,
         shared: &mut Shared,
     ) -> bool {
-        let stamp = self.stamp(now);
-        self.flush(key, stamp, rules, shared);
-        self.meta.reason.is_none() && self.finished_sides(key, stamp, rules, shared)
+        self.flush(key, now, rules, shared);
+        self.meta.reason.is_none() && self.finished_sides(key, now, rules, shared)
     }
 
     fn with_sides(
@@ -352,20 +361,16 @@ impl Stream {
         shared.stats.held = (shared.stats.held + after as u64).saturating_sub(before as u64);
     }
 
-    fn stamp(&self, now: Timestamp) -> Stamp {
-        Stamp { now, packets: self.sides.iter().map(|s| u64::from(s.packets)).sum() }
-    }
-
     fn held_memory(&self) -> usize {
         self.sides.iter().map(Receiver::held_memory).sum()
     }
 
     /// Hands on all that is held, of both directions in the order of capture.
-    fn flush(&mut self, key: &FlowKey, stamp: Stamp, rules: Rules<'_>, shared: &mut Shared) {
+    fn flush(&mut self, key: &FlowKey, now: Timestamp, rules: Rules<'_>, shared: &mut Shared) {
         while let Some(next) = self.first_waiting() {
             self.with_sides(key, rules, shared, |side, receiver, feed| {
                 if side == next {
-                    receiver.give_up_first(rules, stamp, &mut |chunk, at| feed.chunk(side, chunk, at));
+                    receiver.give_up_first(rules, now, &mut |chunk, at| feed.chunk(side, chunk, at));
                 }
             });
         }
@@ -391,8 +396,7 @@ impl Stream {
         if self.meta.reason.is_some() {
             return;
         }
-        let stamp = self.stamp(now);
-        self.flush(key, stamp, rules, shared);
+        self.flush(key, now, rules, shared);
         let Self { meta, app, sides, .. } = self;
         meta.reason = Some(reason);
         let mut feed = Feed { key, meta, app, rules, shared };
@@ -448,7 +452,7 @@ impl Stream {
     /// What is told of the stream when it is gone.
     pub(super) fn summary(mut self, key: &FlowKey) -> StreamSummary {
         let client = self.client(key);
-        let packets = self.stamp(self.meta.last).packets;
+        let packets: u64 = self.sides.iter().map(|s| u64::from(s.packets)).sum();
         let [c2s, s2c] = [client, 1 - client].map(|end| direction(&mut self.sides[end]));
         let meta = &self.meta;
         StreamSummary {

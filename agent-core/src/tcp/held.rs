@@ -54,6 +54,19 @@ impl Held {
         self.segments.first_key_value().map(|(start, _)| *start)
     }
 
+    /// Offset and length of the first held segment.
+    pub(crate) fn first_segment(&self) -> Option<(u64, usize)> {
+        self.segments.first_key_value().map(|(start, s)| (*start, s.data.len()))
+    }
+
+    /// Whether the first segment is one zero byte with nothing behind it: what follows tells if it was a keep-alive
+    /// probe.
+    pub(crate) fn perhaps_probe(&self) -> bool {
+        self.segments
+            .first_key_value()
+            .is_some_and(|(start, s)| *s.data == [0] && !self.segments.contains_key(&(start + 1)))
+    }
+
     /// Arrival of the first held segment.
     pub(crate) fn first_at(&self) -> Option<Arrival> {
         self.segments.first_key_value().map(|(_, s)| s.at)

@@ -10,7 +10,9 @@
 //! A hole is given up, and becomes a gap, when one of these holds:
 //! - It is *ripe*: the receiver has acknowledged it, so that it was sent and arrived, and it is not just late in the
 //!   capture. The last is believed when the sender has in turn answered what acknowledged the hole (a whole round
-//!   trip was captured since), or after [`Limits::reorder_packets`] further packets or [`Limits::reorder_time`].
+//!   trip was captured since), when [`Limits::reorder_packets`] packets from beyond what was acknowledged were
+//!   captured since, or after [`Limits::reorder_time`]. (Captures exist in which one direction lags: a long run of
+//!   data comes after the packet that acknowledges all of it.)
 //! - It is older than [`Limits::hole_timeout`].
 //! - The budget of the direction, or of the engine, is spent.
 //! - The stream ends.
@@ -26,7 +28,7 @@ mod receiver;
 mod seq;
 
 pub use log::HashedRun;
-pub(crate) use receiver::{Receiver, Rules, Stamp};
+pub(crate) use receiver::{Receiver, Rules};
 pub(crate) use seq::Seq;
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub(crate) const JOINED: u64 = 1 << 20;
 const WINDOW: i64 = 1 << 30;
 /// After so many segments in a row outside the window, more was lost than the window holds: start again there.
 const MAX_WILD: u8 = 16;
+/// Held bytes at the start of a direction without SYN, past which an earlier segment is not waited for.
+const JOIN_BUDGET: usize = 256 << 10;
 /// Offset of a FIN that was not seen.
 const NO_FIN: u64 = u64::MAX;
 
@@ -22,15 +24,6 @@ const NO_FIN: u64 = u64::MAX;
 pub(crate) struct Rules<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) hash: bool,
-}
-
-/// The time, as packets tell it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stamp {
-    /// Time now.
-    pub(crate) now: Timestamp,
-    /// Packets of the stream so far.
-    pub(crate) packets: u64,
 }
 
 /// What became of a segment.
@@ -79,9 +72,11 @@ pub(crate) struct Receiver {
 struct Mark {
     /// Offset acknowledged.
     ack: u64,
-    at: Stamp,
+    at: Timestamp,
     /// End of that packet's own payload, in the other direction.
     answer: u64,
+    /// Packets that were captured since and begin beyond `ack`.
+    beyond: u64,
 }
 
 /// What only a direction with trouble (or hashing) has.
@@ -90,12 +85,11 @@ struct Extra {
     held: Held,
     /// Since when the first hole is waited for.
     since: Timestamp,
-    since_packets: u64,
     /// Holes below this offset are not waited for.
     ripe: u64,
     /// Highest offset acknowledged.
     acked: u64,
-    /// An acknowledgement that ripens with time and packets.
+    /// An acknowledgement that ripens with time, or with segments from beyond it.
     mark: Option<Mark>,
     /// Acknowledgements, the oldest and the newest, that ripen when the packet that carried them is answered.
     proofs: [Option<Mark>; 2],
@@ -285,7 +279,7 @@ impl Receiver {
 
     /// The other side acknowledged up to `ack`, in a packet whose own payload, if any, ends at `answer`.
     /// Returns the offset, if the number is plausible.
-    pub(crate) fn acknowledged(&mut self, ack: Seq, answer: Option<u64>, at: Stamp) -> Option<u64> {
+    pub(crate) fn acknowledged(&mut self, ack: Seq, answer: Option<u64>, at: Timestamp) -> Option<u64> {
         if !self.known || (!self.started && self.first_held().is_none()) {
             self.hint(ack);
             return Some(self.next);
@@ -306,7 +300,7 @@ impl Receiver {
         Some(offset)
     }
 
-    fn note_ack(&mut self, ack: u64, answer: Option<u64>, at: Stamp) {
+    fn note_ack(&mut self, ack: u64, answer: Option<u64>, at: Timestamp) {
         let (next, started) = (self.next, self.started);
         let extra = self.extra();
         if !started {
@@ -317,7 +311,7 @@ impl Receiver {
             return;
         }
         extra.acked = extra.acked.max(ack);
-        let mark = Mark { ack, at, answer: answer.unwrap_or(0) };
+        let mark = Mark { ack, at, answer: answer.unwrap_or(0), beyond: 0 };
         if extra.mark.is_none_or(|m| m.ack <= next) {
             extra.mark = Some(mark);
         }
@@ -352,6 +346,7 @@ impl Receiver {
             self.waiting = true;
             let extra = self.extra();
             extra.sent = extra.sent.max(offset);
+            extra.saw(offset);
         }
     }
 
@@ -363,7 +358,7 @@ impl Receiver {
         wire: usize,
         mut at: Arrival,
         rules: Rules<'_>,
-        stamp: Stamp,
+        now: Timestamp,
         sink: &mut impl FnMut(Chunk<'_>, Arrival),
     ) -> Outcome {
         let mut outcome = Outcome::default();
@@ -380,8 +375,8 @@ impl Receiver {
                 self.wild = self.wild.min(MAX_WILD);
                 return outcome;
             }
-            self.jump(seq, rules, stamp, sink);
-            return self.segment(seq, payload, wire as usize, at, rules, stamp, sink);
+            self.jump(seq, rules, now, sink);
+            return self.segment(seq, payload, wire as usize, at, rules, now, sink);
         }
         self.wild = 0;
         at.truncated |= (payload.len() as u64) < wire;
@@ -389,8 +384,8 @@ impl Receiver {
             if self.hinted && offset == next && !self.waiting {
                 self.start(self.next);
             } else if let Ok(offset) = u64::try_from(offset) {
-                self.hold(offset, payload, wire, at, stamp, &mut outcome);
-                self.squeeze(rules, stamp, sink, &mut outcome);
+                self.hold(offset, payload, wire, at, now, &mut outcome);
+                self.squeeze(rules, now, sink, &mut outcome);
                 return outcome;
             } else {
                 return outcome;
@@ -416,23 +411,29 @@ impl Receiver {
             self.end = self.end.max(end.cast_unsigned());
             self.pass(payload, at, rules, sink);
             self.give_up_to(end.cast_unsigned(), at.time, rules, sink);
-            self.refresh(stamp);
+            self.refresh(now);
         } else {
-            self.hold(start, payload, wire, at, stamp, &mut outcome);
+            self.hold(start, payload, wire, at, now, &mut outcome);
             self.drain(rules, sink);
-            self.refresh(stamp);
-            self.squeeze(rules, stamp, sink, &mut outcome);
+            self.refresh(now);
+            self.squeeze(rules, now, sink, &mut outcome);
         }
         outcome
     }
 
     /// More was lost than sequence numbers can tell: goes on at `seq`.
-    fn jump(&mut self, seq: Seq, rules: Rules<'_>, stamp: Stamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
-        self.flush(rules, stamp, sink);
+    fn jump(
+        &mut self,
+        seq: Seq,
+        rules: Rules<'_>,
+        now: Timestamp,
+        sink: &mut impl FnMut(Chunk<'_>, Arrival),
+    ) {
+        self.flush(rules, now, sink);
         self.wild = 0;
         let distance = u64::from(seq.forward(self.base.plus(self.next)));
         self.end = self.next + distance;
-        self.give_up_to(self.end, stamp.now, rules, sink);
+        self.give_up_to(self.end, now, rules, sink);
     }
 
     fn hold(
@@ -441,7 +442,7 @@ impl Receiver {
         payload: &[u8],
         wire: u64,
         at: Arrival,
-        stamp: Stamp,
+        now: Timestamp,
         outcome: &mut Outcome,
     ) {
         self.end = self.end.max(start + wire);
@@ -449,8 +450,9 @@ impl Receiver {
         self.waiting = true;
         let extra = self.extra();
         if fresh {
-            (extra.since, extra.since_packets) = (stamp.now, stamp.packets);
+            extra.since = now;
         }
+        extra.saw(start);
         let lost = wire.saturating_sub(payload.len() as u64);
         // The one byte of a keep-alive probe is arbitrary (RFC 9293 section 3.8.4).
         let overlap = extra.held.insert(start, payload, lost, at);
@@ -518,20 +520,19 @@ impl Receiver {
     }
 
     /// Works out anew whether something is waited for.
-    fn refresh(&mut self, stamp: Stamp) {
+    fn refresh(&mut self, now: Timestamp) {
         let (next, end, started, waited) = (self.next, self.end, self.started, self.waiting);
         let Some(extra) = self.extra.as_mut() else {
             self.waiting = started && end > next;
             if self.waiting {
                 let extra = self.extra();
-                (extra.since, extra.since_packets) = (stamp.now, stamp.packets);
+                extra.since = now;
             }
             return;
         };
         self.waiting = !extra.held.is_empty() || (started && end.max(extra.sent) > next);
         if self.waiting {
-            let since =
-                extra.held.first_at().map_or(if waited { extra.since } else { stamp.now }, |a| a.time);
+            let since = extra.held.first_at().map_or(if waited { extra.since } else { now }, |a| a.time);
             extra.since = since;
         }
     }
@@ -540,7 +541,7 @@ impl Receiver {
     fn squeeze(
         &mut self,
         rules: Rules<'_>,
-        stamp: Stamp,
+        now: Timestamp,
         sink: &mut impl FnMut(Chunk<'_>, Arrival),
         outcome: &mut Outcome,
     ) {
@@ -548,7 +549,7 @@ impl Receiver {
         while self.extra.as_ref().is_some_and(|x| {
             x.held.memory() > limits.reassembly_per_direction || x.held.holes() > limits.holes
         }) {
-            self.give_up_first(rules, stamp, sink);
+            self.give_up_first(rules, now, sink);
             outcome.squeezed += 1;
         }
     }
@@ -557,7 +558,7 @@ impl Receiver {
     pub(crate) fn give_up_first(
         &mut self,
         rules: Rules<'_>,
-        stamp: Stamp,
+        now: Timestamp,
         sink: &mut impl FnMut(Chunk<'_>, Arrival),
     ) {
         if !self.started {
@@ -565,11 +566,11 @@ impl Receiver {
         } else {
             let to =
                 self.first_held().unwrap_or_else(|| self.end.max(self.extra.as_ref().map_or(0, |x| x.sent)));
-            let time = self.first_time().unwrap_or(stamp.now);
+            let time = self.first_time().unwrap_or(now);
             self.give_up_to(to, time, rules, sink);
         }
         self.drain(rules, sink);
-        self.refresh(stamp);
+        self.refresh(now);
     }
 
     /// Capture time of the first held segment.
@@ -582,7 +583,8 @@ impl Receiver {
         let Some(extra) = self.extra.as_mut() else { return };
         if let Some((start, segment)) = extra.held.pop() {
             // A keep-alive probe repeats one byte from before the beginning, as a zero.
-            let probe = *segment.data == [0] && segment.lost == 0 && extra.held.first() == Some(start + 1);
+            let zero = *segment.data == [0] && segment.lost == 0;
+            let probe = zero && extra.held.first_segment().is_some_and(|(s, l)| s == start + 1 && l > 1);
             if !probe {
                 extra.held.insert(start, &segment.data, segment.lost, segment.at);
             }
@@ -594,7 +596,7 @@ impl Receiver {
     pub(crate) fn settle(
         &mut self,
         rules: Rules<'_>,
-        stamp: Stamp,
+        now: Timestamp,
         sink: &mut impl FnMut(Chunk<'_>, Arrival),
     ) {
         let limits = rules.limits;
@@ -602,28 +604,29 @@ impl Receiver {
             let (next, end, started) = (self.next, self.end, self.started);
             let Some(extra) = self.extra.as_mut().filter(|_| self.waiting) else { return };
             if !started {
-                let patience = stamp.now.since(extra.since) >= limits.reorder_time
-                    || stamp.packets.saturating_sub(extra.since_packets) >= limits.reorder_packets;
-                if extra.held.first().is_none_or(|first| extra.ripe <= first && !patience) {
+                let patience =
+                    now.since(extra.since) >= limits.reorder_time || extra.held.memory() > JOIN_BUDGET;
+                let wait = extra.held.first().is_none_or(|first| extra.ripe <= first && !patience);
+                if wait || extra.held.perhaps_probe() {
                     return;
                 }
-                self.give_up_first(rules, stamp, sink);
+                self.give_up_first(rules, now, sink);
                 continue;
             }
-            extra.ripen(stamp, limits);
+            extra.ripen(now, limits);
             let hole_end = extra.held.first().unwrap_or_else(|| end.max(extra.sent));
             if hole_end <= next {
                 return;
             }
-            let expired = stamp.now.since(extra.since) >= limits.hole_timeout;
+            let expired = now.since(extra.since) >= limits.hole_timeout;
             let to = if expired { hole_end } else { hole_end.min(extra.ripe) };
             if to <= next {
                 return;
             }
-            let time = extra.held.first_at().map_or(stamp.now, |a| a.time);
+            let time = extra.held.first_at().map_or(now, |a| a.time);
             self.give_up_to(to, time, rules, sink);
             self.drain(rules, sink);
-            self.refresh(stamp);
+            self.refresh(now);
         }
     }
 
@@ -631,15 +634,15 @@ impl Receiver {
     pub(crate) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
         let extra = self.extra.as_ref().filter(|_| self.waiting)?;
         if !self.started {
-            return Some(extra.since.after(limits.reorder_time));
+            return Some(extra.since.after(limits.reorder_time)).filter(|_| !extra.held.perhaps_probe());
         }
         let hole = extra.since.after(limits.hole_timeout);
-        let mark = extra.mark.filter(|m| m.ack > self.next).map(|m| m.at.now.after(limits.reorder_time));
+        let mark = extra.mark.filter(|m| m.ack > self.next).map(|m| m.at.after(limits.reorder_time));
         Some(mark.map_or(hole, |m| m.min(hole)))
     }
 
     /// A FIN behind a segment of `wire` bytes.
-    pub(crate) fn fin(&mut self, seq: Seq, wire: usize, stamp: Stamp) {
+    pub(crate) fn fin(&mut self, seq: Seq, wire: usize, now: Timestamp) {
         if !self.known {
             self.hint(seq);
         }
@@ -655,7 +658,7 @@ impl Receiver {
         // A hint that was ahead of the FIN cannot be: what is held tells where it begins.
         self.fin = offset.max(self.end);
         self.end = self.end.max(offset);
-        self.refresh(stamp);
+        self.refresh(now);
     }
 
     /// Whether a RST with this number could come from the sender, so that it is believed (RFC 5961 section 3.2 wants
@@ -673,11 +676,11 @@ impl Receiver {
     pub(crate) fn flush(
         &mut self,
         rules: Rules<'_>,
-        stamp: Stamp,
+        now: Timestamp,
         sink: &mut impl FnMut(Chunk<'_>, Arrival),
     ) {
         while self.waiting {
-            self.give_up_first(rules, stamp, sink);
+            self.give_up_first(rules, now, sink);
         }
     }
 
@@ -703,14 +706,21 @@ impl Receiver {
 }
 
 impl Extra {
+    /// Notes a packet that begins at `start`.
+    fn saw(&mut self, start: u64) {
+        if let Some(mark) = self.mark.as_mut().filter(|m| start >= m.ack) {
+            mark.beyond += 1;
+        }
+    }
+
     /// Lets the mark ripen, and sets the next one.
-    fn ripen(&mut self, stamp: Stamp, limits: &Limits) {
+    fn ripen(&mut self, now: Timestamp, limits: &Limits) {
         let Some(mark) = self.mark else { return };
-        let due = stamp.packets.saturating_sub(mark.at.packets) >= limits.reorder_packets
-            || stamp.now.since(mark.at.now) >= limits.reorder_time;
+        let due = mark.beyond >= limits.reorder_packets || now.since(mark.at) >= limits.reorder_time;
         if due {
             self.ripe = self.ripe.max(mark.ack);
-            self.mark = (self.acked > mark.ack).then_some(Mark { ack: self.acked, at: stamp, answer: 0 });
+            self.mark =
+                (self.acked > mark.ack).then_some(Mark { ack: self.acked, at: now, answer: 0, beyond: 0 });
         }
     }
 }

@@ -44,10 +44,12 @@ impl Net {
             return None;
         }
         let address = match address {
-            IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into()),
-            IpAddr::V6(v6) => {
-                IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into())
+            IpAddr::V4(v4) => {
+                IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into())
             }
+            IpAddr::V6(v6) => IpAddr::V6(
+                (v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into(),
+            ),
         };
         Some(Self { address, prefix })
     }
@@ -93,9 +95,11 @@ impl FromStr for Net {
             return Ok(Self { address, prefix: most });
         };
         let number = prefix.parse().ok().filter(|_| prefix.bytes().all(|b| b.is_ascii_digit()));
-        number
-            .and_then(|n| Self::new(address, n))
-            .ok_or_else(|| NetError::Prefix { address, prefix: prefix.to_owned(), most })
+        number.and_then(|n| Self::new(address, n)).ok_or_else(|| NetError::Prefix {
+            address,
+            prefix: prefix.to_owned(),
+            most,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 #[cfg(feature = "ebpf")]
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    let checks = crate::capture::ebpf::doctor();
+    let checks = crate::doctor::doctor();
     let mut missing = false;
     for check in &checks {
         missing |= !check.ok;

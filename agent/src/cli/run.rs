@@ -14,9 +14,9 @@ use super::settings::Settings;
 use super::stats::{self, Totals};
 use crate::capture::PacketSource;
 use crate::captured::Source;
-use crate::hooks::{self, HostServices, ScriptLimits, Scripts};
+use crate::hooks::{Backpressure, HostServices, ScriptLimits, Scripts, TracingLog};
 use crate::outbox::{MemoryOutbox, OutboxConfig};
-use crate::pcap::{PcapAppender, PcapStore, SegmentStore, StoreConfig};
+use crate::pcap::{Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
 use crate::resolve::Resolver;
 
@@ -77,7 +77,7 @@ impl Run {
             .context("starting the delivery runtime")?;
         stop_on_signal(&runtime, &stop);
         let storing = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
-        let (store, appenders) = if storing { open_store(&folders.pcap, workers)? } else { (None, Vec::new()) };
+        let (store, appenders) = if storing { open_store(&folders.pcap, workers, pace)? } else { (None, Vec::new()) };
         let (scripts, outbox) = if settings.scripts.is_empty() {
             (None, None)
         } else {
@@ -93,7 +93,7 @@ impl Run {
                     let view = Arc::clone(&settings.view);
                     Arc::new(move |item, out| view.json(item, out))
                 },
-                log: Arc::new(hooks::TracingLog),
+                log: Arc::new(TracingLog),
             };
             (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
         };
@@ -117,7 +117,8 @@ impl Run {
     pub(super) fn worker(&mut self, source: Box<dyn PacketSource>) -> Worker {
         let id = self.next_worker;
         self.next_worker += 1;
-        let (first_stream, stream_step) = self.store.as_ref().map_or((1, 1), |store| store.stream_ids(id));
+        let ids = self.store.as_ref().and_then(|store| store.stream_ids(id.into()));
+        let (first_stream, stream_step) = ids.map_or((1, 1), |(first, step)| (first.0, step));
         let engine = EngineConfig {
             hash: self.hash,
             first_stream,
@@ -148,10 +149,10 @@ impl Run {
         }
         if let Some(outbox) = &self.outbox {
             let drained = self.runtime.block_on(outbox.drain(self.drain));
-            for left in &drained.left {
-                tracing::error!("not delivered: {left}");
+            if !drained.undelivered.is_empty() {
+                tracing::error!("{drained}; nothing moved for {} s (--drain-timeout)", self.drain.as_secs());
             }
-            failed |= !drained.left.is_empty() || outbox.stats().failed > 0;
+            failed |= !drained.undelivered.is_empty() || outbox.stats().failed > 0;
         }
         let written = self.sinks.output.as_ref().map_or(Ok(()), |output| output.close());
         let totals = Totals {
@@ -178,8 +179,13 @@ impl Run {
 
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
 
-fn open_store(dir: &Path, workers: u16) -> anyhow::Result<Opened> {
-    let (store, appenders) = SegmentStore::open(StoreConfig::new(dir), workers)
+fn open_store(dir: &Path, workers: u16, pace: Pace) -> anyhow::Result<Opened> {
+    let mut config = StoreConfig::new(dir);
+    config.overflow = match pace {
+        Pace::Live => Overflow::Refuse,
+        Pace::Replay => Overflow::Wait,
+    };
+    let (store, appenders) = SegmentStore::open(config, workers.into())
         .with_context(|| format!("opening the PCAP store in {}", dir.display()))?;
     Ok((Some(store), appenders))
 }
@@ -195,10 +201,10 @@ fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::
 
 fn load_scripts(paths: &[PathBuf], services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {
     let mode = match pace {
-        Pace::Live => hooks::Pace::Live,
-        Pace::Replay => hooks::Pace::Replay,
+        Pace::Live => Backpressure::DropNewest,
+        Pace::Replay => Backpressure::Wait,
     };
-    let (scripts, failures) = Scripts::load(paths, ScriptLimits::default(), services, mode);
+    let (scripts, failures) = Scripts::load(paths, &ScriptLimits::default(), mode, services);
     for failure in &failures {
         tracing::error!("{failure}");
     }

@@ -40,8 +40,8 @@ impl Totals<'_> {
         for script in self.scripts.iter().filter(|script| script.dropped > 0) {
             tracing::warn!("script {}: {} items found its queue full and were dropped", script.name, script.dropped);
         }
-        if let Some(store) = self.store.as_ref().filter(|store| store.refused > 0) {
-            tracing::warn!("{} packets could not be stored: PCAPs lack them", store.refused);
+        if let Some(store) = self.store.as_ref().filter(|store| store.refused_packets > 0) {
+            tracing::warn!("{} packets could not be stored: PCAPs lack them", store.refused_packets);
         }
     }
 }
@@ -99,7 +99,10 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
         all["store"] = json!({
             "packets": store.packets,
             "bytes": store.bytes,
-            "refused": store.refused,
+            "refused": store.refused_packets,
+            "errors": store.errors,
+            "segments": store.segments,
+            "expired_segments": store.expired_segments,
         });
     }
     if let Some(kernel) = &totals.kernel {

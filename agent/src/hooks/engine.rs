@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rquickjs::context::EvalOptions;
+use rquickjs::object::Property;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Error, Function, Module, Object, Persistent, Promise, Runtime, Value};
 
@@ -21,6 +22,7 @@ use super::limits::{ScriptLimits, duration_text, size_text};
 use super::modules::FolderModules;
 use super::raw;
 use super::rejections::Rejections;
+use super::services::ItemJson;
 use super::source::{Place, ScriptFailure, Source};
 use super::spot;
 
@@ -67,7 +69,6 @@ pub(crate) enum CallEnd {
 }
 
 /// Writes an item as JSON.
-pub(crate) type ItemJson = fn(&Captured, &mut Vec<u8>);
 
 /// A started script.
 pub(crate) struct Engine {
@@ -79,6 +80,8 @@ pub(crate) struct Engine {
     clock: Rc<Clock>,
     meter: Rc<Meter>,
     unusable: bool,
+    /// Heap in use after the last collection that we asked for.
+    collected: usize,
     uncalled: Vec<&'static str>,
     kind: ScriptKind,
 }
@@ -113,16 +116,28 @@ impl Engine {
         let meter = Meter::new(limits.memory);
         let clock = Clock::new(limits, Arc::clone(stop), Rc::clone(&meter));
         let (runtime, context) = new_runtime(source, limits, &clock, &meter)
-            .map_err(|error| source.failure(format!("QuickJS does not start: {error}")))?;
+            .map_err(|error| source.failure(too_small(&meter, limits, &error.to_string())))?;
         let rejections = Rejections::watch(&runtime);
         clock.arm();
-        let kind = detect_kind(&runtime, source)
-            .map_err(|thrown| source.failure_at(thrown.place().as_ref(), &thrown.message))?;
+        let kind = detect_kind(&runtime, source).map_err(|thrown| {
+            let cause = if meter.refused() { too_small(&meter, limits, "") } else { thrown.message.clone() };
+            source.failure_at(thrown.place().as_ref(), cause)
+        })?;
         context
             .with(|ctx| prepare(&ctx, &clock).map_err(|error| Thrown::take(&ctx, error)))
-            .map_err(|thrown| source.failure(format!("its globals cannot be set up: {}", thrown.message)))?;
-        let (on_item, uncalled, unusable) = (None, Vec::new(), false);
-        let mut engine = Self { on_item, context, runtime, rejections, clock, meter, unusable, uncalled, kind };
+            .map_err(|thrown| source.failure(too_small(&meter, limits, &thrown.message)))?;
+        let mut engine = Self {
+            on_item: None,
+            context,
+            runtime,
+            rejections,
+            clock,
+            meter,
+            unusable: false,
+            collected: 0,
+            uncalled: Vec::new(),
+            kind,
+        };
         let failure = engine.run_top_level(source, limits).err();
         engine.find_hooks();
         Ok((engine, failure))
@@ -158,7 +173,7 @@ impl Engine {
     }
 
     /// Calls `onItemCaptured`.
-    pub(crate) fn item_captured(&mut self, item: &Captured, json: ItemJson) -> CallEnd {
+    pub(crate) fn item_captured(&mut self, item: &Captured, json: &ItemJson) -> CallEnd {
         let Some(hook) = self.on_item.clone() else { return CallEnd::Done };
         self.clock.arm();
         let called = self.context.with(|ctx| {
@@ -183,11 +198,22 @@ impl Engine {
             thrown.get_or_insert(rejection);
         }
         let place = thrown.as_ref().and_then(Thrown::place);
+        self.collect();
         match (self.clock.disarm(), thrown) {
             (Some(ended), _) => self.ended(ended, place),
             (None, Some(thrown)) if thrown.is_stack_overflow() => CallEnd::Hit(Limit::Stack, place),
             (None, Some(thrown)) => CallEnd::Threw(thrown),
             (None, None) => CallEnd::Done,
+        }
+    }
+
+    /// Collects cycles before they fill the heap: QuickJS by itself waits for half as much again as there was, which
+    /// may be past the limit.
+    fn collect(&mut self) {
+        let (used, limit) = (self.meter.used(), self.meter.limit());
+        if used > limit / 2 && used > self.collected + limit / 8 {
+            self.runtime.run_gc();
+            self.collected = self.meter.used();
         }
     }
 
@@ -277,9 +303,15 @@ impl CallEnd {
             Self::Stopped => Some(format!("{what} was cut short: the script is being stopped")),
             Self::Threw(thrown) => Some(format!("{what} threw {}", thrown.message)),
             Self::Hit(limit, _) => Some(match limit {
-                Limit::Time => format!("{what} exceeded its time limit of {}", duration_text(limits.call_time)),
-                Limit::Memory => format!("{what} exceeded its memory limit of {}", size_text(limits.memory as u64)),
-                Limit::Stack => format!("{what} exceeded its stack limit of {}", size_text(limits.stack as u64)),
+                Limit::Time => {
+                    format!("{what} exceeded its time limit of {}", duration_text(limits.call_time))
+                }
+                Limit::Memory => {
+                    format!("{what} exceeded its memory limit of {}", size_text(limits.memory as u64))
+                }
+                Limit::Stack => {
+                    format!("{what} exceeded its stack limit of {}", size_text(limits.stack as u64))
+                }
             }),
         }
     }
@@ -295,11 +327,44 @@ impl CallEnd {
     }
 }
 
+/// Why the runtime itself did not start.
+fn too_small(meter: &Meter, limits: &ScriptLimits, cause: &str) -> String {
+    if meter.refused() {
+        format!("its memory limit of {} is too small to start it", size_text(limits.memory as u64))
+    } else {
+        format!("the script runtime does not start: {cause}")
+    }
+}
+
 /// An item as the plain object that hooks get.
-fn item_to_js<'js>(ctx: &Ctx<'js>, json: ItemJson, item: &Captured) -> rquickjs::Result<Value<'js>> {
+fn item_to_js<'js>(ctx: &Ctx<'js>, json: &ItemJson, item: &Captured) -> rquickjs::Result<Value<'js>> {
     let mut text = Vec::with_capacity(4 << 10);
     json(item, &mut text);
-    ctx.json_parse(text)
+    let data = ctx.json_parse(text)?;
+    for message in ["request", "response"] {
+        if let Some(headers) = headers_of(&data, message)? {
+            match_lower_case(&headers)?;
+        }
+    }
+    Ok(data)
+}
+
+fn headers_of<'js>(data: &Value<'js>, message: &str) -> rquickjs::Result<Option<Object<'js>>> {
+    let Some(data) = data.as_object() else { return Ok(None) };
+    let message: Value<'js> = data.get(message)?;
+    message.as_object().map_or(Ok(None), |message| message.get("headers"))
+}
+
+/// Lets `headers["content-type"]` find `Content-Type`: by a property that no enumeration and no JSON shows.
+fn match_lower_case<'js>(headers: &Object<'js>) -> rquickjs::Result<()> {
+    for name in headers.keys::<String>().collect::<rquickjs::Result<Vec<_>>>()? {
+        let lower = name.to_ascii_lowercase();
+        if lower != name && !headers.contains_key(lower.as_str())? {
+            let value: Value<'js> = headers.get(name.as_str())?;
+            headers.prop(lower.as_str(), Property::from(value))?;
+        }
+    }
+    Ok(())
 }
 
 fn new_runtime(
@@ -344,7 +409,9 @@ fn detect_kind(runtime: &Runtime, source: &Source) -> Result<ScriptKind, Thrown>
 fn looks_like_module(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.trim_start();
-        ["import ", "import{", "import\"", "import'", "export ", "export{"].iter().any(|word| line.starts_with(word))
+        ["import ", "import{", "import\"", "import'", "export ", "export{"]
+            .iter()
+            .any(|word| line.starts_with(word))
     })
 }
 

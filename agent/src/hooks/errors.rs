@@ -67,13 +67,18 @@ impl Thrown {
 
     /// Whether QuickJS's own check of the stack threw it.
     pub(crate) fn is_stack_overflow(&self) -> bool {
-        self.message.ends_with("Maximum call stack size exceeded") || self.message.ends_with(": stack overflow")
+        self.message.ends_with("Maximum call stack size exceeded")
+            || self.message.ends_with(": stack overflow")
     }
 
     /// The message, and the stack on the same line, innermost frame first.
     pub(crate) fn one_line(&self) -> String {
-        let frames: Vec<&str> =
-            self.stack.lines().map(|frame| frame.trim().trim_start_matches("at ")).filter(|f| !f.is_empty()).collect();
+        let frames: Vec<&str> = self
+            .stack
+            .lines()
+            .map(|frame| frame.trim().trim_start_matches("at "))
+            .filter(|f| !f.is_empty())
+            .collect();
         if frames.is_empty() {
             self.message.clone()
         } else {
@@ -96,7 +101,9 @@ pub(crate) fn display<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> String {
     if let Some(string) = value.as_string() {
         return raw::text(string).unwrap_or_else(|_| "(text too large)".to_owned());
     }
-    if value.is_error() && let Some(object) = value.as_object() {
+    if value.is_error()
+        && let Some(object) = value.as_object()
+    {
         return Thrown::of_error(object).one_line();
     }
     if value.is_function() {
@@ -104,7 +111,8 @@ pub(crate) fn display<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> String {
         return format!("[function {name}]");
     }
     if value.is_object()
-        && let Some(json) = ctx.json_stringify(value.clone()).ok().flatten().and_then(|json| raw::text(&json).ok())
+        && let Some(json) =
+            ctx.json_stringify(value.clone()).ok().flatten().and_then(|json| raw::text(&json).ok())
     {
         return json;
     }

@@ -106,7 +106,9 @@ impl Logger {
 /// Whether a variable of that name is taken for a secret.
 pub(crate) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "WEBHOOK", "CREDENTIAL"].iter().any(|word| name.contains(word))
+    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "WEBHOOK", "CREDENTIAL"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// The first `longest` bytes at most, at a character's border, and how many bytes follow.
@@ -130,7 +132,12 @@ mod tests {
     #[test]
     fn secrets_are_cut_out_whole() {
         let logger = logger(
-            &[("SLACK_AUTH_TOKEN", "xoxb-123\n"), ("API_KEY", "xoxb-123-more"), ("NAME", "visible"), ("KEY", "abc")],
+            &[
+                ("SLACK_AUTH_TOKEN", "xoxb-123\n"),
+                ("API_KEY", "xoxb-123-more"),
+                ("NAME", "visible"),
+                ("KEY", "abc"),
+            ],
             1000,
         );
         assert_eq!(

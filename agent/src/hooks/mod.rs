@@ -48,7 +48,7 @@ pub use limits::ScriptLimits;
 pub use log::{Level, ScriptLog, TracingLog};
 pub use outline::{Outline, check};
 pub use queue::Backpressure;
-pub use services::HostServices;
+pub use services::{HostServices, ItemJson};
 pub use source::ScriptFailure;
 pub use stats::ScriptStats;
 
@@ -171,7 +171,9 @@ impl Scripts {
     /// What became of each script's items so far.
     #[must_use]
     pub fn stats(&self) -> Vec<ScriptStats> {
-        let of = |script: &Running| script.counters.snapshot(&script.name, script.title.clone(), script.queue.len());
+        let of = |script: &Running| {
+            script.counters.snapshot(&script.name, script.title.clone(), script.queue.len())
+        };
         self.running.iter().map(of).collect()
     }
 

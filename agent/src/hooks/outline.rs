@@ -27,6 +27,27 @@ pub struct Outline {
     pub remark: Option<String>,
 }
 
+impl std::fmt::Display for Outline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.title {
+            Some(title) => write!(f, "{title:?}: ")?,
+            None => f.write_str("(no title: its first line is no comment): ")?,
+        }
+        if self.hooks.is_empty() {
+            f.write_str("defines no hook")?;
+        } else {
+            write!(f, "defines {}", self.hooks.join(", "))?;
+        }
+        if !self.uncalled_hooks.is_empty() {
+            write!(f, "; this version never calls {}", self.uncalled_hooks.join(", "))?;
+        }
+        match &self.remark {
+            Some(remark) => write!(f, "; its top level throws when run without variables: {remark}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Compiles a script and says what it defines. Nothing is sent, written or read but the script and its modules.
 ///
 /// # Errors

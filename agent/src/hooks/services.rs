@@ -10,6 +10,9 @@ use crate::pcap::PcapStore;
 
 use super::log::ScriptLog;
 
+/// Writes an item as the contract's JSON.
+pub type ItemJson = Arc<dyn Fn(&Captured, &mut Vec<u8>) + Send + Sync>;
+
 /// The services behind the helpers.
 #[derive(Clone)]
 pub struct HostServices {
@@ -26,7 +29,7 @@ pub struct HostServices {
     /// `utils.nodeName()`.
     pub node_name: String,
     /// Writes an item as JSON: what `data` holds.
-    pub item_json: fn(&Captured, &mut Vec<u8>),
+    pub item_json: ItemJson,
     /// Where log lines of scripts go.
     pub log: Arc<dyn ScriptLog>,
 }

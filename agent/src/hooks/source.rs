@@ -101,9 +101,8 @@ pub(crate) fn read_text(path: &Path, largest: u64) -> Result<String, String> {
     if bytes.len() as u64 > largest {
         return Err(format!("is larger than {}", size_text(largest)));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        format!("is not UTF-8 text (byte {} is wrong)", error.utf8_error().valid_up_to())
-    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| format!("is not UTF-8 text (byte {} is wrong)", error.utf8_error().valid_up_to()))?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
@@ -207,7 +206,10 @@ mod tests {
             Place::first_in(stack),
             Some(Place { file: "my file.js".to_owned(), line: 12, column: 5 })
         );
-        assert_eq!(Place::first_in("    at a.js:3:1\n").map(|place| place.to_string()).as_deref(), Some("a.js:3"));
+        assert_eq!(
+            Place::first_in("    at a.js:3:1\n").map(|place| place.to_string()).as_deref(),
+            Some("a.js:3")
+        );
         assert_eq!(Place::first_in("    at f (native)\n"), None);
     }
 

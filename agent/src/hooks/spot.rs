@@ -1,7 +1,8 @@
 //! Where a call was when its time ran out.
 //!
 //! QuickJS knows the position of expressions, not of jumps: in a loop without any (`while (true) {}`) it reports where
-//! the function begins. Then the first empty loop after that is what the author wants to see.
+//! the function begins. Then the first empty loop after that is what the author wants to see. Otherwise the position is
+//! that of the last call or property access before the interruption, which is in the function that loops.
 
 use super::source::{Place, Source};
 
@@ -16,8 +17,8 @@ pub(crate) fn of_timeout(source: &Source, reported: &Place) -> Place {
 /// The first loop with an empty body after `from`, if `from` is where a function or the script begins.
 fn empty_loop(text: &str, from: &Place) -> Option<Place> {
     let start = offset(text, from)?;
-    let begins_function =
-        ["function", "async"].iter().any(|word| text[start..].starts_with(word)) || text[start..].starts_with('(');
+    let begins_function = ["function", "async"].iter().any(|word| text[start..].starts_with(word))
+        || text[start..].starts_with('(');
     if !begins_function && start != 0 {
         return None;
     }
@@ -29,7 +30,8 @@ fn empty_loop(text: &str, from: &Place) -> Option<Place> {
             _ => after_parentheses(&code, found + word.len())?,
         };
         let body = code[body..].trim_start();
-        let empty = body.starts_with(';') || body.strip_prefix('{').is_some_and(|b| b.trim_start().starts_with('}'));
+        let empty =
+            body.starts_with(';') || body.strip_prefix('{').is_some_and(|b| b.trim_start().starts_with('}'));
         if empty {
             return Some(place(text, found, &from.file));
         }
@@ -71,7 +73,9 @@ fn blank_out(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let end = match (bytes[at], bytes.get(at + 1)) {
-            (b'/', Some(b'/')) => bytes[at..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |n| at + n),
+            (b'/', Some(b'/')) => {
+                bytes[at..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |n| at + n)
+            }
             (b'/', Some(b'*')) => text[at + 2..].find("*/").map_or(bytes.len(), |n| at + n + 4),
             (quote @ (b'"' | b'\'' | b'`'), _) => end_of_string(bytes, at, quote),
             _ => {

@@ -73,10 +73,7 @@ impl Worker {
                 return;
             }
         };
-        let started = Started {
-            hooks: engine.hooks(),
-            uncalled_hooks: engine.uncalled_hooks().to_vec(),
-        };
+        let started = Started { hooks: engine.hooks(), uncalled_hooks: engine.uncalled_hooks().to_vec() };
         let _ = report.send(Ok(started));
         let limits = &self.setup.limits;
         let table = ErrorTable::new(limits.known_errors, limits.repeat_interval);
@@ -85,7 +82,8 @@ impl Worker {
 }
 
 fn start(source: &Source, setup: &HostSetup, stop: &Arc<AtomicBool>) -> Result<Engine, ScriptFailure> {
-    let prepare = |ctx: &Ctx<'_>, clock: &Rc<Clock>| helpers::install(ctx, &Host::new(setup, Rc::clone(clock)));
+    let prepare =
+        |ctx: &Ctx<'_>, clock: &Rc<Clock>| helpers::install(ctx, &Host::new(setup, Rc::clone(clock)));
     catch_unwind(AssertUnwindSafe(|| Engine::start(source, &setup.limits, stop, prepare)))
         .unwrap_or_else(|_| Err(source.failure("the script runtime panicked while starting it")))
 }
@@ -121,10 +119,10 @@ impl<'a> Serving<'a> {
             return;
         }
         let Some(engine) = &mut self.engine else { return };
-        let item_json = self.worker.setup.services.item_json;
+        let item_json = Arc::clone(&self.worker.setup.services.item_json);
         let began = Instant::now();
         let end = catch_unwind(AssertUnwindSafe(|| match event {
-            Event::Item(item) => engine.item_captured(item, item_json),
+            Event::Item(item) => engine.item_captured(item, &item_json),
         }));
         let panicked = end.is_err();
         let end = end.unwrap_or_else(|_| CallEnd::Threw(Thrown::plain("the script runtime panicked")));
@@ -224,10 +222,12 @@ impl<'a> Serving<'a> {
             Ok(engine) => {
                 self.engine = Some(engine);
                 Counters::add(&self.counters().restarts, 1);
-                self.tell("restart", "was started again with fresh state: the limit it ran into left the old one unusable");
+                let line = "was started again with fresh state: the old one was unusable after the limit it ran into";
+                self.tell(line, line);
             }
             Err(failure) => {
-                self.tell("no restart", &format!("cannot be started again: {failure}"));
+                let line = format!("cannot be started again: {failure}");
+                self.tell(&line, &line);
                 self.pause.demand();
                 self.strike();
             }

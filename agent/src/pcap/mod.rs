@@ -1,12 +1,39 @@
 //! The PCAP store: every packet appended once, every stream's PCAP to be had at any moment.
 //!
 //! A worker owns a [`PcapAppender`]; everything else (scripts, API) holds a [`PcapStore`]. The two halves meet in the
-//! store's implementation, which must not make the worker wait for a reader's disk work.
+//! store's implementation, which must not make the worker wait for a reader's disk work. [`SegmentStore`] is that
+//! implementation:
+//!
+//! ```text
+//! worker ─ Appender ─► Log ─► writer thread ─► segments/segment-N.pcapng + .links
+//!                       │ index: stream → last record
+//! script ─ path() ──────┴─► walk back the links, read the records ─► streams/ID.pcap
+//! ```
+
+mod appender;
+mod config;
+mod extract;
+mod extracted;
+mod format;
+mod index;
+mod link;
+mod log;
+mod recover;
+mod segment;
+mod shared;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_core::Packet;
 use agent_core::item::StreamId;
+
+pub use config::{InterfaceName, Overflow, StoreConfig, StoreStats};
+pub use store::{Opened, SegmentStore};
 
 /// Why a stream's PCAP cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +48,21 @@ pub enum StoreError {
     /// The store is off.
     #[error("the PCAP store is off ({0})")]
     Off(&'static str),
+    /// Another process has the store open.
+    #[error("the PCAP store in {0} is in use by another process")]
+    InUse(PathBuf),
+    /// The files handed out lately leave no room for this one.
+    #[error(
+        "stream {stream} needs a file of {needed} bytes; the limit for extracted files, {limit} bytes, leaves no room"
+    )]
+    NoRoom {
+        /// Which stream.
+        stream: StreamId,
+        /// Size of its file, in bytes.
+        needed: u64,
+        /// Limit of all extracted files, in bytes.
+        limit: u64,
+    },
     /// Disk trouble.
     #[error("{what}: {source}")]
     Io {
@@ -48,4 +90,9 @@ pub trait PcapStore: Send + Sync {
     fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError>;
     /// Folder under which [`PcapStore::path`] puts its files: scripts may read there.
     fn folder(&self) -> PathBuf;
+}
+
+/// The data is consistent at every point where a panic could leave the lock: poisoning tells nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

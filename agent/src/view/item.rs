@@ -206,7 +206,7 @@ impl ItemView {
 }
 
 fn end(j: &mut Json<'_>, end: &Endpoint, name: &Name) {
-    let mut ip = IpText::default();
+    let mut ip = IpText { text: [0; 46], len: 0 };
     let ip = ip.write(end.addr);
     j.object(|j| {
         j.field("ip", ip);
@@ -223,7 +223,6 @@ fn end(j: &mut Json<'_>, end: &Endpoint, name: &Name) {
 }
 
 /// An address as text without an allocation.
-#[derive(Default)]
 struct IpText {
     text: [u8; 46],
     len: usize,

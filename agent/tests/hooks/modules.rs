@@ -32,7 +32,11 @@ fn a_script_whose_top_level_fails_is_reported() {
     for (text, position, message) in [
         ("\nnull.x", ":2:1", "its top level threw TypeError: cannot read property 'x' of null"),
         ("\nwhile (true) {}", ":2:1", "its top level exceeded its time limit of 100 ms"),
-        ("import './a2.js';\nundefinedName;", ":2:1", "its top level threw ReferenceError: undefinedName is not defined"),
+        (
+            "import './a2.js';\nundefinedName;",
+            ":2:1",
+            "its top level threw ReferenceError: undefinedName is not defined",
+        ),
         ("await new Promise(() => {})", "", "its top-level await never comes to an end"),
         ("var a\0;", "", "null bytes"),
     ] {
@@ -100,7 +104,8 @@ fn modules_come_from_the_scripts_folder_only() {
     let rig = Rig::new();
     rig.script("lib.js", "import { two } from './lib2.mjs';\nexport const answer = () => 40 + two;");
     rig.script("lib2.mjs", "export const two = 2;");
-    let stats = rig.run("import { answer } from './lib.js';\nfunction onItemCaptured() { console.log(answer()) }", 1);
+    let stats =
+        rig.run("import { answer } from './lib.js';\nfunction onItemCaptured() { console.log(answer()) }", 1);
     assert_eq!(stats.errors, 0);
     assert_eq!(rig.log.console(), ["42"]);
 
@@ -122,7 +127,10 @@ fn modules_come_from_the_scripts_folder_only() {
         assert!(failures[0].to_string().contains(message), "{import}: {failures:?}");
     }
     assert_eq!(
-        rig.load(&[rig.script("a.js", "import { two } from './inner.js';\nexport function onItemCaptured() {}")]).1,
+        rig.load(&[
+            rig.script("a.js", "import { two } from './inner.js';\nexport function onItemCaptured() {}")
+        ])
+        .1,
         [],
         "a link inside the folder is fine"
     );

@@ -60,7 +60,10 @@ impl Outbox for Box {
         let mut files = Vec::new();
         if let Delivery::SlackBot { channel, files: attached, .. } = &delivery {
             if channel == "refused" {
-                return Err(OutboxError::Invalid { argument: "channelId", cause: "no such channel".to_owned() });
+                return Err(OutboxError::Invalid {
+                    argument: "channelId",
+                    cause: "no such channel".to_owned(),
+                });
             }
             files = attached.iter().map(|(_, path)| std::fs::read(path).unwrap()).collect();
         }
@@ -198,7 +201,7 @@ pub(crate) fn item(index: u64) -> Arc<Captured> {
             client: end(1, 40000),
             server: end(2, 80),
             tls: false,
-            record: Record::Http(std::boxed::Box::new(HttpExchange::default())),
+            record: Record::Http(std::boxed::Box::<HttpExchange>::default()),
             started: time,
             finished: time,
             anomalies: Vec::new(),

@@ -8,10 +8,10 @@ use crate::dissect::{Probe, Side};
 pub const MAX_PROBE: usize = 2048;
 
 /// Longest method that is believed.
-pub(crate) const MAX_METHOD: usize = 40;
+pub(super) const MAX_METHOD: usize = 40;
 
 /// Methods whose request line is believed before it is complete (IANA's registry, mostly).
-const KNOWN: &[&[u8]] = &[
+pub(super) const KNOWN: &[&[u8]] = &[
     b"GET",
     b"POST",
     b"PUT",
@@ -57,9 +57,13 @@ pub fn probe(data: &[u8]) -> Probe {
 }
 
 fn status_line(line: &[u8]) -> Probe {
-    const SHAPE: &[u8] = b"HTTP/1.d ddd";
+    const SHAPE: &[u8] = b"HTTP/1.v ddd";
     for (&want, &have) in SHAPE.iter().zip(line) {
-        let fits = if want == b'd' { have.is_ascii_digit() } else { have == want };
+        let fits = match want {
+            b'd' => have.is_ascii_digit(),
+            b'v' => matches!(have, b'0' | b'1'),
+            _ => have == want,
+        };
         if !fits {
             return Probe::No;
         }
@@ -102,7 +106,7 @@ fn ends_in_version(rest: &[u8]) -> bool {
 }
 
 /// tchar of RFC 9110 section 5.6.2.
-pub(crate) const fn is_token(b: u8) -> bool {
+pub(super) const fn is_token(b: u8) -> bool {
     TOKEN[b as usize]
 }
 

@@ -7,7 +7,8 @@ use std::os::fd::AsFd as _;
 use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, Program, ProgramError, SchedClassifier,
+    TcAttachType,
 };
 
 use super::LiveConfig;
@@ -43,6 +44,19 @@ impl Plan {
         let interfaces = names.map(|name| Interface::find(name)).collect::<Result<_, _>>()?;
         Ok(Self { interfaces, cgroups: Cgroup::find_all(&config.cgroups)? })
     }
+}
+
+/// Loads every program, attaching none: whether the verifier takes them.
+pub(super) fn load_all(ebpf: &mut Ebpf) -> Result<(), LiveError> {
+    for (name, program) in ebpf.programs_mut() {
+        let result = match program {
+            Program::SchedClassifier(classifier) => classifier.load(),
+            Program::CgroupSkb(program) => program.load(),
+            _ => Ok(()),
+        };
+        result.map_err(|e| LiveError::kernel(format!("loading {name}"), &e))?;
+    }
+    Ok(())
 }
 
 /// The programs with their links. Dropping it detaches them.
@@ -137,7 +151,7 @@ impl Attached {
 
     fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LiveError>
     where
-        &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+        &'a mut P: TryFrom<&'a mut Program>,
     {
         let program = self.ebpf.as_mut().and_then(|ebpf| ebpf.program_mut(name));
         program.and_then(|p| p.try_into().ok()).ok_or_else(|| LiveError::Kernel {
@@ -147,7 +161,11 @@ impl Attached {
     }
 }
 
-fn attach_clsact(classifier: &mut SchedClassifier, interface: &str, way: TcAttachType) -> Result<(), ProgramError> {
+fn attach_clsact(
+    classifier: &mut SchedClassifier,
+    interface: &str,
+    way: TcAttachType,
+) -> Result<(), ProgramError> {
     // It is mostly there already; if it cannot be made, attaching says why.
     if let Err(error) = qdisc_add_clsact(interface) {
         tracing::debug!(interface, %error, "adding the clsact qdisc");
@@ -172,7 +190,9 @@ impl Drop for Attached {
                 // A thread of its own, so that the caller's namespace stays as it is.
                 std::thread::scope(|scope| {
                     scope.spawn(|| {
-                        if let Err(error) = nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET) {
+                        if let Err(error) =
+                            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+                        {
                             tracing::debug!(%error, "staying in this network namespace to detach");
                         }
                         drop(ebpf);

@@ -1,7 +1,7 @@
 //! The books: what the kernel side counted, added up over CPUs.
 
-use agent_common::counters::{HookCounters, RingCounters, Tally};
-use aya::maps::{MapData, PerCpuArray};
+use agent_common::counters::{HookTally, RingTally, Tally};
+use aya::maps::{MapData, MapError, PerCpuArray};
 
 use super::error::LiveError;
 
@@ -9,14 +9,72 @@ use super::error::LiveError;
 /// `offered = filtered + Σ (captured + dropped)`, exactly, when no packet is in flight.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Balance {
-    /// What reached the programs and what was not wanted, by reason.
-    pub hook: HookCounters,
+    /// Every packet that reached a program.
+    pub offered: Tally,
+    /// What was not wanted.
+    pub filtered: Filtered,
     /// What was wanted, ring by ring.
     pub rings: Vec<RingBalance>,
 }
 
-/// The books of one ring: what the programs counted.
-pub type RingBalance = RingCounters;
+/// What was not wanted, by reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Filtered {
+    /// Capture was not switched on (yet, or any more).
+    pub disabled: Tally,
+    /// Not IP, or not TCP.
+    pub other_protocol: Tally,
+    /// Headers too short to be what they say.
+    pub malformed: Tally,
+    /// The agent's own traffic, or an excluded endpoint.
+    pub excluded: Tally,
+    /// Neither end's port is watched.
+    pub port: Tally,
+    /// Neither end's address is watched.
+    pub net: Tally,
+}
+
+/// The books of one ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RingBalance {
+    /// Handed over through the ring.
+    pub captured: Tally,
+    /// Of the captured: cut by a snap length.
+    pub truncated: Tally,
+    /// Dropped: the ring was full.
+    pub ring_full: Tally,
+    /// Dropped: there was no such ring.
+    pub no_ring: Tally,
+    /// Dropped: the kernel could not read the packet's bytes.
+    pub load_failed: Tally,
+}
+
+impl Filtered {
+    /// All reasons together.
+    #[must_use]
+    pub fn total(&self) -> Tally {
+        let Self { disabled, other_protocol, malformed, excluded, port, net } = *self;
+        disabled.plus(other_protocol).plus(malformed).plus(excluded).plus(port).plus(net)
+    }
+}
+
+impl RingBalance {
+    /// All that was wanted and lost, whatever the reason.
+    #[must_use]
+    pub fn dropped(&self) -> Tally {
+        self.ring_full.plus(self.no_ring).plus(self.load_failed)
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            captured: self.captured.plus(other.captured),
+            truncated: self.truncated.plus(other.truncated),
+            ring_full: self.ring_full.plus(other.ring_full),
+            no_ring: self.no_ring.plus(other.no_ring),
+            load_failed: self.load_failed.plus(other.load_failed),
+        }
+    }
+}
 
 impl Balance {
     /// All rings together.
@@ -25,40 +83,60 @@ impl Balance {
         self.rings.iter().fold(RingBalance::default(), |sum, ring| sum.plus(ring))
     }
 
-    /// What is accounted for: filtered, captured and dropped. Equals `hook.offered` when nothing is in flight.
+    /// What is accounted for: filtered, captured and dropped. Equals `offered` when nothing is in flight.
     #[must_use]
     pub fn accounted(&self) -> Tally {
         let total = self.total();
-        self.hook.filtered().plus(total.captured).plus(total.dropped())
+        self.filtered.total().plus(total.captured).plus(total.dropped())
     }
 }
 
-/// The counter maps.
+/// The maps of tallies.
 pub(super) struct Counters {
-    hook: PerCpuArray<MapData, HookCounters>,
-    rings: PerCpuArray<MapData, RingCounters>,
+    hook: PerCpuArray<MapData, Tally>,
+    rings: PerCpuArray<MapData, Tally>,
     count: u32,
 }
 
 impl Counters {
     /// The books of `count` rings.
     pub(super) const fn new(
-        hook: PerCpuArray<MapData, HookCounters>,
-        rings: PerCpuArray<MapData, RingCounters>,
+        hook: PerCpuArray<MapData, Tally>,
+        rings: PerCpuArray<MapData, Tally>,
         count: u32,
     ) -> Self {
         Self { hook, rings, count }
     }
 
     pub(super) fn balance(&self) -> Result<Balance, LiveError> {
-        let hook = self.hook.get(&0, 0).map_err(|e| LiveError::map("HOOK_COUNTERS", e))?;
-        let hook = hook.iter().fold(HookCounters::default(), |sum, cpu| sum.plus(cpu));
+        let tally = |tally| sum(&self.hook, tally as u32).map_err(|e| LiveError::map("HOOK_TALLIES", &e));
+        let filtered = Filtered {
+            disabled: tally(HookTally::Disabled)?,
+            other_protocol: tally(HookTally::OtherProtocol)?,
+            malformed: tally(HookTally::Malformed)?,
+            excluded: tally(HookTally::Excluded)?,
+            port: tally(HookTally::Port)?,
+            net: tally(HookTally::Net)?,
+        };
         let rings = (0..self.count).map(|index| self.ring(index)).collect::<Result<_, _>>()?;
-        Ok(Balance { hook, rings })
+        Ok(Balance { offered: tally(HookTally::Offered)?, filtered, rings })
     }
 
-    pub(super) fn ring(&self, index: u32) -> Result<RingBalance, LiveError> {
-        let values = self.rings.get(&index, 0).map_err(|e| LiveError::map("RING_COUNTERS", e))?;
-        Ok(values.iter().fold(RingBalance::default(), |sum, cpu| sum.plus(cpu)))
+    pub(super) fn ring(&self, ring: u32) -> Result<RingBalance, LiveError> {
+        let tally = |tally: RingTally| {
+            sum(&self.rings, tally.index(ring)).map_err(|e| LiveError::map("RING_TALLIES", &e))
+        };
+        Ok(RingBalance {
+            captured: tally(RingTally::Captured)?,
+            truncated: tally(RingTally::Truncated)?,
+            ring_full: tally(RingTally::RingFull)?,
+            no_ring: tally(RingTally::NoRing)?,
+            load_failed: tally(RingTally::LoadFailed)?,
+        })
     }
+}
+
+/// One tally of all CPUs.
+fn sum(map: &PerCpuArray<MapData, Tally>, index: u32) -> Result<Tally, MapError> {
+    Ok(map.get(&index, 0)?.iter().fold(Tally::default(), |sum, cpu| sum.plus(*cpu)))
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use aya::maps::MapError;
+use aya::programs::ProgramError;
+use aya::programs::tc::TcError;
 
 /// Why live capture cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,9 @@ pub enum LiveError {
         existing: Vec<String>,
     },
     /// An interface that carries neither Ethernet nor IP.
-    #[error("interface {name:?} is of a kind that cannot be captured (ARPHRD {arphrd}): neither Ethernet nor raw IP")]
+    #[error(
+        "interface {name:?} is of a kind that cannot be captured (ARPHRD {arphrd}): neither Ethernet nor raw IP"
+    )]
     LinkType {
         /// Its name.
         name: String,
@@ -88,8 +92,8 @@ impl LiveError {
         Self::Kernel { what, cause: chain(error) }
     }
 
-    pub(super) fn map(name: &str, error: MapError) -> Self {
-        Self::kernel(format!("map {name}"), &error)
+    pub(super) fn map(name: &str, error: &MapError) -> Self {
+        Self::kernel(format!("map {name}"), error)
     }
 }
 
@@ -101,18 +105,25 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
         if let Some(io) = e.downcast_ref::<io::Error>() {
             return io.raw_os_error() == Some(libc::EPERM);
         }
-        if let Some(netlink) = e.downcast_ref::<aya::programs::tc::TcError>()
-            && let aya::programs::tc::TcError::NetlinkError(n) = netlink
-        {
-            return n.raw_os_error() == Some(libc::EPERM);
+        if let Some(TcError::NetlinkError(netlink)) = e.downcast_ref() {
+            return netlink.raw_os_error() == Some(libc::EPERM);
         }
         next = e.source();
     }
     false
 }
 
+/// How much of the verifier's words is shown: the end says what it did not like.
+const VERIFIER_LINES: usize = 12;
+
 /// All the causes in a line, without the ones that only repeat.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref() {
+        let log = verifier_log.to_string();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines.len().saturating_sub(VERIFIER_LINES);
+        return format!("{io_error}; the verifier's last words:\n{}", lines[tail..].join("\n"));
+    }
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(e) = next {

@@ -30,7 +30,8 @@ fn default_ring_bytes(memory: Option<usize>, workers: usize) -> usize {
 /// Memory of the machine, or what the process' cgroup allows if that is less.
 fn memory_available() -> Option<usize> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo_total(&text));
-    let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let limit =
+        fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
     match (machine, limit) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -56,6 +57,14 @@ pub(super) fn lift_memlock_limit() {
     if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) } != 0 {
         tracing::debug!("RLIMIT_MEMLOCK cannot be lifted; only kernels before 5.11 need it");
     }
+}
+
+/// Whether there is no limit on locked memory.
+pub(super) fn memlock_is_lifted() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid struct to write to.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    result == 0 && limit.rlim_cur == libc::RLIM_INFINITY
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ mod error;
 mod interface;
 mod loader;
 mod memory;
-pub(crate) mod permission;
+mod permission;
+pub(crate) mod probe;
 mod ring;
 
 use std::net::SocketAddr;
@@ -40,11 +41,11 @@ use agent_common::config::Endpoint;
 use aya::maps::{HashMap, MapData};
 
 pub use self::attach::TcHook;
-pub use self::balance::{Balance, RingBalance};
+use self::balance::Counters;
+pub use self::balance::{Balance, Filtered, RingBalance};
 pub use self::cgroup::mount_point as cgroup2_mount_point;
 pub use self::error::LiveError;
 pub use self::ring::RingSource;
-use self::balance::Counters;
 use super::net::Net;
 
 /// What to capture, and with how much memory.
@@ -96,7 +97,7 @@ pub struct Live {
     counters: Arc<Counters>,
     settings: loader::SettingsMap,
     excluded: HashMap<MapData, Endpoint, u32>,
-    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    logger: aya_log::EbpfLogger<&'static dyn log::Log>,
     ended: Arc<AtomicBool>,
 }
 
@@ -141,9 +142,7 @@ impl Live {
     /// # Errors
     /// When the kernel does not let the counters be read.
     pub fn balance(&mut self) -> Result<Balance, LiveError> {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
+        self.logger.flush();
         self.counters.balance()
     }
 
@@ -158,7 +157,7 @@ impl Live {
     /// # Errors
     /// When 16,384 endpoints are excluded already.
     pub fn exclude(&mut self, endpoint: SocketAddr) -> Result<(), LiveError> {
-        self.excluded.insert(loader::endpoint(endpoint), 1, 0).map_err(|e| LiveError::map("EXCLUDED", e))?;
+        self.excluded.insert(loader::endpoint(endpoint), 1, 0).map_err(|e| LiveError::map("EXCLUDED", &e))?;
         self.settings.filter_excluded()
     }
 
@@ -182,8 +181,6 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
+        self.logger.flush();
     }
 }

@@ -5,7 +5,6 @@ use super::error::LiveError;
 /// Bits of `CapEff`, as `linux/capability.h` numbers them.
 pub(crate) const CAP_NET_ADMIN: u32 = 12;
 pub(crate) const CAP_SYS_ADMIN: u32 = 21;
-pub(crate) const CAP_PERFMON: u32 = 38;
 pub(crate) const CAP_BPF: u32 = 39;
 
 /// The effective capabilities of the calling thread, a bit each; none if /proc does not tell.
@@ -35,7 +34,10 @@ pub(super) fn check() -> Result<(), LiveError> {
     }
     Err(LiveError::NotPermitted {
         what: String::from("loading and attaching eBPF programs"),
-        mend: format!("missing: {}; run as root, or give the capabilities to the process", missing.join(", ")),
+        mend: format!(
+            "missing: {}; run as root, or give the capabilities to the process",
+            missing.join(", ")
+        ),
     })
 }
 

@@ -99,7 +99,9 @@ impl RingSource {
     fn set_mode(&mut self, mode: u32) -> anyhow::Result<()> {
         let sleeper = Sleeper { mode, wake_at: self.wake_at, ..Sleeper::default() };
         self.mode = mode;
-        self.sleepers.set(self.index, sleeper, 0).context("telling the eBPF programs how the ring's reader sleeps")
+        self.sleepers
+            .set(self.index, sleeper, 0)
+            .context("telling the eBPF programs how the ring's reader sleeps")
     }
 
     /// Sleeps until woken, at most for `left`.

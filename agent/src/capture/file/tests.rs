@@ -337,7 +337,8 @@ fn enhanced(interface: u32, time: u64, data: &[u8]) -> Vec<u8> {
 
 #[test]
 fn resolutions_and_offsets() {
-    let cases: &[(&[(u16, &[u8])], u64, u64)] = &[
+    type Options<'a> = &'a [(u16, &'a [u8])];
+    let cases: &[(Options<'_>, u64, u64)] = &[
         (&[], 1_500_000, 1_500_000_000),
         (&[(9, &[3])], 1_500, 1_500_000_000),
         (&[(9, &[0])], 3, 3_000_000_000),

@@ -78,7 +78,9 @@ impl<'js> Call<'js> {
     fn bounded(&self, text: String, name: &str) -> Result<String, HelperError> {
         if text.len() > self.longest {
             let (size, bound) = (text.len(), size_text(self.longest as u64));
-            return Err(self.failed(name, format!("is {size} bytes long, more than the {bound} that are allowed")));
+            return Err(
+                self.failed(name, format!("is {size} bytes long, more than the {bound} that are allowed"))
+            );
         }
         Ok(text)
     }
@@ -108,7 +110,8 @@ impl<'js> Call<'js> {
             return Err(self.wrong_type(index, name, "an object", value));
         };
         let mut pairs = Vec::new();
-        for entry in object.own_props::<rquickjs::String<'js>, Value<'js>>(Filter::new().string().enum_only()) {
+        for entry in object.own_props::<rquickjs::String<'js>, Value<'js>>(Filter::new().string().enum_only())
+        {
             let (key, value) = entry?;
             if pairs.len() == ENTRIES {
                 return Err(self.failed(name, format!("has more than {ENTRIES} entries")));

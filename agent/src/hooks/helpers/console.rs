@@ -1,10 +1,10 @@
 //! `console`: one log line a call.
 
-use super::{Call, Helper, HelperResult, Host};
+use super::{Call, HelperResult, Host, Member};
 use crate::hooks::errors::display;
 use crate::hooks::log::{Level, split_at_char};
 
-pub(super) const MEMBERS: &[(&str, &str, Helper)] = &[
+pub(super) const MEMBERS: &[Member] = &[
     ("debug", "console.debug", |host, call| line(host, call, Level::Debug)),
     ("error", "console.error", |host, call| line(host, call, Level::Error)),
     ("log", "console.log", |host, call| line(host, call, Level::Info)),

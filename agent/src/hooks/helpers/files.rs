@@ -1,9 +1,9 @@
 //! `file`: the script's data folder from JavaScript.
 
 use super::folder::FolderError;
-use super::{Call, Helper, HelperError, HelperResult, Host};
+use super::{Call, HelperError, HelperResult, Host, Member};
 
-pub(super) const MEMBERS: &[(&str, &str, Helper)] = &[
+pub(super) const MEMBERS: &[Member] = &[
     ("append", "file.append", |host, call| write(host, call, true)),
     ("copy", "file.copy", copy),
     ("delete", "file.delete", delete),
@@ -77,6 +77,7 @@ fn returns_path<'js>(
     argument: &str,
 ) -> HelperResult<'js> {
     let path = path.map_err(|error| call.failed(argument, error))?;
-    let text = path.to_str().ok_or_else(|| HelperError::Failed(format!("{argument}: the path is not UTF-8")))?;
+    let text =
+        path.to_str().ok_or_else(|| HelperError::Failed(format!("{argument}: the path is not UTF-8")))?;
     call.returns(text)
 }

@@ -216,7 +216,8 @@ impl Folder {
     /// Makes a folder, its parents too.
     pub(super) fn make_dir(&self, path: &str) -> Result<()> {
         let (dir, inside) = self.own_or_root(path)?;
-        let missing = inside.ancestors().filter(|part| !part.as_os_str().is_empty() && !dir.exists(part)).count();
+        let missing =
+            inside.ancestors().filter(|part| !part.as_os_str().is_empty() && !dir.exists(part)).count();
         let needed = missing as u64 * BLOCK;
         self.reserve(0, needed)?;
         dir.create_dir_all(&inside).map_err(|error| io_error(path, error))?;
@@ -276,9 +277,9 @@ impl Folder {
         let archive = self.temp(name, parent, "tar.gz")?;
         let at = archive.strip_prefix(&self.root()?.path).unwrap_or(&archive).to_owned();
         let room = self.quota.saturating_sub(self.used.get()) + BLOCK;
-        let packed = root.create(&at).and_then(|file| {
-            super::tarball::write(root, &inside, &at, Bounded { file, room, out_of_time })
-        });
+        let packed = root
+            .create(&at)
+            .and_then(|file| super::tarball::write(root, &inside, &at, Bounded { file, room, out_of_time }));
         self.settle(BLOCK, root, &at);
         match packed {
             Ok(()) => Ok(archive),
@@ -364,7 +365,11 @@ pub(super) fn walk(dir: &Dir, start: &Path) -> io::Result<Vec<(PathBuf, cap_std:
     while let Some(folder) = open.pop() {
         for entry in dir.read_dir(&folder)? {
             let entry = entry?;
-            let path = if folder == Path::new(".") { entry.file_name().into() } else { folder.join(entry.file_name()) };
+            let path = if folder == Path::new(".") {
+                entry.file_name().into()
+            } else {
+                folder.join(entry.file_name())
+            };
             let metadata = dir.symlink_metadata(&path)?;
             if metadata.is_dir() {
                 open.push(path.clone());
@@ -376,7 +381,8 @@ pub(super) fn walk(dir: &Dir, start: &Path) -> io::Result<Vec<(PathBuf, cap_std:
 }
 
 fn tree_size(dir: &Dir, start: &Path) -> io::Result<u64> {
-    let of = |metadata: &cap_std::fs::Metadata| if metadata.is_file() { blocks(metadata.len()) } else { BLOCK };
+    let of =
+        |metadata: &cap_std::fs::Metadata| if metadata.is_file() { blocks(metadata.len()) } else { BLOCK };
     Ok(walk(dir, start)?.iter().map(|(_, metadata)| of(metadata)).sum())
 }
 

@@ -58,12 +58,7 @@ impl Host {
             services.store.as_ref().map(|store| store.folder()),
             setup.limits.file_quota,
         );
-        Rc::new(Self {
-            setup: setup.clone(),
-            clock,
-            folder,
-            warned: RefCell::default(),
-        })
+        Rc::new(Self { setup: setup.clone(), clock, folder, warned: RefCell::default() })
     }
 
     pub(crate) fn services(&self) -> &HostServices {
@@ -93,8 +88,11 @@ impl Host {
 /// A helper's body.
 type Helper = for<'js> fn(&Host, &Call<'js>) -> HelperResult<'js>;
 
-/// All helper objects: global name, member name, full name for errors, body.
-const HELPERS: &[(&str, &[(&str, &str, Helper)])] = &[
+/// Name in its object, full name for errors, body.
+type Member = (&'static str, &'static str, Helper);
+
+/// All helper objects: global name and members.
+const HELPERS: &[(&str, &[Member])] = &[
     ("console", console::MEMBERS),
     ("file", files::MEMBERS),
     ("hash", small::HASH),

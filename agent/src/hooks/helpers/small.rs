@@ -4,16 +4,16 @@ use agent_core::item::StreamId;
 use rquickjs::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Call, Helper, HelperResult, Host};
+use super::{Call, HelperResult, Host, Member};
 
-pub(super) const PCAP: &[(&str, &str, Helper)] = &[("path", "pcap.path", pcap_path)];
-pub(super) const TEST: &[(&str, &str, Helper)] = &[
+pub(super) const PCAP: &[Member] = &[("path", "pcap.path", pcap_path)];
+pub(super) const TEST: &[Member] = &[
     ("fail", "test.fail", |_, call| mark(call, "failed")),
     ("pass", "test.pass", |_, call| mark(call, "passed")),
 ];
-pub(super) const UTILS: &[(&str, &str, Helper)] =
+pub(super) const UTILS: &[Member] =
     &[("nodeName", "utils.nodeName", |host, call| call.returns(host.services().node_name.as_str()))];
-pub(super) const HASH: &[(&str, &str, Helper)] = &[("sha256", "hash.sha256", sha256)];
+pub(super) const HASH: &[Member] = &[("sha256", "hash.sha256", sha256)];
 
 fn pcap_path<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
     let text = call.text(0, "stream")?;
@@ -21,7 +21,9 @@ fn pcap_path<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
         Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => StreamId(number),
         _ => {
             let shown: String = text.chars().take(40).collect();
-            return Err(call.failed("stream", format!("{shown:?} is not a stream number (data.stream is one)")));
+            return Err(
+                call.failed("stream", format!("{shown:?} is not a stream number (data.stream is one)"))
+            );
         }
     };
     let Some(store) = &host.services().store else {

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use crate::outbox::{Alert, Delivery};
 use crate::secret::Secret;
 
-use super::{Call, Helper, HelperError, HelperResult, Host, webhook};
+use super::{Call, HelperError, HelperResult, Host, Member, webhook};
 
-pub(super) const MEMBERS: &[(&str, &str, Helper)] = &[
+pub(super) const MEMBERS: &[Member] = &[
     ("slack", "vendor.slack", slack),
     ("slackBot", "vendor.slackBot", slack_bot),
     ("webhook", "vendor.webhook", webhook::webhook),
     ("webhookForm", "vendor.webhookForm", webhook::webhook_form),
 ];
 
-const NO_OPTIONS: &str = "vendor.slack and vendor.slackBot: options are not supported by this version; every alert is sent";
+const NO_OPTIONS: &str =
+    "vendor.slack and vendor.slackBot: options are not supported by this version; every alert is sent";
 
 fn slack<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
     let url = Secret::new(&call.text(0, "webhookUrl")?);
@@ -49,7 +50,9 @@ fn alert(call: &Call<'_>, first: usize) -> Result<Alert, HelperError> {
 fn files(host: &Host, call: &Call<'_>, index: usize) -> Result<Vec<(String, PathBuf)>, HelperError> {
     let resolve = |(name, path): (String, String)| {
         let resolved = host.folder.readable_path(&path);
-        resolved.map(|path| (name.clone(), path)).map_err(|error| call.failed(&format!("files[{name:?}]"), error))
+        resolved
+            .map(|path| (name.clone(), path))
+            .map_err(|error| call.failed(&format!("files[{name:?}]"), error))
     };
     call.pairs(index, "files")?.into_iter().map(resolve).collect()
 }

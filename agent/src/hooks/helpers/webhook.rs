@@ -47,7 +47,8 @@ pub(super) fn webhook<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
     let mut headers = headers(call, 3)?;
     if !headers.contains_key(CONTENT_TYPE) {
         let looks_json = || {
-            body.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(&body).is_ok()
+            body.trim_start().starts_with(['{', '['])
+                && serde_json::from_str::<serde::de::IgnoredAny>(&body).is_ok()
         };
         let json = is_json || looks_json();
         let mime = if json { "application/json" } else { "text/plain; charset=utf-8" };
@@ -121,7 +122,11 @@ fn send<'js>(
 }
 
 /// The answer's text, and whether it was cut.
-async fn answer(request: RequestBuilder, longest: usize, timeout: Duration) -> Result<(String, bool), String> {
+async fn answer(
+    request: RequestBuilder,
+    longest: usize,
+    timeout: Duration,
+) -> Result<(String, bool), String> {
     let say = |error: reqwest::Error| {
         if error.is_timeout() {
             format!("none within {}", duration_text(timeout))

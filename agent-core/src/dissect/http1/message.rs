@@ -1,0 +1,258 @@
+//! One message's body while it is being read: how it is framed, what was lost of it, and its tail when it ends.
+
+use super::body::BodyReader;
+use super::chunked::{Chunked, Step};
+use super::framing::Length;
+use super::head::{note, parse_trailers};
+use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::dissect::content::Codings;
+use crate::dissect::{Arrival, Context, End};
+use crate::item::ErrorKind;
+use crate::pair::{Tail, ended_early, fault};
+use crate::time::Timestamp;
+
+/// What follows a response without body.
+const NEXT_RESPONSE: &[u8] = b"HTTP/1.";
+
+/// A message whose head was read.
+#[derive(Debug)]
+pub(super) struct Current {
+    frame: Frame,
+    body: BodyReader,
+    gaps: u32,
+    truncated: bool,
+    last: Timestamp,
+}
+
+#[derive(Debug)]
+enum Frame {
+    Fixed(u64),
+    Chunked(Chunked),
+    Close,
+    /// A response to a request that is not known, which may have been a HEAD: if a status line follows, of which `seen`
+    /// bytes came, then there is no body.
+    Perhaps {
+        seen: usize,
+        length: Length,
+    },
+}
+
+/// What came of giving a message bytes.
+#[derive(Debug)]
+pub(super) enum Taken {
+    More,
+    End(Tail),
+    /// It is broken, and where the next message begins is not known.
+    Broken(Tail),
+    /// There was no body after all; so many bytes of [`NEXT_RESPONSE`] were taken that belong to the next message.
+    NoBody(Tail, &'static [u8]),
+}
+
+/// What a gap did to a message.
+#[derive(Debug)]
+pub(super) enum Skipped {
+    /// It goes on behind the gap.
+    Within,
+    /// It ended exactly with the gap.
+    End(Tail),
+    /// It ended within the gap, or nobody knows where.
+    Lost(Tail),
+}
+
+impl Current {
+    /// `known`: a response's request is known, so that its length is certain.
+    pub(super) fn new(length: Length, known: bool, codings: Codings, at: Arrival, cx: &Context<'_>) -> Self {
+        let frame = match length {
+            Length::Fixed(_) | Length::Chunked if !known => Frame::Perhaps { seen: 0, length },
+            Length::Close => Frame::Close,
+            other => certain(other),
+        };
+        let body = BodyReader::new(codings, cx.limits.body, cx.hash);
+        Self { frame, body, gaps: 0, truncated: at.truncated, last: at.time }
+    }
+
+    /// Heap memory held, itself included.
+    pub(super) fn memory(&self) -> usize {
+        let frame = if let Frame::Chunked(chunked) = &self.frame { chunked.memory() } else { 0 };
+        size_of::<Self>() + self.body.memory() + frame
+    }
+
+    /// Takes bytes: how many were used.
+    pub(super) fn take(&mut self, data: &[u8], at: Arrival, cx: &Context<'_>) -> (usize, Taken) {
+        self.last = at.time;
+        self.truncated |= at.truncated;
+        match &mut self.frame {
+            Frame::Fixed(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(data.len());
+                *left -= n as u64;
+                self.body.data(&data[..n], *left);
+                if *left > 0 {
+                    return (n, Taken::More);
+                }
+                (n, Taken::End(self.tail(true, Some(at.offset + n as u64))))
+            }
+            Frame::Close => {
+                self.body.data(data, data.len() as u64);
+                (data.len(), Taken::More)
+            }
+            Frame::Chunked(_) => self.take_chunked(data, at, cx),
+            Frame::Perhaps { .. } => self.take_perhaps(data, at),
+        }
+    }
+
+    fn take_chunked(&mut self, data: &[u8], at: Arrival, cx: &Context<'_>) -> (usize, Taken) {
+        let mut used = 0;
+        while let Frame::Chunked(chunked) = &mut self.frame {
+            let (n, step) = chunked.step(&data[used..], cx.limits.head);
+            used += n;
+            match step {
+                Step::More => break,
+                Step::Data(piece) => self.body.data(piece, chunked.left()),
+                Step::End(trailers) => {
+                    let mut tail = self.tail(true, Some(at.offset + used as u64));
+                    if let Some(bytes) = trailers {
+                        let (block, anomalies) = parse_trailers(&bytes, cx.limits.headers);
+                        tail.anomalies.extend(anomalies);
+                        tail.trailers = Some(block);
+                    }
+                    return (used, Taken::End(tail));
+                }
+                Step::Bad(why) => {
+                    let mut tail = self.tail(false, None);
+                    tail.anomalies.push(note(AnomalyKind::HttpBadChunk, why));
+                    tail.error = Some(fault(ErrorKind::Dissection, why));
+                    return (used, Taken::Broken(tail));
+                }
+            }
+        }
+        (used, Taken::More)
+    }
+
+    fn take_perhaps(&mut self, data: &[u8], at: Arrival) -> (usize, Taken) {
+        let Frame::Perhaps { seen, length } = &mut self.frame else { return (0, Taken::More) };
+        let same = NEXT_RESPONSE[*seen..].iter().zip(data).take_while(|(want, have)| want == have).count();
+        *seen += same;
+        if *seen == NEXT_RESPONSE.len() {
+            let end = (at.offset + same as u64).saturating_sub(NEXT_RESPONSE.len() as u64);
+            return (same, Taken::NoBody(self.tail(true, Some(end)), NEXT_RESPONSE));
+        }
+        if same == data.len() {
+            return (same, Taken::More);
+        }
+        let (seen, length) = (*seen, *length);
+        let replay = self.commit(seen, length, at);
+        (same, replay)
+    }
+
+    /// It is a body after all: takes the bytes that were held back.
+    fn commit(&mut self, seen: usize, length: Length, at: Arrival) -> Taken {
+        self.frame = certain(length);
+        let held = &NEXT_RESPONSE[..seen];
+        match &mut self.frame {
+            Frame::Fixed(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(seen);
+                *left -= n as u64;
+                self.body.data(&held[..n], *left);
+                if *left > 0 {
+                    return Taken::More;
+                }
+                // A body that is shorter than what was held back, and like it: the rest is no message.
+                let tail = self.tail(true, Some(at.offset));
+                if n == seen { Taken::End(tail) } else { Taken::Broken(tail) }
+            }
+            // A chunk size never begins like a status line.
+            Frame::Chunked(_) if seen > 0 => Taken::Broken(self.tail(false, None)),
+            _ => Taken::More,
+        }
+    }
+
+    /// Bytes of it were lost.
+    pub(super) fn gap(&mut self, n: u64, at: Arrival) -> Skipped {
+        self.gaps += 1;
+        self.truncated |= at.truncated;
+        self.last = at.time;
+        if let Frame::Perhaps { seen, length } = self.frame {
+            if let Taken::End(tail) | Taken::Broken(tail) | Taken::NoBody(tail, _) =
+                self.commit(seen, length, at)
+            {
+                return Skipped::Lost(tail);
+            }
+        }
+        match &mut self.frame {
+            Frame::Close => {
+                self.body.gap(n);
+                Skipped::Within
+            }
+            Frame::Fixed(left) if n <= *left => {
+                *left -= n;
+                self.body.gap(n);
+                if *left > 0 {
+                    return Skipped::Within;
+                }
+                Skipped::End(self.tail(true, Some(at.offset.saturating_add(n))))
+            }
+            Frame::Fixed(left) => {
+                let left = *left;
+                self.body.gap(left);
+                Skipped::Lost(self.tail(true, Some(at.offset.saturating_add(left))))
+            }
+            Frame::Chunked(chunked) => {
+                let left = chunked.left();
+                if chunked.skip(n) {
+                    self.body.gap(n);
+                    return Skipped::Within;
+                }
+                if left > 0 {
+                    self.body.gap(left);
+                }
+                Skipped::Lost(self.tail(false, None))
+            }
+            Frame::Perhaps { .. } => Skipped::Lost(self.tail(false, None)),
+        }
+    }
+
+    /// The side sends nothing more.
+    pub(super) fn end(&mut self, end: End, offset: u64) -> Tail {
+        let complete = match &self.frame {
+            Frame::Close => end == End::Fin,
+            // A response to HEAD, it seems.
+            Frame::Perhaps { seen: 0, .. } => true,
+            Frame::Chunked(chunked) => chunked.data_complete(),
+            _ => false,
+        };
+        let mut tail = self.tail(complete, Some(offset));
+        if !complete && tail.error.is_none() {
+            tail.error = Some(ended_early(end));
+        }
+        tail
+    }
+
+    /// The tail; `complete`: the end of the body is known.
+    fn tail(&mut self, complete: bool, end: Option<u64>) -> Tail {
+        let none = BodyReader::new(Codings::default(), 0, false);
+        let missing = self.body.missing();
+        let (body, anomaly) = std::mem::replace(&mut self.body, none).finish(complete && missing == 0);
+        let lost = self.gaps > 0;
+        let error = lost.then(|| fault(ErrorKind::Gap, "bytes of a body are not in the capture"));
+        Tail {
+            body,
+            trailers: None,
+            last: self.last,
+            complete: complete && missing == 0,
+            gaps: std::mem::take(&mut self.gaps),
+            truncated: self.truncated,
+            anomalies: anomaly.into_iter().collect::<Vec<Anomaly>>(),
+            error,
+            end,
+        }
+    }
+}
+
+fn certain(length: Length) -> Frame {
+    match length {
+        Length::Chunked => Frame::Chunked(Chunked::default()),
+        Length::Close => Frame::Close,
+        Length::Fixed(n) => Frame::Fixed(n),
+        Length::None => Frame::Fixed(0),
+    }
+}

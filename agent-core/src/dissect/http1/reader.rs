@@ -1,0 +1,526 @@
+//! Reads the messages of one direction: start line and headers, body, trailers, the next message.
+//!
+//! ```text
+//!            head complete                 body complete
+//!   Start ──────────────► Message ───────────────────────► Start
+//!     │ ▲ head in pieces     │ bad chunk, gap beyond the body
+//!     ▼ │                    ▼
+//!    Head ─── no head ───► Search ── start line and head valid ──► Message
+//! ```
+//!
+//! A head that lies whole in a chunk is read where it lies. One in pieces is collected, and only its new bytes are looked
+//! at until it is complete. `Search` looks for a message behind junk or a gap: there a start line and a whole head must be
+//! well formed to be believed.
+
+use super::framing::{Framing, Length, framing};
+use super::head::{Head, StartLine, is_field_line, is_start_line, note, parse_lenient, parse_strict};
+use super::message::{Current, Skipped, Taken};
+use super::probe::{KNOWN, is_token};
+use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::dissect::{Arrival, Context, End, Side};
+use crate::item::{Body, ErrorKind, ItemError, Message, Request, Response};
+use crate::pair::{Answers, Loss, Pairing, Place, Tail, ended_early, fault};
+use crate::time::Timestamp;
+
+/// Reader of one direction.
+#[derive(Debug)]
+pub(super) struct Reader {
+    side: Side,
+    state: State,
+    /// Offset of the next byte.
+    offset: u64,
+    /// Bytes of a head in pieces.
+    head: Vec<u8>,
+    /// Start of the current line in `head`.
+    line: usize,
+    /// Where and when the head began.
+    began: Began,
+    /// Framing was lost and no message was found since.
+    lost: Option<Loss>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Start,
+    Head,
+    Message(Box<Current>),
+    Search(Search),
+    /// A head that may follow the place where framing was lost.
+    Candidate(Search),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    /// A gap and not junk is why: the start of a segment may then be the start of a message.
+    gap: bool,
+    at_line_start: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Began {
+    time: Timestamp,
+    offset: u64,
+    acked: Option<u64>,
+    truncated: bool,
+}
+
+/// What a reader hands its messages to.
+pub(super) struct Env<'e, 'c> {
+    pub(super) pair: &'e mut Pairing,
+    pub(super) cx: &'e mut Context<'c>,
+}
+
+/// Whether the stream turned into something else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    Http,
+    Tunnel,
+}
+
+impl Reader {
+    pub(super) fn new(side: Side, joined: bool) -> Self {
+        let search = Search { gap: true, at_line_start: true };
+        Self {
+            side,
+            state: if joined { State::Search(search) } else { State::Start },
+            offset: 0,
+            head: Vec::new(),
+            line: 0,
+            began: Began::default(),
+            lost: None,
+            ended: false,
+        }
+    }
+
+    /// Heap memory held.
+    pub(super) fn memory(&self) -> usize {
+        let message = if let State::Message(current) = &self.state { current.memory() } else { 0 };
+        self.head.capacity() + message
+    }
+
+    /// Offset before which everything is known or lost for good.
+    pub(super) fn decided(&self) -> u64 {
+        if self.head.is_empty() { self.offset } else { self.began.offset }
+    }
+
+    /// Takes bytes.
+    pub(super) fn data(&mut self, mut data: &[u8], mut at: Arrival, env: &mut Env<'_, '_>) -> Turn {
+        self.offset = at.offset;
+        if let State::Search(search) = &mut self.state {
+            search.at_line_start |= search.gap;
+        }
+        while !data.is_empty() && !self.ended {
+            let (used, turn) = match self.state {
+                State::Start => self.start(data, at, env),
+                State::Message(_) => (self.body(data, at, env), Turn::Http),
+                State::Search(search) => (self.search(search, data, at), Turn::Http),
+                State::Head | State::Candidate(_) => self.collect(data, at, env),
+            };
+            data = &data[used..];
+            self.offset += used as u64;
+            at.offset = self.offset;
+            if turn == Turn::Tunnel {
+                return turn;
+            }
+        }
+        Turn::Http
+    }
+
+    /// Between messages: empty lines are skipped (RFC 9112 section 2.2), then a head begins.
+    fn start(&mut self, data: &[u8], at: Arrival, env: &mut Env<'_, '_>) -> (usize, Turn) {
+        let blank = data.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        if blank > 0 {
+            return (blank, Turn::Http);
+        }
+        self.begin(at);
+        let limits = env.cx.limits;
+        match parse_strict(self.side, data) {
+            Ok(head) if head.size <= limits.head && head.block.len() <= limits.headers => {
+                let size = head.size;
+                self.accept(head, at, data, size, env)
+            }
+            _ => {
+                self.state = State::Head;
+                self.collect(data, at, env)
+            }
+        }
+    }
+
+    fn begin(&mut self, at: Arrival) {
+        self.began = Began { time: at.time, offset: at.offset, acked: at.acked, truncated: at.truncated };
+        self.head.clear();
+        self.line = 0;
+    }
+
+    /// Takes the next line of a head in pieces, or the part of it that is there.
+    fn collect(&mut self, data: &[u8], at: Arrival, env: &mut Env<'_, '_>) -> (usize, Turn) {
+        let candidate = matches!(self.state, State::Candidate(_));
+        let lf = memchr::memchr(b'\n', data);
+        let used = lf.map_or(data.len(), |lf| lf + 1);
+        if self.head.len() + used > env.cx.limits.head {
+            return (self.head_too_large(data, at, env), Turn::Http);
+        }
+        self.head.extend_from_slice(&data[..used]);
+        self.began.truncated |= at.truncated;
+        let line = &self.head[self.line..];
+        if lf.is_none() {
+            if self.line == 0 && !could_start(self.side, line, candidate) {
+                self.no_head(env);
+            }
+            return (used, Turn::Http);
+        }
+        let text = content(line);
+        if self.line == 0 {
+            if !is_start_line(self.side, text) || !could_start(self.side, text, candidate) {
+                self.no_head(env);
+                return (used, Turn::Http);
+            }
+        } else if text.is_empty() {
+            return self.head_complete(at, data, used, env);
+        } else if candidate && !is_field_line(text) {
+            self.next_candidate(at, used);
+            return (used, Turn::Http);
+        }
+        self.line = self.head.len();
+        (used, Turn::Http)
+    }
+
+    fn head_complete(
+        &mut self,
+        at: Arrival,
+        data: &[u8],
+        used: usize,
+        env: &mut Env<'_, '_>,
+    ) -> (usize, Turn) {
+        let bytes = std::mem::take(&mut self.head);
+        match parse_lenient(self.side, &bytes, false, env.cx.limits.headers) {
+            Some(head) => self.accept(head, at, data, used, env),
+            // Its start line was looked at already: cannot be.
+            None => (used, Turn::Http),
+        }
+    }
+
+    /// A line of a candidate is no header field: it may itself be a start line.
+    fn next_candidate(&mut self, at: Arrival, used: usize) {
+        let State::Candidate(search) = self.state else { return };
+        let line = self.head.split_off(self.line);
+        let text = content(&line);
+        self.head = Vec::new();
+        if !is_start_line(self.side, text) || !could_start(self.side, text, true) {
+            self.state = State::Search(Search { at_line_start: true, ..search });
+            return;
+        }
+        let end = at.offset + used as u64;
+        // Where the line began in an earlier segment, what that one acknowledged is not known any more.
+        let acked = at.acked.filter(|_| line.len() <= used);
+        let offset = end - line.len() as u64;
+        self.began = Began { time: at.time, offset, acked, truncated: at.truncated };
+        self.line = line.len();
+        self.head = line;
+    }
+
+    /// The collected bytes start no message.
+    fn no_head(&mut self, env: &mut Env<'_, '_>) {
+        let at_line_start = self.head.last() == Some(&b'\n');
+        self.head = Vec::new();
+        if let State::Candidate(search) = self.state {
+            self.state = State::Search(Search { at_line_start, ..search });
+            return;
+        }
+        // Behind a request for a tunnel they may be the tunnel's, while the answer is not yet here.
+        if self.side == Side::Server || !env.pair.tunnel_asked() {
+            let msg = match self.side {
+                Side::Client => "the client sent bytes that are no request",
+                Side::Server => "the server sent bytes that are no response",
+            };
+            env.pair.note(self.side, note(AnomalyKind::HttpInvalidMessage, msg), env.cx.limits.anomalies);
+        }
+        self.lose(Loss::Between, env);
+        self.state = State::Search(Search { gap: false, at_line_start });
+    }
+
+    /// The head does not fit: what there is of it is handed on. Returns how much of `data` was used.
+    fn head_too_large(&mut self, data: &[u8], at: Arrival, env: &mut Env<'_, '_>) -> usize {
+        if matches!(self.state, State::Candidate(_)) {
+            self.no_head(env);
+            return 0;
+        }
+        let room = (env.cx.limits.head - self.head.len()).min(data.len());
+        self.head.extend_from_slice(&data[..room]);
+        let anomaly = note(AnomalyKind::HttpHeadTooLarge, "a header section past its limit");
+        let error = fault(ErrorKind::Dissection, "the header section is too large to be kept");
+        self.cut_head(at.time, 0, error, Some(anomaly), env);
+        self.lose(Loss::Within, env);
+        self.state = State::Search(Search { gap: false, at_line_start: false });
+        room
+    }
+
+    /// Hands on as much of a head as there was, if its start line was there.
+    fn cut_head(
+        &mut self,
+        last: Timestamp,
+        gaps: u32,
+        error: ItemError,
+        anomaly: Option<Anomaly>,
+        env: &mut Env<'_, '_>,
+    ) {
+        let bytes = std::mem::take(&mut self.head);
+        let Some(mut head) = parse_lenient(self.side, &bytes, true, env.cx.limits.headers) else { return };
+        head.anomalies.extend(anomaly);
+        let tail = Tail {
+            last,
+            gaps,
+            truncated: self.began.truncated,
+            error: Some(error),
+            body: cut_body(),
+            ..Tail::default()
+        };
+        self.announce(head, env);
+        self.finish_message(tail, env);
+    }
+
+    /// A head is complete, `size` bytes of `data` were its last: hands it on and finds out about the body. Returns how many
+    /// bytes of `data` were used.
+    fn accept(
+        &mut self,
+        mut head: Head,
+        at: Arrival,
+        data: &[u8],
+        size: usize,
+        env: &mut Env<'_, '_>,
+    ) -> (usize, Turn) {
+        let framing = framing(&mut head);
+        let status = match head.start {
+            StartLine::Response { status, .. } => Some(status),
+            StartLine::Request { .. } => None,
+        };
+        let answers = self.announce(head, env);
+        let behind = at.offset + size as u64;
+        let (length, known) = match status {
+            None => (framing.length, true),
+            Some(101) => return (size, self.tunnel(at, behind, env)),
+            Some(200..300) if answers.connect => return (size, self.tunnel(at, behind, env)),
+            Some(status) => (response_length(status, answers.head, framing.length), answers.known),
+        };
+        let rest = &data[size..];
+        let used = self.begin_body(length, known, &framing, Arrival { offset: behind, ..at }, rest, env);
+        (size + used, Turn::Http)
+    }
+
+    /// The response that ends HTTP on this stream.
+    fn tunnel(&mut self, at: Arrival, behind: u64, env: &mut Env<'_, '_>) -> Turn {
+        self.ended = true;
+        let tail = Tail {
+            last: at.time,
+            complete: true,
+            truncated: self.began.truncated,
+            end: Some(behind),
+            ..Tail::default()
+        };
+        self.finish_message(tail, env);
+        Turn::Tunnel
+    }
+
+    /// Begins the body; one that lies whole in the chunk is read at once.
+    fn begin_body(
+        &mut self,
+        length: Length,
+        known: bool,
+        framing: &Framing,
+        at: Arrival,
+        rest: &[u8],
+        env: &mut Env<'_, '_>,
+    ) -> usize {
+        if matches!(length, Length::None | Length::Fixed(0)) {
+            let tail = Tail {
+                last: at.time,
+                complete: true,
+                truncated: self.began.truncated,
+                end: Some(at.offset),
+                ..Tail::default()
+            };
+            self.finish_message(tail, env);
+            return 0;
+        }
+        let began = Arrival { truncated: self.began.truncated, ..at };
+        let mut current = Current::new(length, known, framing.codings, began, env.cx);
+        if known && matches!(length, Length::Fixed(n) if n <= rest.len() as u64) {
+            let (used, taken) = current.take(rest, at, env.cx);
+            if let Taken::End(tail) = taken {
+                self.finish_message(tail, env);
+                return used;
+            }
+        }
+        self.state = State::Message(Box::new(current));
+        0
+    }
+
+    /// Takes bytes of a body.
+    fn body(&mut self, data: &[u8], at: Arrival, env: &mut Env<'_, '_>) -> usize {
+        let State::Message(current) = &mut self.state else { return 0 };
+        let (used, taken) = current.take(data, at, env.cx);
+        match taken {
+            Taken::More => {}
+            Taken::End(tail) => self.finish_message(tail, env),
+            Taken::Broken(tail) => {
+                self.finish_message(tail, env);
+                self.lose(Loss::Within, env);
+                self.state = State::Search(Search { gap: false, at_line_start: false });
+            }
+            Taken::NoBody(tail, next) => {
+                let end = tail.end.unwrap_or(at.offset);
+                self.finish_message(tail, env);
+                let acked = at.acked.filter(|_| used == next.len());
+                self.begin(Arrival { offset: end, acked, ..at });
+                self.head.extend_from_slice(next);
+                self.state = State::Head;
+            }
+        }
+        used
+    }
+
+    /// Looks for the start of a message.
+    fn search(&mut self, search: Search, data: &[u8], at: Arrival) -> usize {
+        if search.at_line_start {
+            let begin = data.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+            if begin > 0 {
+                return begin;
+            }
+            let line = memchr::memchr(b'\n', data).map_or(data, |lf| &data[..=lf]);
+            if could_start(self.side, content(line), true) {
+                self.begin(at);
+                self.state = State::Candidate(search);
+                return 0;
+            }
+        }
+        let lf = memchr::memchr(b'\n', data);
+        self.state = State::Search(Search { at_line_start: lf.is_some(), ..search });
+        lf.map_or(data.len(), |lf| lf + 1)
+    }
+
+    /// `n` bytes were lost.
+    pub(super) fn gap(&mut self, n: u64, at: Arrival, env: &mut Env<'_, '_>) {
+        self.offset = at.offset;
+        let mut after = State::Search(Search { gap: true, at_line_start: true });
+        match std::mem::replace(&mut self.state, State::Start) {
+            State::Start => self.lose(Loss::Between, env),
+            State::Head => {
+                let error = fault(ErrorKind::Gap, "bytes of a header section are not in the capture");
+                self.cut_head(at.time, 1, error, None, env);
+                self.lose(Loss::Within, env);
+            }
+            State::Message(mut current) => match current.gap(n, at) {
+                Skipped::Within => after = State::Message(current),
+                Skipped::End(tail) => {
+                    self.finish_message(tail, env);
+                    after = State::Start;
+                }
+                Skipped::Lost(tail) => {
+                    self.finish_message(tail, env);
+                    self.lose(Loss::Within, env);
+                }
+            },
+            State::Search(_) | State::Candidate(_) => {
+                self.head = Vec::new();
+                self.lose(Loss::Between, env);
+            }
+        }
+        self.state = after;
+        self.offset = at.offset.saturating_add(n);
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end(&mut self, end: End, time: Timestamp, env: &mut Env<'_, '_>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        match std::mem::replace(&mut self.state, State::Start) {
+            State::Head => self.cut_head(self.began.time.max(time), 0, ended_early(end), None, env),
+            State::Message(mut current) => {
+                let tail = current.end(end, self.offset);
+                self.finish_message(tail, env);
+            }
+            _ => {}
+        }
+        self.head = Vec::new();
+    }
+
+    fn lose(&mut self, loss: Loss, env: &mut Env<'_, '_>) {
+        // Several losses with no message between them: the harder one counts.
+        self.lost = Some(match self.lost {
+            Some(Loss::Between) => Loss::Between,
+            _ => loss,
+        });
+        env.pair.lost(self.side, self.lost.unwrap_or(loss));
+    }
+
+    /// Hands on a head.
+    fn announce(&mut self, head: Head, env: &mut Env<'_, '_>) -> Answers {
+        let place = Place { offset: self.began.offset, acked: self.began.acked, lost: self.lost.take() };
+        let message = Message {
+            minor_version: head.minor_version,
+            head_size: u32::try_from(head.size).unwrap_or(u32::MAX),
+            head: head.block,
+            first: self.began.time,
+            last: self.began.time,
+            ..Message::default()
+        };
+        match head.start {
+            StartLine::Request { method, target } => {
+                env.pair.request_begins(Request { method, target, message }, place, head.anomalies, env.cx);
+                Answers::default()
+            }
+            StartLine::Response { status, reason } => {
+                env.pair.response_begins(Response { status, reason, message }, place, head.anomalies, env.cx)
+            }
+        }
+    }
+
+    fn finish_message(&mut self, tail: Tail, env: &mut Env<'_, '_>) {
+        self.state = State::Start;
+        self.head = Vec::new();
+        match self.side {
+            Side::Client => env.pair.request_ends(tail, env.cx),
+            Side::Server => env.pair.response_ends(tail, env.cx),
+        }
+    }
+}
+
+/// The body of a message of which only the head, or not even that, was seen.
+fn cut_body() -> Body {
+    Body { truncated: true, ..Body::default() }
+}
+
+/// A line without its end.
+fn content(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\n").map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l))
+}
+
+/// RFC 9112 section 6.3.
+fn response_length(status: u16, head: bool, length: Length) -> Length {
+    match status {
+        _ if head => Length::None,
+        100..200 | 204 | 304 => Length::None,
+        _ => length,
+    }
+}
+
+/// Whether a message can begin with these bytes; `strict`: where framing was lost, only methods that look like one.
+fn could_start(side: Side, bytes: &[u8], strict: bool) -> bool {
+    match side {
+        Side::Server => b"HTTP/1.".iter().zip(bytes).all(|(want, have)| want == have),
+        Side::Client => {
+            let method =
+                bytes.iter().take(super::probe::MAX_METHOD + 1).take_while(|&&b| is_token(b)).count();
+            let whole = method < bytes.len();
+            if method > super::probe::MAX_METHOD || (whole && (method == 0 || bytes[method] != b' ')) {
+                return false;
+            }
+            let name = &bytes[..method];
+            let shaped = name.iter().all(u8::is_ascii_uppercase) && (!whole || (3..=20).contains(&method));
+            let likely = !strict || shaped || KNOWN.contains(&name);
+            likely && !bytes.iter().any(|&b| b < b' ' && b != b'\t' && b != b'\r')
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Gaps and junk: framing, resynchronisation, and pairs that must not be made.
+
+use super::*;
+
+#[test]
+fn a_gap_inside_a_body_of_known_length_keeps_framing() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+    talk.gap(Server, 4).say(Server, "xyz").say(Client, get("/2")).say(Server, ok("two"));
+    let drafts = talk.fin();
+    assert_eq!(briefs(&drafts), ["/1 200 gap", "/2 200"]);
+    let body = &exchange(&drafts[0]).response.as_ref().unwrap().message.body;
+    assert_eq!(
+        (body.size, body.missing, &*body.content, body.truncated, drafts[0].gaps),
+        (10, 4, &b"abc"[..], true, 1)
+    );
+
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nabc");
+    talk.gap(Server, 7).say(Server, "\r\n0\r\n\r\n").say(Client, get("/2")).say(Server, ok("two"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200 gap", "/2 200"]);
+
+    let mut talk = Talk::new();
+    talk.say(Client, "POST /1 HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
+        .gap(Client, 7)
+        .say(Server, ok("one"));
+    talk.say(Client, get("/2")).say(Server, ok("two"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200 gap", "/2 200"]);
+}
+
+#[test]
+fn a_lost_response_is_not_replaced_by_the_next() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, ok("one")).say(Client, get("/2"));
+    talk.gap(Server, 40);
+    assert_eq!(briefs(&talk.out.drain(..).collect::<Vec<_>>()), ["/1 200", "/2 - gap"], "known at once");
+    talk.say(Client, get("/3")).say(Server, ok("three")).say(Client, get("/4")).say(Server, ok("four"));
+    let drafts = talk.fin();
+    assert_eq!(briefs(&drafts), ["/3 200", "/4 200"]);
+    assert_eq!(response_body(&drafts[0]), b"three");
+}
+
+#[test]
+fn a_lost_request_leaves_its_response_alone() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, ok("one")).say(Client, get("/2")).say(Server, ok("two"));
+    // The third request is lost; its response is read before anyone can know.
+    talk.sent[0] += 36;
+    talk.say(Server, ok("three"));
+    talk.sent[0] -= 36;
+    talk.gap(Client, 36)
+        .say(Client, get("/4"))
+        .say(Server, ok("four"))
+        .say(Client, get("/5"))
+        .say(Server, ok("five"));
+    let drafts = talk.fin();
+    assert_eq!(briefs(&drafts), ["/1 200", "/2 200", "- 200 pair-not-found", "/4 200", "/5 200"]);
+    assert_eq!(response_body(&drafts[2]), b"three");
+    assert_eq!(response_body(&drafts[3]), b"four");
+}
+
+#[test]
+fn a_request_that_may_share_a_batch_with_a_lost_one_is_not_paired() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, ok("one")).say(Client, get("/2")).say(Server, ok("two"));
+    // Two requests at once, the first of them lost: both acknowledge the same.
+    talk.gap(Client, 36).say(Client, get("/4")).say(Server, ok("three")).say(Server, ok("four"));
+    let drafts = talk.fin();
+    assert_eq!(
+        briefs(&drafts),
+        ["/1 200", "/2 200", "/4 - gap", "- 200 pair-not-found", "- 200 pair-not-found"]
+    );
+}
+
+#[test]
+fn after_a_loss_a_pipelining_client_is_not_paired() {
+    let mut talk = Talk::new();
+    talk.say(Client, [get("/1"), get("/2")].concat()).say(Server, ok("one")).say(Server, ok("two"));
+    talk.say(Client, [get("/3"), get("/4")].concat()).gap(Server, 41).say(Server, ok("four"));
+    talk.say(Client, get("/5")).say(Server, ok("five"));
+    let drafts = talk.fin();
+    let pairs = drafts.iter().filter(|d| exchange(d).request.is_some() && exchange(d).response.is_some());
+    assert_eq!(briefs(&pairs.cloned().collect::<Vec<_>>()), ["/1 200", "/2 200"]);
+    assert_eq!(drafts.len(), 2 + 3 + 2);
+}
+
+#[test]
+fn a_loss_at_the_very_start_holds_pairs_until_they_are_certain() {
+    let mut talk = Talk::new();
+    talk.gap(Client, 36).gap(Server, 41).say(Client, get("/2")).say(Server, ok("two"));
+    assert!(talk.out.is_empty());
+    talk.say(Client, get("/3"));
+    assert_eq!(briefs(&talk.out.drain(..).collect::<Vec<_>>()), ["/2 200"]);
+    talk.say(Server, ok("three"));
+    assert_eq!(briefs(&talk.fin()), ["/3 200"]);
+}
+
+#[test]
+fn joined_streams() {
+    // Clean from the first byte, though the handshake was not seen; even pipelined.
+    let mut talk = Talk::joined();
+    talk.say(Client, [get("/1"), get("/2")].concat()).say(Server, ok("one")).say(Server, ok("two"));
+    talk.say(Client, get("/3")).say(Server, ok("three"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200", "/2 200", "/3 200"]);
+
+    // In the middle of a response whose request was before the capture.
+    let mut talk = Talk::joined();
+    talk.say(Server, "rest of a body</html>").say(Client, get("/1")).say(Server, ok("one"));
+    talk.say(Client, get("/2")).say(Server, ok("two"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200", "/2 200"]);
+
+    // A response that answers what was sent before.
+    let mut talk = Talk::joined();
+    talk.say(Server, ok("zero"))
+        .say(Client, get("/1"))
+        .say(Server, ok("one"))
+        .say(Client, get("/2"))
+        .say(Server, ok("two"));
+    assert_eq!(briefs(&talk.fin()), ["- 200 pair-not-found", "/1 200", "/2 200"]);
+
+    // The middle of a batch: two of three requests were before the capture.
+    let mut talk = Talk::joined();
+    talk.say(Client, get("/3")).say(Server, ok("one")).say(Server, ok("two")).say(Server, ok("three"));
+    talk.say(Client, get("/4")).say(Server, ok("four")).say(Client, get("/5")).say(Server, ok("five"));
+    let drafts = talk.fin();
+    for draft in &drafts {
+        let x = exchange(draft);
+        if let (Some(request), Some(_)) = (&x.request, &x.response) {
+            let want = match request.target() {
+                b"/3" => "three",
+                b"/4" => "four",
+                _ => "five",
+            };
+            assert_eq!(response_body(draft), want.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn a_head_cut_by_a_gap_keeps_its_lines_and_its_pair() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, "HTTP/1.1 500 Oops\r\nContent-Length: 3\r\nX-").gap(Server, 10);
+    talk.say(Server, "rest").say(Client, get("/2")).say(Server, ok("two"));
+    let drafts = talk.fin();
+    assert_eq!(briefs(&drafts), ["/1 500 gap", "/2 200"]);
+}
+
+#[test]
+fn a_gap_beyond_the_body_loses_what_it_held() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, ok("one")).say(Client, get("/2"));
+    talk.say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab").gap(Server, 50);
+    talk.say(Client, get("/4")).say(Server, ok("four"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200", "/2 200 gap", "/4 200"]);
+}
+
+#[test]
+fn junk_is_an_anomaly_and_its_answer_is_nobodys() {
+    let mut talk = Talk::new();
+    talk.say(Client, "POST /1 HTTP/1.1\r\nHost: a\r\n\r\n").say(Client, "login=foo&password=bar\r\n");
+    talk.say(Server, ok("one")).say(Server, "HTTP/1.1 400 Bad\r\nContent-Length: 3\r\n\r\nbad");
+    let drafts = talk.fin();
+    assert_eq!(briefs(&drafts), ["/1 200 http-invalid-message", "- 400 pair-not-found"]);
+}
+
+#[test]
+fn bytes_of_a_body_that_look_like_a_message_are_not_taken() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, ok("one")).say(Client, get("/2"));
+    talk.say(Server, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab").gap(Server, 9);
+    talk.say(
+        Server,
+        "HTTP/1.1 is a protocol\r\nHTTP/1.1 200 OK\r\nno header at all\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    );
+    talk.say(Client, get("/3")).say(Server, ok("three"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200", "/2 200 gap", "/3 200"]);
+}
+
+#[test]
+fn a_head_answer_is_framed_even_without_its_request() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, ok("one")).gap(Client, 40);
+    talk.say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
+        .say(Client, get("/3"))
+        .say(Server, ok("three"));
+    talk.say(Client, get("/4")).say(Server, ok("four"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200", "- 200 pair-not-found", "/3 200", "/4 200"]);
+}

@@ -1,0 +1,260 @@
+//! One request with its response while they are being put together, and the draft that becomes of them.
+
+use crate::Limits;
+use crate::anomaly::Anomaly;
+use crate::dissect::Draft;
+use crate::item::{
+    Body, ErrorKind, HeaderBlock, HttpExchange, ItemError, Message, Record, Request, Response,
+};
+use crate::time::Timestamp;
+
+/// How framing was lost in a direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// Between two messages: what was lost begins with the start of one.
+    Between,
+    /// Within a message: it may be that only the rest of that one was lost.
+    Within,
+}
+
+/// Where in the stream a message begins, and what its first bytes tell about the other direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Offset of the message's first byte in its direction.
+    pub offset: u64,
+    /// Offset in the other direction that its sender had received when it sent the first byte.
+    pub acked: Option<u64>,
+    /// Whether messages may be missing between the one before and this one.
+    pub lost: Option<Loss>,
+}
+
+/// What is known of a message beyond its head, when it ends.
+#[derive(Debug, Default)]
+pub struct Tail {
+    /// Body.
+    pub body: Body,
+    /// Trailers.
+    pub trailers: Option<HeaderBlock>,
+    /// Capture time of the last byte.
+    pub last: Timestamp,
+    /// Whether all of the message was seen.
+    pub complete: bool,
+    /// Gaps inside it.
+    pub gaps: u32,
+    /// Whether a packet of it was cut.
+    pub truncated: bool,
+    /// Oddities.
+    pub anomalies: Vec<Anomaly>,
+    /// Why it is not whole.
+    pub error: Option<ItemError>,
+    /// Offset behind its last byte, if that is known.
+    pub end: Option<u64>,
+}
+
+/// How far one message of an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Part {
+    #[default]
+    Missing,
+    Reading,
+    Done,
+}
+
+/// A request that waits for its response, or a response (with its interim ones) whose request is not known.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) exchange: Box<HttpExchange>,
+    /// Offset of the request; for an orphan, of the (first interim) response.
+    pub(super) start: u64,
+    pub(super) acked: Option<u64>,
+    pub(super) loss: Option<Loss>,
+    pub(super) request: Part,
+    pub(super) response: Part,
+    /// Requests just before this one that were not kept.
+    pub(super) skip_before: u64,
+    /// Nothing more will be paired with it.
+    pub(super) settled: bool,
+    pub(super) error: Option<ItemError>,
+    anomalies: Vec<Anomaly>,
+    gaps: u32,
+    truncated: bool,
+    /// Heap memory of its messages.
+    pub(super) memory: usize,
+}
+
+impl Entry {
+    pub(super) fn of_request(request: Request, place: Place, anomalies: Vec<Anomaly>) -> Self {
+        let memory = size_of::<HttpExchange>() + request.message.head.memory();
+        Self {
+            exchange: Box::new(HttpExchange { request: Some(request), ..HttpExchange::default() }),
+            start: place.offset,
+            acked: place.acked,
+            loss: place.lost,
+            request: Part::Reading,
+            anomalies,
+            memory,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn orphan(place: Place, settled: bool) -> Self {
+        Self {
+            settled,
+            start: place.offset,
+            acked: place.acked,
+            request: Part::Done,
+            memory: size_of::<HttpExchange>(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether no final response has begun and one may yet.
+    pub(super) fn waits(&self) -> bool {
+        self.response == Part::Missing && !self.settled
+    }
+
+    /// Whether it can be emitted.
+    pub(super) fn done(&self) -> bool {
+        self.request == Part::Done
+            && (self.response == Part::Done || (self.settled && self.response == Part::Missing))
+    }
+
+    pub(super) fn method(&self) -> &[u8] {
+        self.exchange.request.as_ref().map_or(&[], Request::method)
+    }
+
+    /// Takes a response that begins; interim ones are counted into `limit`. Returns whether it was kept.
+    pub(super) fn begin_response(
+        &mut self,
+        response: Response,
+        interim: bool,
+        anomalies: Vec<Anomaly>,
+        limit: usize,
+    ) -> bool {
+        self.anomalies.extend(anomalies);
+        if interim && self.exchange.interim.len() >= limit {
+            return false;
+        }
+        self.memory += size_of::<Response>() + response.message.head.memory();
+        if interim {
+            self.exchange.interim.push(response);
+        } else {
+            self.exchange.response = Some(response);
+            self.response = Part::Reading;
+        }
+        true
+    }
+
+    pub(super) fn end_request(&mut self, tail: Tail) {
+        self.request = Part::Done;
+        let message = self.exchange.request.as_mut().map(|r| &mut r.message);
+        self.memory +=
+            finish(message, tail, &mut self.anomalies, &mut self.gaps, &mut self.truncated, &mut self.error);
+    }
+
+    pub(super) fn end_response(&mut self, tail: Tail) {
+        let message = if self.response == Part::Reading {
+            self.response = Part::Done;
+            self.exchange.response.as_mut()
+        } else {
+            self.exchange.interim.last_mut()
+        };
+        let message = message.map(|r| &mut r.message);
+        self.memory +=
+            finish(message, tail, &mut self.anomalies, &mut self.gaps, &mut self.truncated, &mut self.error);
+    }
+
+    pub(super) fn add_anomalies(&mut self, anomalies: impl IntoIterator<Item = Anomaly>) {
+        self.anomalies.extend(anomalies);
+    }
+
+    /// Moves the responses of `other` here.
+    pub(super) fn adopt(&mut self, other: Self) {
+        self.memory += other.memory.saturating_sub(size_of::<HttpExchange>());
+        self.exchange.response = other.exchange.response;
+        self.exchange.interim = other.exchange.interim;
+        self.response = other.response;
+        self.error = self.error.take().or(other.error);
+        self.anomalies.extend(other.anomalies);
+        self.gaps += other.gaps;
+        self.truncated |= other.truncated;
+    }
+
+    /// Takes the responses out, as an orphan of their own.
+    pub(super) fn divorce(&mut self) -> Self {
+        let mut other =
+            Self { request: Part::Done, response: self.response, settled: true, ..Self::default() };
+        other.exchange.response = self.exchange.response.take();
+        other.exchange.interim = std::mem::take(&mut self.exchange.interim);
+        other.memory = size_of::<HttpExchange>();
+        for response in other.exchange.interim.iter().chain(&other.exchange.response) {
+            let message = &response.message;
+            let held = size_of::<Response>() + message.head.memory() + message.body.content.len();
+            other.memory += held;
+            self.memory = self.memory.saturating_sub(held);
+        }
+        self.response = Part::Missing;
+        other
+    }
+
+    /// The draft. `pending` are anomalies that had no entry of their own.
+    pub(super) fn draft(mut self, pending: &mut Vec<Anomaly>, limits: &Limits) -> Draft {
+        if !pending.is_empty() {
+            self.anomalies.append(pending);
+        }
+        self.anomalies.truncate(limits.anomalies);
+        let exchange = &self.exchange;
+        if exchange.request.is_none() {
+            self.error = Some(fault(
+                ErrorKind::PairNotFound,
+                "the request that this answers is not known for certain",
+            ));
+        }
+        let first = |m: &Message| m.first;
+        let last = |m: &Message| m.last;
+        let messages = || {
+            let request = exchange.request.iter().map(|r| &r.message);
+            request.chain(exchange.interim.iter().chain(&exchange.response).map(|r| &r.message))
+        };
+        let started = messages().map(first).next().unwrap_or_default();
+        let finished = messages().map(last).next_back().unwrap_or_default().max(started);
+        Draft {
+            started,
+            finished,
+            record: Record::Http(self.exchange),
+            anomalies: self.anomalies,
+            error: self.error,
+            gaps: self.gaps,
+            truncated: self.truncated,
+        }
+    }
+}
+
+/// An error with a fixed message.
+pub(crate) fn fault(kind: ErrorKind, msg: &'static str) -> ItemError {
+    ItemError { kind, msg: msg.into() }
+}
+
+/// Puts a tail where it belongs; returns the memory that it added.
+fn finish(
+    message: Option<&mut Message>,
+    tail: Tail,
+    anomalies: &mut Vec<Anomaly>,
+    gaps: &mut u32,
+    truncated: &mut bool,
+    error: &mut Option<ItemError>,
+) -> usize {
+    *gaps += tail.gaps;
+    *truncated |= tail.truncated;
+    if error.is_none() {
+        *error = tail.error;
+    }
+    anomalies.extend(tail.anomalies);
+    let Some(message) = message else { return 0 };
+    let memory = tail.body.content.len() + tail.trailers.as_ref().map_or(0, HeaderBlock::memory);
+    message.body = tail.body;
+    message.trailers = tail.trailers;
+    message.last = tail.last.max(message.first);
+    message.complete = tail.complete;
+    memory
+}

@@ -1,0 +1,648 @@
+//! Which response answers which request.
+//!
+//! As long as both directions are read without loss, responses answer requests in order (RFC 9112 section 9.3). When
+//! framing is lost in a direction, nobody can say how many messages went with it, and order means nothing any more.
+//! Then there is one certain thing about a client that waits for each response before it sends the next request: when it
+//! sent request R it had received everything before the response to R, and nothing of it. TCP tells how much it had
+//! received: R's first segment acknowledges exactly the offset at which R's response starts.
+//!
+//! So after a loss:
+//! - a response that starts at offset x answers the first waiting request whose first byte acknowledged x, and from there
+//!   order counts again. What was skipped is emitted alone;
+//! - after a loss among the requests, R must also acknowledge more than the responses to all known requests: otherwise a lost
+//!   request was sent together with R, and the response at x is that one's;
+//! - a response whose sender had not received R does not answer R;
+//! - a client that was ever seen to send a request before the last response was complete (pipelining) may have sent lost
+//!   ones so, too: its messages are not paired any more after a loss;
+//! - while the client was not yet seen to wait for a response, pairs are *held* until it is: until a request acknowledges
+//!   exactly the end of the response before it, or the stream ends with every request answered. What follows otherwise is
+//!   emitted unpaired. The same goes for a stream that was joined in the middle.
+//!
+//! Drafts leave in the order of their requests. All queues are bounded by [`crate::Limits::pipelined`].
+
+mod entry;
+
+use std::collections::VecDeque;
+
+pub(crate) use entry::fault;
+pub use entry::{Loss, Place, Tail};
+
+use crate::anomaly::Anomaly;
+use crate::dissect::{Context, End, Side};
+use crate::item::{ErrorKind, ItemError, Request, Response};
+use entry::{Entry, Part};
+
+/// What is known of the request that a response answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Answers {
+    /// The request is known.
+    pub known: bool,
+    /// It was a HEAD: there is no body, whatever the header says.
+    pub head: bool,
+    /// It was a CONNECT, or, where it is not known, one that waits is.
+    pub connect: bool,
+}
+
+/// To which entry the message belongs that is being read in a direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Reading {
+    #[default]
+    Nothing,
+    /// By its number.
+    Entry(u64),
+    /// The last orphan.
+    Orphan,
+    /// A request beyond the limit.
+    Refused,
+}
+
+/// The last request, with no loss after it.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    number: u64,
+    acked: Option<u64>,
+    response_end: Option<u64>,
+    answered: bool,
+}
+
+/// Pairs the messages of one stream.
+#[derive(Debug)]
+pub struct Pairing {
+    /// Requests in order; the first has number `first`.
+    entries: VecDeque<Entry>,
+    first: u64,
+    /// Responses without request, in order.
+    orphans: VecDeque<Entry>,
+    refused_now: Option<Box<Entry>>,
+    reading: [Reading; 2],
+    /// The next response answers the first waiting request, unless requests were lost before that one.
+    synced: bool,
+    /// Requests were lost behind the last entry.
+    requests_lost: Option<Loss>,
+    /// Framing was lost at some time, or the stream was joined.
+    lossy: bool,
+    /// The stream was joined in the middle, and nothing was lost since.
+    joined: bool,
+    /// End of the last response that answered a known request.
+    accounted: Option<u64>,
+    last: Option<Last>,
+    /// The client was seen to wait for a response before its next request.
+    waits: bool,
+    /// The client was seen not to.
+    pipelines: bool,
+    /// Pairs from this number on are held.
+    held_from: Option<u64>,
+    /// How far each direction was read: everything before is known or lost for good.
+    decided: [u64; 2],
+    last_final_ack: Option<u64>,
+    ended: [Option<End>; 2],
+    /// Requests beyond the limit behind the last entry.
+    skip_tail: u64,
+    pending: Vec<Anomaly>,
+    memory: usize,
+    refused: u64,
+}
+
+impl Pairing {
+    /// `joined`: the stream was not seen from its first byte.
+    #[must_use]
+    pub fn new(joined: bool) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            orphans: VecDeque::new(),
+            refused_now: None,
+            reading: [Reading::Nothing; 2],
+            synced: !joined,
+            requests_lost: joined.then_some(Loss::Between),
+            lossy: joined,
+            joined,
+            accounted: (!joined).then_some(0),
+            last: None,
+            waits: false,
+            pipelines: false,
+            held_from: None,
+            decided: [0; 2],
+            last_final_ack: None,
+            ended: [None; 2],
+            skip_tail: 0,
+            pending: Vec::new(),
+            memory: 0,
+            refused: 0,
+        }
+    }
+
+    /// Heap memory held.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory + (self.entries.capacity() + self.orphans.capacity()) * size_of::<Entry>()
+    }
+
+    /// Messages that a limit kept from being paired or kept, since the last call.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Whether a request waits that, answered well, turns the stream into something else.
+    #[must_use]
+    pub fn tunnel_asked(&self) -> bool {
+        self.entries.iter().any(|e| e.waits() && asks_tunnel(e))
+    }
+
+    /// A request's head was read.
+    pub fn request_begins(
+        &mut self,
+        request: Request,
+        mut place: Place,
+        notes: Vec<Anomaly>,
+        cx: &Context<'_>,
+    ) {
+        place.lost = place.lost.or(self.requests_lost);
+        self.requests_lost = None;
+        if self.joined && self.last.is_none() && self.orphans.is_empty() {
+            // Where the other direction's numbers were not known yet: nothing of it had come.
+            place.acked = place.acked.or(Some(self.decided[Side::Server as usize]));
+        }
+        self.compare_with_last(place);
+        let mut entry = Entry::of_request(request, place, notes);
+        self.memory += entry.memory;
+        if self.entries.len() >= cx.limits.pipelined.max(1) {
+            self.refused += 1;
+            self.skip_tail += 1;
+            self.last = None;
+            self.mark_pipelining();
+            entry.settled = true;
+            entry.error = Some(fault(ErrorKind::Dissection, "too many requests wait for their response"));
+            self.refused_now = Some(Box::new(entry));
+            self.reading[Side::Client as usize] = Reading::Refused;
+            return;
+        }
+        let number = self.first + self.entries.len() as u64;
+        self.last = Some(Last { number, acked: place.acked, response_end: None, answered: false });
+        entry.skip_before = std::mem::take(&mut self.skip_tail);
+        self.reading[Side::Client as usize] = Reading::Entry(number);
+        if self.entries.capacity() == 0 {
+            self.entries.reserve_exact(1);
+        }
+        self.entries.push_back(entry);
+        self.match_orphan();
+        if let Some(end) = self.ended[Side::Server as usize] {
+            self.give_up_waiting(end);
+        }
+    }
+
+    /// The request being read ends.
+    pub fn request_ends(&mut self, tail: Tail, cx: &mut Context<'_>) {
+        match std::mem::take(&mut self.reading[Side::Client as usize]) {
+            Reading::Entry(number) => {
+                if let Some(entry) = entry_mut(&mut self.entries, self.first, number) {
+                    let before = entry.memory;
+                    entry.end_request(tail);
+                    self.memory += entry.memory - before;
+                }
+            }
+            Reading::Refused => {
+                if let Some(mut entry) = self.refused_now.take() {
+                    self.memory = self.memory.saturating_sub(entry.memory);
+                    entry.end_request(tail);
+                    cx.out.push_back(entry.draft(&mut self.pending, cx.limits));
+                }
+            }
+            Reading::Nothing | Reading::Orphan => {}
+        }
+        self.flush(cx);
+    }
+
+    /// A response's head was read: what does it answer?
+    pub fn response_begins(
+        &mut self,
+        response: Response,
+        place: Place,
+        notes: Vec<Anomaly>,
+        cx: &Context<'_>,
+    ) -> Answers {
+        let interim = (100..200).contains(&response.status) && response.status != 101;
+        if !interim {
+            if place.acked.is_some() && place.acked == self.last_final_ack {
+                // The second was sent without anything from the client in between.
+                self.mark_pipelining();
+            }
+            self.last_final_ack = place.acked;
+        }
+        let target = self.target(place, interim, cx.limits.pipelined.max(1));
+        self.reading[Side::Server as usize] = target;
+        let entry = match target {
+            Reading::Entry(number) => {
+                if !interim && let Some(last) = self.last.as_mut().filter(|last| last.number == number) {
+                    last.answered = true;
+                }
+                entry_mut(&mut self.entries, self.first, number)
+            }
+            _ => self.orphans.back_mut(),
+        };
+        let Some(entry) = entry else { return Answers::default() };
+        let before = entry.memory;
+        let kept = entry.begin_response(response, interim, notes, cx.limits.interim);
+        self.memory += entry.memory - before;
+        let known = entry.exchange.request.is_some();
+        let (head, connect) = (entry.method() == b"HEAD", entry.method() == b"CONNECT");
+        if !kept {
+            self.refused += 1;
+            self.reading[Side::Server as usize] = Reading::Nothing;
+        }
+        let connect =
+            connect || (!known && self.entries.iter().any(|e| e.waits() && e.method() == b"CONNECT"));
+        Answers { known, head, connect }
+    }
+
+    /// The response being read ends.
+    pub fn response_ends(&mut self, tail: Tail, cx: &mut Context<'_>) {
+        let end = tail.end;
+        let read = tail.end.unwrap_or(0);
+        match std::mem::take(&mut self.reading[Side::Server as usize]) {
+            Reading::Entry(number) => {
+                let Some(entry) = entry_mut(&mut self.entries, self.first, number) else { return };
+                let before = entry.memory;
+                entry.end_response(tail);
+                self.memory += entry.memory - before;
+                self.accounted = Some(self.accounted.unwrap_or(0).max(read));
+                if entry.response == Part::Done {
+                    if let Some(last) = self.last.as_mut().filter(|last| last.number == number) {
+                        last.response_end = end;
+                    }
+                    let next = entry_mut(&mut self.entries, self.first, number + 1);
+                    let next = next.filter(|e| e.loss.is_none() && e.skip_before == 0).map(|e| e.acked);
+                    if let (Some(end), Some(Some(acked))) = (end, next) {
+                        self.boundary(end, acked);
+                    }
+                }
+            }
+            Reading::Orphan => {
+                if let Some(orphan) = self.orphans.back_mut() {
+                    let before = orphan.memory;
+                    orphan.end_response(tail);
+                    self.memory += orphan.memory - before;
+                }
+            }
+            Reading::Nothing | Reading::Refused => {}
+        }
+        self.flush(cx);
+    }
+
+    /// Framing was lost in a direction.
+    pub fn lost(&mut self, side: Side, loss: Loss) {
+        self.lossy = true;
+        self.joined = false;
+        self.refute();
+        match side {
+            Side::Client => {
+                self.requests_lost = Some(loss);
+                self.last = None;
+            }
+            Side::Server => self.synced = false,
+        }
+    }
+
+    /// A direction was read up to `offset`: what is before it and not known is lost.
+    pub fn decided(&mut self, side: Side, offset: u64, cx: &mut Context<'_>) {
+        self.decided[side as usize] = offset;
+        if self.lossy {
+            self.settle(cx);
+        }
+    }
+
+    /// Something odd that belongs to no message of its own.
+    pub fn note(&mut self, side: Side, anomaly: Anomaly, limit: usize) {
+        let entry = match side {
+            Side::Client => self.entries.back_mut(),
+            Side::Server => self.entries.iter_mut().find(|e| e.waits()),
+        };
+        match entry {
+            Some(entry) => entry.add_anomalies([anomaly]),
+            None if self.pending.len() < limit => self.pending.push(anomaly),
+            None => {}
+        }
+    }
+
+    /// A side sends nothing more; the message that was being read has ended.
+    pub fn side_ended(&mut self, side: Side, end: End, cx: &mut Context<'_>) {
+        self.ended[side as usize].get_or_insert(end);
+        if side == Side::Server {
+            self.resolve_held();
+            self.give_up_waiting(end);
+        }
+        self.settle(cx);
+    }
+
+    /// The stream is over: everything leaves.
+    pub fn finish(&mut self, end: End, cx: &mut Context<'_>) {
+        self.resolve_held();
+        self.give_up_waiting(end);
+        for entry in self.entries.iter_mut().chain(&mut self.orphans) {
+            entry.settled = true;
+        }
+        self.flush(cx);
+        self.emit_orphans(cx);
+    }
+}
+
+/// Matching.
+impl Pairing {
+    fn target(&mut self, place: Place, interim: bool, limit: usize) -> Reading {
+        if self.orphans.back().is_some_and(|o| o.response == Part::Missing && place.lost.is_none()) {
+            return Reading::Orphan;
+        }
+        let waiting = self.entries.iter().position(Entry::waits);
+        if self.synced {
+            match waiting {
+                Some(at) if self.entries[at].loss.is_none() => {
+                    if self.entries[at].skip_before == 0 {
+                        return Reading::Entry(self.first + at as u64);
+                    }
+                    self.entries[at].skip_before -= u64::from(!interim);
+                    return self.new_orphan(place, true, limit);
+                }
+                None if self.skip_tail > 0 => {
+                    self.skip_tail -= u64::from(!interim);
+                    return self.new_orphan(place, true, limit);
+                }
+                None if self.requests_lost.is_none() => return self.new_orphan(place, false, limit),
+                _ => {}
+            }
+        }
+        let candidates = waiting.map_or(0..0, |at| at..self.entries.len());
+        for at in candidates {
+            if self.entries[at].acked == Some(place.offset) {
+                if !self.may_anchor(at, place) {
+                    break;
+                }
+                for orphan in &mut self.orphans {
+                    orphan.settled = true;
+                }
+                self.anchor(at);
+                return Reading::Entry(self.first + at as u64);
+            }
+        }
+        self.new_orphan(place, false, limit)
+    }
+
+    fn new_orphan(&mut self, place: Place, settled: bool, limit: usize) -> Reading {
+        if self.orphans.len() >= limit
+            && let Some(oldest) = self.orphans.iter_mut().find(|o| !o.settled)
+        {
+            oldest.settled = true;
+            self.refused += 1;
+            self.lossy = true;
+            self.synced = false;
+        }
+        let orphan = Entry::orphan(place, settled);
+        self.memory += orphan.memory;
+        self.orphans.push_back(orphan);
+        Reading::Orphan
+    }
+
+    /// Looks for the response of the newest request among those that came before it was read.
+    fn match_orphan(&mut self) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        let at = self.entries.len() - 1;
+        let entry = &self.entries[at];
+        let first_waiting = self.entries.iter().position(Entry::waits) == Some(at);
+        let by_order = self.synced && entry.loss.is_none() && entry.skip_before == 0;
+        let found = if by_order {
+            self.orphans.iter().position(|o| !o.settled).filter(|_| first_waiting)
+        } else {
+            let acked = entry.acked;
+            self.orphans.iter().position(|o| !o.settled && acked == Some(o.start)).filter(|&found| {
+                let orphan = &self.orphans[found];
+                let place = Place { offset: orphan.start, acked: orphan.acked, lost: None };
+                self.may_anchor(at, place)
+            })
+        };
+        let Some(found) = found else { return };
+        if !by_order {
+            self.anchor(at);
+        }
+        for orphan in self.orphans.range_mut(..found) {
+            orphan.settled = true;
+        }
+        let newest = found + 1 == self.orphans.len();
+        let Some(orphan) = self.orphans.remove(found) else { return };
+        let number = self.first + at as u64;
+        if newest && self.reading[Side::Server as usize] == Reading::Orphan {
+            self.reading[Side::Server as usize] = Reading::Entry(number);
+        }
+        self.memory -= size_of::<crate::HttpExchange>();
+        self.entries[at].adopt(orphan);
+    }
+
+    /// Whether a response at `place` certainly answers entry `at`, which acknowledged its start.
+    fn may_anchor(&mut self, at: usize, place: Place) -> bool {
+        let entry = &self.entries[at];
+        if (self.pipelines && !self.joined) || place.acked.is_some_and(|acked| acked <= entry.start) {
+            return false;
+        }
+        match (entry.loss, self.accounted) {
+            (Some(_), Some(known)) if place.offset < known => false,
+            (Some(Loss::Between), Some(known)) if place.offset == known => {
+                // What was lost had not been answered when this was sent.
+                self.mark_pipelining();
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// From here on order counts again.
+    fn anchor(&mut self, at: usize) {
+        for entry in self.entries.range_mut(..at) {
+            if entry.waits() {
+                entry.settled = true;
+                entry.error.get_or_insert(fault(ErrorKind::Gap, "its response is not in the capture"));
+            }
+        }
+        self.entries[at].loss = None;
+        self.entries[at].skip_before = 0;
+        self.synced = true;
+        if !self.waits {
+            self.held_from = Some(self.first + at as u64);
+        }
+    }
+
+    /// What a request's acknowledgement tells about the client, given the request before it.
+    fn compare_with_last(&mut self, place: Place) {
+        let Some(last) = self.last.filter(|_| place.lost.is_none()) else { return };
+        match (place.acked, last.response_end) {
+            (Some(acked), Some(end)) => self.boundary(end, acked),
+            (Some(acked), None) if last.acked == Some(acked) => self.mark_pipelining(),
+            (None, None) if !last.answered => self.mark_pipelining(),
+            _ => {}
+        }
+    }
+
+    /// A request acknowledged `acked`; the response to the one before it ended at `end`.
+    fn boundary(&mut self, end: u64, acked: u64) {
+        if acked < end {
+            self.mark_pipelining();
+        } else if self.held_from.is_none() {
+            self.waits |= self.synced && !self.pipelines;
+        } else if acked == end {
+            self.held_from = None;
+            self.joined = false;
+            self.waits = !self.pipelines;
+        } else {
+            self.refute();
+        }
+    }
+
+    fn mark_pipelining(&mut self) {
+        self.pipelines = true;
+        self.waits = false;
+        if !self.joined {
+            self.refute();
+        }
+    }
+
+    /// The held pairs are not certain: parts them.
+    fn refute(&mut self) {
+        let Some(from) = self.held_from.take() else { return };
+        self.synced = false;
+        for at in usize::try_from(from.saturating_sub(self.first)).unwrap_or(0)..self.entries.len() {
+            let entry = &mut self.entries[at];
+            if entry.response == Part::Missing && entry.exchange.interim.is_empty() {
+                continue;
+            }
+            let orphan = entry.divorce();
+            entry.settled = true;
+            entry.error = Some(fault(ErrorKind::Gap, "which response is its own is not known for certain"));
+            self.orphans.push_back(orphan);
+            if self.reading[Side::Server as usize] == Reading::Entry(self.first + at as u64) {
+                self.reading[Side::Server as usize] = Reading::Orphan;
+            }
+        }
+    }
+
+    /// At the end: held pairs are certain if every request was answered and no response is left over.
+    fn resolve_held(&mut self) {
+        if self.held_from.is_none() {
+            return;
+        }
+        if self.entries.iter().all(|e| e.response != Part::Missing || e.settled) && self.skip_tail == 0 {
+            self.held_from = None;
+        } else {
+            self.refute();
+        }
+    }
+}
+
+/// Letting go.
+impl Pairing {
+    /// Gives up what cannot be paired any more, after a loss.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        let read = self.decided[Side::Server as usize];
+        let never = self.pipelines && !self.joined;
+        let mut uncertain = !self.synced;
+        let mut inherited = None;
+        for entry in &mut self.entries {
+            if !entry.waits() {
+                continue;
+            }
+            if let Some(loss) = inherited.take() {
+                entry.loss.get_or_insert(loss);
+            }
+            uncertain |= entry.loss.is_some();
+            if !uncertain {
+                break;
+            }
+            if !never && entry.acked.is_some_and(|acked| read <= acked) {
+                break;
+            }
+            inherited = entry.loss;
+            entry.settled = true;
+            entry.error = Some(fault(ErrorKind::Gap, "which response is its own is not known for certain"));
+        }
+        if inherited.is_some() {
+            self.requests_lost = self.requests_lost.or(inherited);
+        }
+        let ordered = self.synced && self.requests_lost.is_none();
+        let sent = self.decided[Side::Client as usize];
+        if !ordered {
+            for orphan in &mut self.orphans {
+                orphan.settled |= never || orphan.acked.is_none_or(|acked| acked <= sent);
+            }
+        }
+        self.flush(cx);
+    }
+
+    fn give_up_waiting(&mut self, end: End) {
+        let error = if self.lossy && !self.synced {
+            fault(ErrorKind::Gap, "which response is its own is not known for certain")
+        } else {
+            ended_early(end)
+        };
+        for entry in self.entries.iter_mut().filter(|e| e.waits()) {
+            entry.settled = true;
+            entry.error.get_or_insert_with(|| error.clone());
+        }
+    }
+
+    /// Emits what is complete, in order.
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        while let Some(front) = self.entries.front() {
+            if !front.done() || self.held_from.is_some_and(|from| from <= self.first) {
+                break;
+            }
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.first += 1;
+            self.memory = self.memory.saturating_sub(entry.memory);
+            cx.out.push_back(entry.draft(&mut self.pending, cx.limits));
+        }
+        if self.entries.is_empty() && self.entries.capacity() > 0 {
+            self.entries = VecDeque::new();
+        }
+        self.emit_orphans(cx);
+    }
+
+    fn emit_orphans(&mut self, cx: &mut Context<'_>) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        while self.orphans.front().is_some_and(|o| o.settled && o.done()) {
+            if self.orphans.len() == 1 && self.reading[Side::Server as usize] == Reading::Orphan {
+                break;
+            }
+            let Some(orphan) = self.orphans.pop_front() else { break };
+            self.memory = self.memory.saturating_sub(orphan.memory);
+            if orphan.exchange.response.is_some() || !orphan.exchange.interim.is_empty() {
+                cx.out.push_back(orphan.draft(&mut self.pending, cx.limits));
+            }
+        }
+        if self.orphans.is_empty() {
+            self.orphans = VecDeque::new();
+        }
+    }
+}
+
+fn entry_mut(entries: &mut VecDeque<Entry>, first: u64, number: u64) -> Option<&mut Entry> {
+    entries.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
+}
+
+fn asks_tunnel(entry: &Entry) -> bool {
+    let request = entry.exchange.request.as_ref();
+    entry.method() == b"CONNECT" || request.is_some_and(|r| r.message.head.get("upgrade").is_some())
+}
+
+/// Why a message or a response is missing, by how the stream ended.
+pub(crate) fn ended_early(end: End) -> ItemError {
+    match end {
+        End::Fin => fault(ErrorKind::Connection, "the connection was closed first"),
+        End::Reset => fault(ErrorKind::Connection, "the connection was reset first"),
+        End::Reused => fault(ErrorKind::Connection, "the connection ended first, its end was not seen"),
+        End::Timeout => fault(ErrorKind::Timeout, "nothing more came in time"),
+        End::CaptureEnd => fault(ErrorKind::Timeout, "the capture ended first"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

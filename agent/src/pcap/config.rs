@@ -1,0 +1,132 @@
+//! What can be set about the store, and what it counts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Gives an interface's name by its number in [`Origin::interface`](agent_core::Origin::interface).
+pub type InterfaceName = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
+
+/// What happens to packets when the disk does not keep up and the queue to it is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Overflow {
+    /// They are refused and counted: for live capture, which must never wait.
+    Refuse,
+    /// The worker waits: for capture files, which can.
+    Wait,
+}
+
+/// Settings of a store.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct StoreConfig {
+    /// Folder of the store, made where it is missing.
+    pub dir: PathBuf,
+    /// Segments together, links included, in bytes: past it the oldest go.
+    pub max_bytes: u64,
+    /// A segment is closed at this size, in bytes. Lowered where the workers' segments would fill the store.
+    pub segment_bytes: u64,
+    /// What may wait for the disk for each worker, in bytes.
+    pub queue_bytes: usize,
+    /// So much is written at once, in bytes…
+    pub flush_bytes: usize,
+    /// …or what there is after this time.
+    pub flush_age: Duration,
+    /// After a failure of the disk, packets are refused this long before it is tried again.
+    pub retry_after: Duration,
+    /// When the queue is full.
+    pub overflow: Overflow,
+    /// Memory for the index of each worker's streams, in bytes (8 a stream; streams that were quiet longest go first).
+    pub index_bytes: usize,
+    /// Extracted files together, in bytes.
+    pub extracted_bytes: u64,
+    /// An extracted file is removed when it was not asked for during this time.
+    pub extracted_age: Duration,
+    /// An extracted file is kept at least this long after it was asked for.
+    pub extracted_grace: Duration,
+    /// Names of interfaces, for the segments.
+    pub interface_name: Option<InterfaceName>,
+}
+
+impl StoreConfig {
+    /// A store in `dir` with the usual limits: 4 GiB of segments, 1 GiB of extracted files, 32 MiB of queue and 64 MiB
+    /// of index a worker; a full queue refuses.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            max_bytes: 4 << 30,
+            segment_bytes: 64 << 20,
+            queue_bytes: 32 << 20,
+            flush_bytes: 256 << 10,
+            flush_age: Duration::from_secs(1),
+            retry_after: Duration::from_secs(1),
+            overflow: Overflow::Refuse,
+            index_bytes: 64 << 20,
+            extracted_bytes: 1 << 30,
+            extracted_age: Duration::from_secs(3600),
+            extracted_grace: Duration::from_secs(30),
+            interface_name: None,
+        }
+    }
+
+    /// The size at which a segment is closed with so many workers: at least four segments a worker fit the store.
+    pub(super) fn segment_size(&self, workers: usize) -> u64 {
+        const LEAST: u64 = 64 << 10;
+        const MOST: u64 = 1 << 30;
+        self.segment_bytes.min(self.max_bytes / (4 * workers.max(1) as u64)).clamp(LEAST, MOST)
+    }
+}
+
+/// What a store has done, and what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Packets written.
+    pub packets: u64,
+    /// Captured bytes written.
+    pub bytes: u64,
+    /// Packets that were not stored: queue full, disk failing.
+    pub refused_packets: u64,
+    /// Captured bytes of those.
+    pub refused_bytes: u64,
+    /// Failed disk operations.
+    pub errors: u64,
+    /// Segments held.
+    pub segments: u64,
+    /// Bytes of the segments held, links included.
+    pub stored_bytes: u64,
+    /// Segments removed by retention.
+    pub expired_segments: u64,
+    /// Memory of the streams' index, in bytes.
+    pub index_bytes: u64,
+    /// Groups of 64 streams dropped from the index for want of memory.
+    pub index_evicted: u64,
+    /// Files made by `path` (calls answered by a file at hand are not counted).
+    pub extractions: u64,
+    /// Bytes that extracted files take.
+    pub extracted_bytes: u64,
+}
+
+/// The counters that writers, workers and readers share.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) packets: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) refused_packets: AtomicU64,
+    pub(super) refused_bytes: AtomicU64,
+    pub(super) errors: AtomicU64,
+    pub(super) extractions: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn store(&self, packets: u64, bytes: u64) {
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn refuse(&self, packets: u64, bytes: u64) {
+        self.refused_packets.fetch_add(packets, Ordering::Relaxed);
+        self.refused_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,110 @@
+//! Capture formats as the store writes them, little-endian: pcapng blocks (draft-ietf-opsawg-pcapng) with nanosecond
+//! times for segments, and classic pcap with nanosecond times for extracted streams.
+
+use agent_core::{LinkType, Timestamp};
+
+/// Bytes of an enhanced packet block around its data and padding.
+pub(super) const EPB_FRAME: u32 = 32;
+/// Bytes of an enhanced packet block before its data.
+pub(super) const EPB_HEAD: usize = 28;
+/// Bytes of a classic record header.
+pub(super) const CLASSIC_RECORD: u64 = 16;
+
+const ENHANCED_PACKET: u32 = 6;
+const INTERFACE: u32 = 1;
+const SECTION: u32 = 0x0a0d_0d0a;
+const NANOS_MAGIC: u32 = 0xa1b2_3c4d;
+/// Snap length of classic files, as tcpdump writes it; super-packets may be larger.
+const SNAPLEN: u32 = 262_144;
+const OPT_IF_NAME: u16 = 2;
+const OPT_IF_TSRESOL: u16 = 9;
+const OPT_USERAPPL: u16 = 4;
+
+/// Size of the enhanced packet block that holds `captured` bytes.
+pub(super) const fn epb_len(captured: u32) -> u64 {
+    EPB_FRAME as u64 + (captured as u64).next_multiple_of(4)
+}
+
+/// Appends a section header.
+pub(super) fn section(out: &mut Vec<u8>) {
+    block(out, SECTION, |out| {
+        words(out, [0x1a2b_3c4d, 1, u32::MAX, u32::MAX]);
+        option(out, OPT_USERAPPL, b"remora");
+        words(out, [0]);
+    });
+}
+
+/// Appends an interface description: nanosecond times, no snap length, a name where one is known.
+pub(super) fn interface(out: &mut Vec<u8>, link: LinkType, name: Option<&str>) {
+    block(out, INTERFACE, |out| {
+        words(out, [u32::from(link.0), 0]);
+        if let Some(name) = name {
+            option(out, OPT_IF_NAME, name.as_bytes());
+        }
+        option(out, OPT_IF_TSRESOL, &[9]);
+        words(out, [0]);
+    });
+}
+
+/// Appends an enhanced packet block. `data` must be shorter than 4 GiB less the frame.
+#[inline]
+pub(super) fn packet(out: &mut Vec<u8>, interface: u32, time: Timestamp, original: u32, data: &[u8]) {
+    let captured = data.len() as u32;
+    let total = epb_len(captured) as u32;
+    let (high, low) = ((time.0 >> 32) as u32, time.0 as u32);
+    words(out, [ENHANCED_PACKET, total, interface, high, low, captured, original]);
+    out.extend_from_slice(data);
+    const PADDING: [u8; 3] = [0; 3];
+    let padding = PADDING.get(..data.len().next_multiple_of(4) - data.len()).unwrap_or_default();
+    out.extend_from_slice(padding);
+    words(out, [total]);
+}
+
+/// Appends a classic file header.
+pub(super) fn classic_header(out: &mut Vec<u8>, link: LinkType, longest: u32) {
+    words(out, [NANOS_MAGIC, 0x0004_0002, 0, 0, SNAPLEN.max(longest), u32::from(link.0)]);
+}
+
+/// Appends a classic record. A time past the year 2106 is written as the last one there is.
+pub(super) fn classic_record(out: &mut Vec<u8>, time: Timestamp, original: u32, data: &[u8]) {
+    let seconds = u32::try_from(time.0 / 1_000_000_000).unwrap_or(u32::MAX);
+    words(out, [seconds, (time.0 % 1_000_000_000) as u32, data.len() as u32, original]);
+    out.extend_from_slice(data);
+}
+
+/// Time, original length and data of the enhanced packet block at the start of `bytes`, if it is one with `captured`
+/// bytes of data.
+pub(super) fn parse_packet(bytes: &[u8], captured: u32) -> Option<(Timestamp, u32, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<EPB_HEAD>()?;
+    let word = |at: usize| head.get(at..at + 4)?.first_chunk::<4>().map(|b| u32::from_le_bytes(*b));
+    let total = epb_len(captured) as u32;
+    if word(0)? != ENHANCED_PACKET || word(4)? != total || word(20)? != captured {
+        return None;
+    }
+    let time = Timestamp(u64::from(word(12)?) << 32 | u64::from(word(16)?));
+    let trailer = rest.get(total as usize - EPB_FRAME as usize..)?.first_chunk::<4>()?;
+    let data = rest.get(..captured as usize)?;
+    (u32::from_le_bytes(*trailer) == total).then_some((time, word(24)?, data))
+}
+
+fn words<const N: usize>(out: &mut Vec<u8>, words: [u32; N]) {
+    out.extend_from_slice(words.map(u32::to_le_bytes).as_flattened());
+}
+
+fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+    let value = value.get(..value.len().min(255)).unwrap_or_default();
+    out.extend_from_slice(&code.to_le_bytes());
+    out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    out.extend_from_slice(value);
+    out.resize(out.len() + value.len().next_multiple_of(4) - value.len(), 0);
+}
+
+/// A block around what `body` writes; `body` must write a multiple of four bytes.
+fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    let mut inner = Vec::new();
+    body(&mut inner);
+    let total = inner.len() as u32 + 12;
+    words(out, [kind, total]);
+    out.extend_from_slice(&inner);
+    words(out, [total]);
+}

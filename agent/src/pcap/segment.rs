@@ -1,0 +1,171 @@
+//! The segments of all logs: their files, their sizes, and which go first.
+//!
+//! Invariants: numbers only grow, so the lowest is the oldest. What retention takes out of the registry can no longer
+//! be found, and its files are deleted when the last one who reads or writes them lets go. Segments that are still
+//! written are never taken out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::lock;
+
+/// One segment: a pcapng file and its links.
+pub(super) struct Segment {
+    pub(super) number: u32,
+    pub(super) data: PathBuf,
+    pub(super) links: PathBuf,
+    /// Bytes of both files.
+    bytes: AtomicU64,
+    sealed: AtomicBool,
+    doomed: AtomicBool,
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if *self.doomed.get_mut() {
+            for path in [&self.data, &self.links] {
+                if let Err(error) = fs::remove_file(path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(path = %path.display(), %error, "a segment of the PCAP store could not be removed");
+                }
+            }
+        }
+    }
+}
+
+/// File name of a segment's data; its links are beside it.
+pub(super) fn data_name(number: u32) -> String {
+    format!("segment-{number:010}.pcapng")
+}
+
+/// File name of a segment's links.
+pub(super) fn links_name(number: u32) -> String {
+    format!("segment-{number:010}.links")
+}
+
+/// Number of the segment whose data or links file is called `name`.
+pub(super) fn number_of(name: &str) -> Option<u32> {
+    let (number, _) = name.strip_prefix("segment-")?.split_once('.')?;
+    number.parse().ok().filter(|&n| n > 0)
+}
+
+/// All segments that can be found.
+pub(super) struct Registry {
+    folder: PathBuf,
+    max_bytes: u64,
+    segments: Mutex<Segments>,
+    bytes: AtomicU64,
+    /// Lowest number that can still be found.
+    oldest: AtomicU32,
+    expired: AtomicU64,
+}
+
+struct Segments {
+    known: BTreeMap<u32, Arc<Segment>>,
+    next: u32,
+}
+
+impl Registry {
+    pub(super) fn new(folder: PathBuf, max_bytes: u64) -> Self {
+        Self {
+            folder,
+            max_bytes,
+            segments: Mutex::new(Segments { known: BTreeMap::new(), next: 1 }),
+            bytes: AtomicU64::new(0),
+            oldest: AtomicU32::new(1),
+            expired: AtomicU64::new(0),
+        }
+    }
+
+    /// A new segment, still without files. `None`: the numbers are used up.
+    pub(super) fn begin(&self) -> Option<Arc<Segment>> {
+        let mut segments = lock(&self.segments);
+        let number = segments.next;
+        segments.next = number.checked_add(1)?;
+        let segment = Arc::new(self.segment(number));
+        segments.known.insert(number, Arc::clone(&segment));
+        Some(segment)
+    }
+
+    /// Takes in a finished segment of an earlier run.
+    pub(super) fn adopt(&self, number: u32, bytes: u64) {
+        let segment = self.segment(number);
+        segment.sealed.store(true, Ordering::Release);
+        self.grow(&segment, bytes);
+        let mut segments = lock(&self.segments);
+        segments.next = segments.next.max(number.saturating_add(1));
+        segments.known.insert(number, Arc::new(segment));
+    }
+
+    pub(super) fn find(&self, number: u32) -> Option<Arc<Segment>> {
+        lock(&self.segments).known.get(&number).cloned()
+    }
+
+    /// Counts bytes written to a segment.
+    pub(super) fn grow(&self, segment: &Segment, bytes: u64) {
+        segment.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The segment is written no more: retention may have it.
+    pub(super) fn seal(&self, segment: &Segment) {
+        segment.sealed.store(true, Ordering::Release);
+    }
+
+    /// The segment came to nothing: its files go.
+    pub(super) fn discard(&self, segment: &Segment) {
+        lock(&self.segments).known.remove(&segment.number);
+        self.bytes.fetch_sub(segment.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        segment.doomed.store(true, Ordering::Release);
+    }
+
+    /// Takes out the oldest finished segments until the bytes are within their limit.
+    pub(super) fn retain(&self) {
+        while self.bytes.load(Ordering::Relaxed) > self.max_bytes {
+            let mut segments = lock(&self.segments);
+            let found = segments.known.values().find(|s| s.sealed.load(Ordering::Acquire)).map(|s| s.number);
+            let Some(segment) = found.and_then(|number| segments.known.remove(&number)) else { break };
+            let oldest = segments.known.first_key_value().map_or(segments.next, |(&number, _)| number);
+            drop(segments);
+            self.oldest.store(oldest, Ordering::Release);
+            self.bytes.fetch_sub(segment.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.expired.fetch_add(1, Ordering::Relaxed);
+            segment.doomed.store(true, Ordering::Release);
+        }
+    }
+
+    pub(super) fn oldest(&self) -> u32 {
+        self.oldest.load(Ordering::Acquire)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        lock(&self.segments).known.len()
+    }
+
+    pub(super) fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn segment(&self, number: u32) -> Segment {
+        Segment {
+            number,
+            data: self.folder.join(data_name(number)),
+            links: self.folder.join(links_name(number)),
+            bytes: AtomicU64::new(0),
+            sealed: AtomicBool::new(false),
+            doomed: AtomicBool::new(false),
+        }
+    }
+}

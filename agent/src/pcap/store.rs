@@ -1,0 +1,340 @@
+//! The store as a whole: opening it, and a stream's file on demand.
+//!
+//! ```text
+//! dir/lock  next-stream  segments/segment-N.{pcapng,links}  streams/ID.pcap
+//! ```
+//!
+//! Invariants: one process a folder; files are 0600 in folders of 0700; a file name is made of a number, so a stream id
+//! cannot lead out of the folder.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use agent_core::item::StreamId;
+
+use super::appender::Appender;
+use super::config::{StoreConfig, StoreStats};
+use super::extract::{Format, Walk};
+use super::extracted::{Entry, Extracted, Limits, Made, remove};
+use super::index::{Found, Index};
+use super::link::{Ids, Position};
+use super::log::{Flushed, Log, Pace};
+use super::segment::Registry;
+use super::shared::Shared;
+use super::{PcapAppender, PcapStore, StoreError, recover, writer};
+
+/// How long a reader waits for the disk to take what waits before it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a reader starts again when the disk fails meanwhile.
+const TRIES: usize = 3;
+
+/// A store, and the appenders of its workers in their order.
+pub type Opened = (Arc<SegmentStore>, Vec<Box<dyn PcapAppender>>);
+
+/// The PCAP store.
+pub struct SegmentStore {
+    pub(super) shared: Arc<Shared>,
+    /// One a worker.
+    logs: Vec<Arc<Log>>,
+    /// Those of earlier runs, by their first stream id.
+    past: Vec<(Ids, Log)>,
+    /// Whether there was an earlier run.
+    had_past: bool,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl SegmentStore {
+    /// Opens the store in `config.dir` for so many workers (at least one), takes in what earlier runs left, and starts
+    /// a writer thread for each worker. The appenders are in the workers' order; dropping one writes out what it has.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, read or written, or another process has it.
+    pub fn open(config: StoreConfig, workers: usize) -> Result<Opened, StoreError> {
+        Self::open_in(config, workers, None)
+    }
+
+    /// A store in a temporary folder, removed when the store and its appenders are gone. `adjust` may change settings.
+    ///
+    /// # Errors
+    /// As [`SegmentStore::open`].
+    pub fn temporary(workers: usize, adjust: impl FnOnce(&mut StoreConfig)) -> Result<Opened, StoreError> {
+        let folder =
+            tempfile::Builder::new().prefix("remora-pcap-").tempdir().map_err(trouble("temporary folder"))?;
+        let mut config = StoreConfig::new(folder.path());
+        adjust(&mut config);
+        config.dir = folder.path().to_owned();
+        Self::open_in(config, workers, Some(folder))
+    }
+
+    /// The stream ids of a worker (from 0): the first, and the step to the next. No earlier run has used them.
+    #[must_use]
+    pub fn stream_ids(&self, worker: usize) -> Option<(StreamId, u64)> {
+        self.logs.get(worker).map(|log| log.ids()).map(|ids| (StreamId(ids.first), u64::from(ids.step)))
+    }
+
+    /// What the store has done and holds.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let counters = &self.shared.counters;
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let logs = self.logs.iter().map(Arc::as_ref).chain(self.past.iter().map(|(_, log)| log));
+        let (index_bytes, index_evicted) =
+            logs.map(Log::index_use).fold((0, 0), |(bytes, count), (b, c)| (bytes + b as u64, count + c));
+        StoreStats {
+            packets: read(&counters.packets),
+            bytes: read(&counters.bytes),
+            refused_packets: read(&counters.refused_packets),
+            refused_bytes: read(&counters.refused_bytes),
+            errors: read(&counters.errors),
+            segments: self.shared.registry.count() as u64,
+            stored_bytes: self.shared.registry.bytes(),
+            expired_segments: self.shared.registry.expired(),
+            index_bytes,
+            index_evicted,
+            extractions: read(&counters.extractions),
+            extracted_bytes: self.shared.extracted.bytes(),
+        }
+    }
+
+    fn open_in(
+        mut config: StoreConfig,
+        workers: usize,
+        temporary: Option<tempfile::TempDir>,
+    ) -> Result<Opened, StoreError> {
+        let workers = workers.max(1);
+        folder(&config.dir, false)?;
+        config.dir = config.dir.canonicalize().map_err(trouble(config.dir.display()))?;
+        config.segment_bytes = config.segment_size(workers);
+        let lock = take(&config.dir)?;
+        let (segments, streams) = (config.dir.join("segments"), config.dir.join("streams"));
+        folder(&segments, true)?;
+        folder(&streams, true)?;
+        clean(&streams).map_err(trouble(streams.display()))?;
+
+        let limits = Limits {
+            bytes: config.extracted_bytes,
+            age: config.extracted_age,
+            grace: config.extracted_grace,
+        };
+        let registry = Registry::new(segments.clone(), config.max_bytes);
+        let recovered =
+            recover::recover(&registry, config.index_bytes).map_err(trouble(segments.display()))?;
+        let mark = config.dir.join("next-stream");
+        let mut shared = Shared::new(config, registry, Extracted::new(streams, limits), mark.clone());
+        shared.temporary = temporary;
+        let shared = Arc::new(shared);
+
+        let marked = shared.read_mark(recovered.highest).map_err(trouble(mark.display()))?;
+        let had_past = marked > 0 || recovered.highest > 0;
+        let step = u32::try_from(workers).unwrap_or(u32::MAX);
+        let base = marked.max(recovered.highest + 1).next_multiple_of(u64::from(step));
+        shared.reserve(StreamId(base)).map_err(trouble(mark.display()))?;
+
+        let logs = (0..u64::from(step))
+            .map(|worker| Arc::new(log(&shared, Ids { first: base + worker, step })))
+            .collect();
+        let mut past: Vec<(Ids, Log)> = recovered
+            .logs
+            .into_iter()
+            .map(|(ids, index)| (ids, Log::finished(index, pace(&shared))))
+            .collect();
+        past.sort_unstable_by_key(|(ids, _)| std::cmp::Reverse(ids.first));
+        let store = Arc::new(Self { shared, logs, past, had_past, _lock: lock });
+        let appenders = store.start_writers().map_err(trouble("starting a thread"))?;
+        Ok((store, appenders))
+    }
+
+    fn start_writers(&self) -> io::Result<Vec<Box<dyn PcapAppender>>> {
+        let mut appenders: Vec<Box<dyn PcapAppender>> = Vec::with_capacity(self.logs.len());
+        for (worker, log) in self.logs.iter().enumerate() {
+            let (for_log, for_shared) = (Arc::clone(log), Arc::clone(&self.shared));
+            let thread = std::thread::Builder::new()
+                .name(format!("pcap-store-{worker}"))
+                .spawn(move || writer::run(&for_log, &for_shared))?;
+            appenders.push(Box::new(Appender::new(Arc::clone(log), Arc::clone(&self.shared), thread)));
+        }
+        Ok(appenders)
+    }
+
+    /// The log that a stream of that number is, or was, in.
+    fn log_of(&self, stream: StreamId) -> Result<&Log, StoreError> {
+        if let Some(log) = self.logs.iter().find(|log| log.ids().ordinal(stream).is_some()) {
+            return Ok(log);
+        }
+        let past = self.past.iter().find(|(ids, _)| ids.ordinal(stream).is_some());
+        if let Some((_, log)) = past {
+            log.forget_before(self.shared.registry.oldest());
+            return Ok(log);
+        }
+        Err(self.absent(stream))
+    }
+
+    /// Why a stream that no index knows is not there.
+    fn absent(&self, stream: StreamId) -> StoreError {
+        let before = self.logs.first().is_some_and(|log| stream.0 < log.ids().first);
+        if before && self.had_past { StoreError::Expired(stream) } else { StoreError::Unknown(stream) }
+    }
+
+    fn extract(&self, stream: StreamId, log: &Log, entry: &mut Entry) -> Result<PathBuf, StoreError> {
+        for _ in 0..TRIES {
+            let at = match log.find(stream) {
+                Found::At(at) => at,
+                Found::Never => return Err(self.absent(stream)),
+                Found::Gone => {
+                    return entry.reuse(|_| true).ok_or(StoreError::Expired(stream));
+                }
+            };
+            if let Some(path) = entry.reuse(|made| made.at == at) {
+                return Ok(path);
+            }
+            match log.flush(at, PATIENCE) {
+                Flushed::Done => return self.make(stream, at, entry),
+                Flushed::Changed => {}
+                Flushed::TimedOut => break,
+            }
+        }
+        let source = io::Error::new(io::ErrorKind::TimedOut, "the disk does not take what is before it");
+        Err(StoreError::Io { what: format!("writing stream {stream}"), source })
+    }
+
+    /// Makes the stream's file up to `at`: what is new is added to a copy of the last one where that can be.
+    fn make(&self, stream: StreamId, at: Position, entry: &mut Entry) -> Result<PathBuf, StoreError> {
+        let failed = |source| StoreError::Io { what: format!("reading stream {stream}"), source };
+        let registry = &self.shared.registry;
+        if let Some(lost) = entry.made.take_if(|made| !made.intact()) {
+            self.shared.extracted.give_room(lost.len);
+        }
+        let before = entry.made.as_ref().filter(|made| matches!(made.format, Format::Classic(_)));
+        let mut walk = Walk::back(registry, stream, at, before.map(|made| made.at)).map_err(failed)?;
+        let base = before.filter(|made| walk.met && walk.format() == made.format);
+        if before.is_some() && base.is_none() {
+            walk = Walk::back(registry, stream, at, None).map_err(failed)?;
+        }
+        if walk.packets == 0 {
+            return Err(StoreError::Expired(stream));
+        }
+        let made = self.write(stream, at, walk, base)?;
+        let path = made.path.clone();
+        if let Some(old) = entry.made.replace(made) {
+            self.shared.extracted.give_room(old.len);
+            if old.path != path {
+                remove(&old.path);
+            }
+        }
+        entry.used = Instant::now();
+        self.shared.counters.extractions.fetch_add(1, Ordering::Relaxed);
+        Ok(path)
+    }
+
+    fn write(
+        &self,
+        stream: StreamId,
+        at: Position,
+        walk: Walk,
+        base: Option<&Made>,
+    ) -> Result<Made, StoreError> {
+        let extracted = &self.shared.extracted;
+        let format = walk.format();
+        let header = if base.is_some() { Vec::new() } else { walk.header(format) };
+        let len = base.map_or(header.len() as u64, |made| made.len) + walk.size(format);
+        if !extracted.take_room(len) {
+            return Err(StoreError::NoRoom { stream, needed: len, limit: extracted.limit() });
+        }
+        let (temporary, path) = (extracted.temporary(stream), extracted.path(stream, format));
+        let written = writer::create(&temporary).and_then(|mut file| {
+            if let Some(made) = base {
+                io::copy(&mut File::open(&made.path)?, &mut file)?;
+            }
+            writer::write_all(&file, &header)?;
+            walk.write(stream, format, &file)?;
+            fs::rename(&temporary, &path)
+        });
+        if let Err(source) = written {
+            remove(&temporary);
+            extracted.give_room(len);
+            return Err(StoreError::Io { what: format!("writing the capture of stream {stream}"), source });
+        }
+        Ok(Made { path, format, at, len })
+    }
+}
+
+impl PcapStore for SegmentStore {
+    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
+        let log = self.log_of(stream)?;
+        if log.find(stream) == Found::Never {
+            return Err(self.absent(stream));
+        }
+        let entry = self.shared.extracted.entry(stream);
+        let result = self.extract(stream, log, &mut super::lock(&entry));
+        self.shared.extracted.release(stream, &entry);
+        result
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.shared.extracted.folder().to_owned()
+    }
+}
+
+impl Entry {
+    /// The file at hand, if it will do.
+    fn reuse(&mut self, will_do: impl FnOnce(&Made) -> bool) -> Option<PathBuf> {
+        let made = self.made.as_ref().filter(|made| will_do(made) && made.intact())?;
+        self.used = Instant::now();
+        Some(made.path.clone())
+    }
+}
+
+fn pace(shared: &Shared) -> Pace {
+    let config = &shared.config;
+    // The writer must start well before the queue is full.
+    let flush_bytes = config.flush_bytes.min(config.queue_bytes / 4);
+    Pace { queue_bytes: config.queue_bytes, flush_bytes, flush_age: config.flush_age }
+}
+
+fn log(shared: &Shared, ids: Ids) -> Log {
+    Log::new(Index::new(ids, shared.config.index_bytes), pace(shared))
+}
+
+fn trouble(what: impl ToString) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { what: what.to_string(), source }
+}
+
+/// Makes a folder for its owner only; with `own`, also one that was there becomes so.
+fn folder(path: &Path, own: bool) -> Result<(), StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = made
+        .and_then(|()| if own { fs::set_permissions(path, Permissions::from_mode(0o700)) } else { Ok(()) });
+    made.map_err(trouble(path.display()))
+}
+
+/// Makes sure that no other process has the store.
+fn take(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.map_err(trouble(path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(trouble(path.display())(source)),
+    }
+}
+
+/// Removes the files that an earlier run extracted.
+fn clean(streams: &Path) -> io::Result<()> {
+    for file in fs::read_dir(streams)? {
+        let file = file?;
+        let name = file.file_name();
+        let ours =
+            name.to_str().is_some_and(|n| [".pcap", ".pcapng", ".tmp"].iter().any(|end| n.ends_with(end)));
+        if ours && file.file_type()?.is_file() {
+            remove(&file.path());
+        }
+    }
+    Ok(())
+}

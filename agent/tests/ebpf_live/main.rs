@@ -1,0 +1,13 @@
+//! Live capture over the real kernel, in network namespaces and cgroups of the tests' own. Needs root; as root these
+//! tests fail, never skip.
+#![cfg(feature = "ebpf")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod cgroup;
+mod exchange;
+mod filter;
+mod frames;
+mod lifecycle;
+mod loss;
+mod rig;
+mod tcp;

@@ -1,0 +1,185 @@
+// What a Remora script can see: types for editors, held against the runtime by a test.
+//
+// In a script:  /// <reference path="./remora.d.ts" />
+// and above a hook:  /** @param {Item} data */
+//
+// Helpers throw an Error that names helper, argument and cause; a missing required argument is a TypeError.
+// Where an argument is Text, numbers and booleans are turned into text as JavaScript does it.
+
+type Text = string | number | bigint | boolean;
+
+/**
+ * Called for each dissected item: define a function of this name and type in the script, or export one.
+ * It has 1 s for each call, waits not counted.
+ */
+type onItemCaptured = (data: Item) => void | Promise<void>;
+
+/** A request with its response; one of the two may be missing, and then `error` says why. */
+interface Item {
+  /** Unique on the node. */
+  id: string;
+  /** Number among the items of its worker, from 0. */
+  index: number;
+  /** The TCP stream's number, 12 decimal digits: what `pcap.path` takes. */
+  stream: string;
+  node: { ip: string; name: string };
+  worker: number;
+  protocol: { name: string; version: string; abbr: string; longName: string; layer4: string };
+  /** Whether the bytes were taken from inside TLS. */
+  tls: boolean;
+  /** Who sent the request. */
+  src: Endpoint;
+  /** Who answered it. */
+  dst: Endpoint;
+  /** Kubernetes namespace; "" outside Kubernetes. */
+  namespace: string;
+  outgoing: boolean;
+  /** Milliseconds since the epoch. */
+  timestamp: number;
+  /** RFC 3339 with nanoseconds. */
+  startTime: string;
+  /** Milliseconds from the first byte of the request to the last of the response. */
+  elapsedTime: number;
+  requestSize: number;
+  responseSize: number;
+  request: HttpRequest | null;
+  response: HttpResponse | null;
+  anomalies: { type: string; msg: string }[];
+  error: null | { type: "dissection" | "connection" | "timeout" | "pair-not-found" | "gap"; msg: string };
+  capture: { source: "ebpf" | "tls" | "af_packet" | "pcap"; gaps: number; truncated: boolean };
+  /** Set by `test.pass`. */
+  passed: boolean;
+  /** Set by `test.fail`. */
+  failed: boolean;
+}
+
+interface Endpoint {
+  ip: string;
+  /** A string, as in Kubeshark. */
+  port: string;
+  /** The pod's or service's name where known, else the IP. */
+  name: string;
+  namespace: string;
+  pod?: string;
+  service?: string;
+  processId?: number;
+  processName?: string;
+  containerId?: string;
+  cgroupId?: number | string;
+}
+
+/** Order, case and repeats as they were sent. */
+type HeaderList = { name: string; value: string }[];
+
+interface HttpRequest {
+  method: string;
+  /** Absolute, put together from scheme, host and target. */
+  url: string;
+  /** The request-target as sent. */
+  target: string;
+  /** Without query. */
+  path: string;
+  pathSegments: string[];
+  httpVersion: string;
+  /** Repeated headers joined by ", ". Names in lower case are matched too. */
+  headers: Record<string, string>;
+  headersList: HeaderList;
+  trailersList: HeaderList;
+  cookies: unknown;
+  queryString: unknown;
+  postData: { mimeType: string; params: unknown; text: string };
+  headersSize: number;
+  /** After transfer decoding, before content decoding. */
+  bodySize: number;
+  /** With --hash. */
+  bodySha256?: string;
+}
+
+interface HttpResponse {
+  status: number;
+  statusText: string;
+  httpVersion: string;
+  /** 1xx responses that came before. */
+  interim: { status: number; headersList: HeaderList }[];
+  /** Repeated headers joined by ", ", set-cookie by a line feed. Names in lower case are matched too. */
+  headers: Record<string, string>;
+  headersList: HeaderList;
+  trailersList: HeaderList;
+  cookies: unknown;
+  /** Bytes that are not text are base64, and `encoding` says so. `size` is the true size even where `truncated`. */
+  content: { size: number; mimeType: string; encoding: string; text: string; truncated: boolean };
+  redirectURL: string;
+  headersSize: number;
+  bodySize: number;
+  bodySha256?: string;
+}
+
+/** The variables of `--env` and `scripting.env`. Each is a global of its own, too. */
+declare const env: Record<string, string | undefined>;
+
+/** One log line a call; objects as JSON. */
+declare const console: {
+  debug(...values: unknown[]): void;
+  error(...values: unknown[]): void;
+  log(...values: unknown[]): void;
+  warn(...values: unknown[]): void;
+};
+
+/** Files of the script's own data folder (256 MiB at most); files of `pcap.path` may be read, copied and sent. */
+declare const file: {
+  append(path: Text, text: Text): void;
+  copy(src: Text, dst: Text): void;
+  /** A folder with all in it. What is not there is no error. */
+  delete(path: Text): void;
+  /** Parents too. */
+  mkdir(path: Text): void;
+  /** Path of a new folder. */
+  mkdirTemp(name?: Text, dir?: Text): string;
+  move(old: Text, new_: Text): void;
+  read(path: Text): string;
+  /** Path of a new .tar.gz of a folder. */
+  tar(dir: Text): string;
+  /** Path of a new empty file; "" as dir is the data folder, "" as extension is txt. */
+  temp(name: Text, dir: Text, extension: Text): string;
+  /** Creates or truncates. */
+  write(path: Text, text: Text): void;
+};
+
+declare const hash: {
+  /** In hexadecimal, of the text as UTF-8. */
+  sha256(text: Text): string;
+};
+
+declare const pcap: {
+  /** Path of a finished capture file that holds the stream's packets so far, this item's included. */
+  path(stream: Text): string;
+};
+
+declare const test: {
+  /** Sets `failed`. */
+  fail(data: Item): Item;
+  /** Sets `passed`. */
+  pass(data: Item): Item;
+};
+
+declare const utils: {
+  nodeName(): string;
+};
+
+/** Messages are queued and sent by the agent. `options` ({key, window}) of the contract are not there yet. */
+declare const vendor: {
+  /** By an incoming webhook; returns the delivery's id. */
+  slack(webhookUrl: Text, pretext: Text, text: Text, color: Text): string;
+  /**
+   * By a bot; returns the delivery's id. `fields` are {title: value}, an empty value is shown as "-"; `files` are
+   * {name shown: path}, copied before the call returns.
+   */
+  slackBot(
+    token: Text, channelId: Text, pretext: Text, text: Text, color: Text,
+    fields?: Record<string, unknown>, files?: Record<string, Text>,
+  ): string;
+  /** Waits, 10 s at most; returns the answer's body whatever its status, throws on no answer. Objects are sent as JSON. */
+  webhook(method: Text, url: Text, body: Text | object, headers?: Record<string, Text>): string;
+  /** As `webhook`, form-encoded. */
+  webhookForm(method: Text, url: Text, fields: Record<string, unknown>): string;
+};
