@@ -4,6 +4,9 @@
 //! LLVM 23, hence the pin. Ways to a compiler, best first: the pinned nightly; an installed `nightly` that fits;
 //! Debian's rustc-web (1.96 with `RUSTC_BOOTSTRAP`).
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::Result;
 
 use super::{Missing, State};
@@ -12,14 +15,14 @@ use crate::sys::{is_root, project, run, term};
 /// The toolchain that agent's build script takes when it is told nothing else: what `agent-ebpf/toolchain.txt` says.
 pub(super) fn pinned() -> String {
     let file = project::root().join("agent-ebpf/toolchain.txt");
-    std::fs::read_to_string(file).map_or_else(|_| PINNED.to_owned(), |text| text.trim().to_owned())
+    fs::read_to_string(file).map_or_else(|_| PINNED.to_owned(), |text| text.trim().to_owned())
 }
 
 /// Where that file is missing.
 const PINNED: &str = "nightly-2026-05-20";
-/// What `REMORA_EBPF_TOOLCHAIN` says for Debian's own compiler.
-const DEBIAN: &str = "debian";
-const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
+/// What rustup and `REMORA_EBPF_TOOLCHAIN` call Debian's own compiler.
+const DEBIAN: &str = "remora-debian";
+const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LLVM: &str = "22";
 const LINKER: &str =
     "install bpf-linker --version 0.13.0 --locked --force --no-default-features --features llvm-22";
@@ -82,15 +85,19 @@ fn other_nightly(check: bool) -> Option<State> {
     Some(State::Installed("rust-src for the installed nightly (instead of the pinned one)".to_owned()))
 }
 
+/// Debian's compiler under a name that rustup knows. It brings core for BPF compiled, so it needs no sources.
 fn debian(check: bool) -> Option<State> {
-    let there = || {
-        run::try_output(
-            run::command("dpkg-query").args(["-W", "-f=${db:Status-Abbrev}\n"]).args(DEBIAN_PACKAGES),
-        )
-        .is_some_and(|s| s.lines().all(|l| l.starts_with("ii")))
+    let installed = || {
+        let mut query = run::command("dpkg-query");
+        let listed = run::try_output(query.args(["-W", "-f=${db:Status-Abbrev}\n"]).args(DEBIAN_PACKAGES));
+        listed.is_some_and(|text| text.lines().all(|line| line.starts_with("ii")))
     };
-    if there() {
-        return Some(State::Present("Debian's rustc-web".to_owned()));
+    let linked = || {
+        let version = run::try_output(run::command("rustup").args(["run", DEBIAN, "rustc", "-vV"]));
+        version.is_some_and(|text| llvm_major(&text) == Some(LLVM))
+    };
+    if installed() && linked() {
+        return Some(State::Present(format!("Debian's rustc-web, known to rustup as {DEBIAN}")));
     }
     if check || !is_root() {
         return None;
@@ -98,8 +105,32 @@ fn debian(check: bool) -> Option<State> {
     let mut apt = run::command("apt-get");
     apt.args(["-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "install"])
         .args(DEBIAN_PACKAGES);
-    run::output(apt.env("DEBIAN_FRONTEND", "noninteractive")).ok()?;
-    there().then(|| State::Installed("Debian's rustc-web (rustup could not fetch a nightly)".to_owned()))
+    let ready = run::output(apt.env("DEBIAN_FRONTEND", "noninteractive")).and_then(|_| link_debian());
+    if let Err(error) = ready {
+        term::say(&format!("  ebpf   {error:#}"));
+    }
+    linked().then(|| {
+        State::Installed(format!("Debian's rustc-web, as {DEBIAN} (rustup could not fetch a nightly)"))
+    })
+}
+
+/// Makes a toolchain of Debian's compiler and rustup's cargo. Unstable features are on in it, and only in it.
+fn link_debian() -> Result<()> {
+    let folder = project::target().join("debian-toolchain");
+    let bin = folder.join("bin");
+    fs::create_dir_all(&bin)?;
+    let lib = folder.join("lib");
+    if !lib.exists() {
+        std::os::unix::fs::symlink("/usr/lib", &lib)?;
+    }
+    let cargo = run::output(run::command("rustup").args(["which", "cargo"]))?;
+    let programs = [("rustc", "/usr/bin/rustc"), ("cargo", cargo.trim())];
+    for (name, program) in programs {
+        let script = format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc exec '{program}' \"$@\"\n");
+        fs::write(bin.join(name), script)?;
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755))?;
+    }
+    run::output(run::command("rustup").args(["toolchain", "link", DEBIAN]).arg(&folder)).map(drop)
 }
 
 fn has_source(toolchain: &str) -> bool {
