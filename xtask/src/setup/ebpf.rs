@@ -4,6 +4,9 @@
 //! LLVM 23, hence the pin. Ways to a compiler, best first: the pinned nightly; an installed `nightly` that fits;
 //! Debian's rustc-web (1.96 with `RUSTC_BOOTSTRAP`).
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::Result;
 
 use super::{Missing, State};
@@ -12,25 +15,19 @@ use crate::sys::{is_root, project, run, term};
 /// The toolchain that agent's build script takes when it is told nothing else: what `agent-ebpf/toolchain.txt` says.
 pub(super) fn pinned() -> String {
     let file = project::root().join("agent-ebpf/toolchain.txt");
-    std::fs::read_to_string(file).map_or_else(|_| PINNED.to_owned(), |text| text.trim().to_owned())
+    fs::read_to_string(file).map_or_else(|_| PINNED.to_owned(), |text| text.trim().to_owned())
 }
 
 /// Where that file is missing.
 const PINNED: &str = "nightly-2026-05-20";
-/// What `REMORA_EBPF_TOOLCHAIN` says for Debian's own compiler.
-const DEBIAN: &str = "debian";
-const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "rust-web-src"];
+/// What rustup and `REMORA_EBPF_TOOLCHAIN` call Debian's own compiler.
+const DEBIAN: &str = "remora-debian";
+const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LLVM: &str = "22";
-const LINKER: [&str; 8] = [
-    "install",
-    "bpf-linker",
-    "--version",
-    "0.13.0",
-    "--locked",
-    "--no-default-features",
-    "--features",
-    "llvm-22",
-];
+const LINKER: &str =
+    "install bpf-linker --version 0.13.0 --locked --force --no-default-features --features llvm-22";
+/// Where Debian puts that LLVM. bpf-linker's build would take the `llvm-config` on `PATH`, which may be another one's.
+const PREFIX: &str = "/usr/lib/llvm-22";
 
 /// What is there, and the toolchain's name if eBPF programs can be built.
 pub(super) fn toolchain(check: bool) -> Result<(Vec<State>, Option<String>)> {
@@ -88,15 +85,19 @@ fn other_nightly(check: bool) -> Option<State> {
     Some(State::Installed("rust-src for the installed nightly (instead of the pinned one)".to_owned()))
 }
 
+/// Debian's compiler under a name that rustup knows. It brings core for BPF compiled, so it needs no sources.
 fn debian(check: bool) -> Option<State> {
-    let there = || {
-        run::try_output(
-            run::command("dpkg-query").args(["-W", "-f=${db:Status-Abbrev}\n"]).args(DEBIAN_PACKAGES),
-        )
-        .is_some_and(|s| s.lines().all(|l| l.starts_with("ii")))
+    let installed = || {
+        let mut query = run::command("dpkg-query");
+        let listed = run::try_output(query.args(["-W", "-f=${db:Status-Abbrev}\n"]).args(DEBIAN_PACKAGES));
+        listed.is_some_and(|text| text.lines().all(|line| line.starts_with("ii")))
     };
-    if there() {
-        return Some(State::Present("Debian's rustc-web".to_owned()));
+    let linked = || {
+        let version = run::try_output(run::command("rustup").args(["run", DEBIAN, "rustc", "-vV"]));
+        version.is_some_and(|text| llvm_major(&text) == Some(LLVM))
+    };
+    if installed() && linked() {
+        return Some(State::Present(format!("Debian's rustc-web, known to rustup as {DEBIAN}")));
     }
     if check || !is_root() {
         return None;
@@ -104,8 +105,32 @@ fn debian(check: bool) -> Option<State> {
     let mut apt = run::command("apt-get");
     apt.args(["-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "install"])
         .args(DEBIAN_PACKAGES);
-    run::output(apt.env("DEBIAN_FRONTEND", "noninteractive")).ok()?;
-    there().then(|| State::Installed("Debian's rustc-web (rustup could not fetch a nightly)".to_owned()))
+    let ready = run::output(apt.env("DEBIAN_FRONTEND", "noninteractive")).and_then(|_| link_debian());
+    if let Err(error) = ready {
+        term::say(&format!("  ebpf   {error:#}"));
+    }
+    linked().then(|| {
+        State::Installed(format!("Debian's rustc-web, as {DEBIAN} (rustup could not fetch a nightly)"))
+    })
+}
+
+/// Makes a toolchain of Debian's compiler and rustup's cargo. Unstable features are on in it, and only in it.
+fn link_debian() -> Result<()> {
+    let folder = project::target().join("debian-toolchain");
+    let bin = folder.join("bin");
+    fs::create_dir_all(&bin)?;
+    let lib = folder.join("lib");
+    if !lib.exists() {
+        std::os::unix::fs::symlink("/usr/lib", &lib)?;
+    }
+    let cargo = run::output(run::command("rustup").args(["which", "cargo"]))?;
+    let programs = [("rustc", "/usr/bin/rustc"), ("cargo", cargo.trim())];
+    for (name, program) in programs {
+        let script = format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc exec '{program}' \"$@\"\n");
+        fs::write(bin.join(name), script)?;
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755))?;
+    }
+    run::output(run::command("rustup").args(["toolchain", "link", DEBIAN]).arg(&folder)).map(drop)
 }
 
 fn has_source(toolchain: &str) -> bool {
@@ -124,14 +149,16 @@ fn linker(check: bool) -> State {
         return State::Present(version);
     }
     let mut install = project::cargo(None);
-    install.args(LINKER);
+    install.args(LINKER.split(' '));
+    if std::path::Path::new(PREFIX).is_dir() {
+        install.env("LLVM_PREFIX", PREFIX);
+    }
     let mut why = String::new();
     if !check {
         term::say("  ebpf   building bpf-linker 0.13.0 (half a minute to a few): it links the eBPF programs");
         // Its own folder: a target directory of ours is no business of a tool's.
-        match run::output(install.env_remove("CARGO_TARGET_DIR")) {
-            Ok(_) => {}
-            Err(error) => why = format!(": {error:#}"),
+        if let Err(error) = run::output(install.env_remove("CARGO_TARGET_DIR")) {
+            why = format!(": {error:#}");
         }
         if let Some(version) = linker_version() {
             return State::Installed(version);
@@ -139,21 +166,28 @@ fn linker(check: bool) -> State {
     }
     State::Missing(Missing {
         what: format!("bpf-linker 0.13.0 on LLVM {LLVM}{why}"),
-        commands: vec![run::shown(&install).replacen(
-            &install.get_program().to_string_lossy().into_owned(),
-            "cargo",
-            1,
-        )],
+        commands: vec![format!("LLVM_PREFIX={PREFIX} cargo {LINKER}")],
         without: "no eBPF programs, so no live capture".to_owned(),
         optional: false,
     })
 }
 
+/// The linker's version, if it starts and its LLVM is not older than the compiler's.
 fn linker_version() -> Option<String> {
-    let version = run::try_output(run::command(project::program("bpf-linker")?).arg("--version"))?;
+    let program = project::program("bpf-linker")?;
+    let version = run::try_output(run::command(&program).arg("--version"))?;
     let version = version.trim();
     let number = version.strip_prefix("bpf-linker ")?;
-    number.starts_with("0.13.").then(|| version.to_owned())
+    // One that has LLVM inside (as those which the project itself hands out) names none here.
+    let libraries = run::try_output(run::command("ldd").arg(&program)).unwrap_or_default();
+    let old = linked_llvm(&libraries).is_some_and(|major| major < LLVM.parse().unwrap_or(0));
+    (number.starts_with("0.13.") && !old).then(|| version.to_owned())
+}
+
+/// The major version of the LLVM that `ldd` names: `libLLVM.so.22.1 => …`, or `libLLVM-14.so.1 => …`.
+fn linked_llvm(ldd: &str) -> Option<u32> {
+    let name = ldd.split_whitespace().find_map(|word| word.strip_prefix("libLLVM"))?;
+    name.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?.parse().ok()
 }
 
 #[cfg(test)]
@@ -167,5 +201,15 @@ mod tests {
             Some("22")
         );
         assert_eq!(llvm_major("rustc 1.97.0\n"), None);
+    }
+
+    #[test]
+    fn the_linkers_llvm_is_read_from_ldd() {
+        assert_eq!(
+            linked_llvm("\tlibc.so.6 => /lib/libc.so.6 (0x1)\n\tlibLLVM.so.22.1 => /usr/lib/x (0x2)\n"),
+            Some(22)
+        );
+        assert_eq!(linked_llvm("\tlibLLVM-14.so.1 => /usr/lib/x (0x2)\n"), Some(14));
+        assert_eq!(linked_llvm("\tstatically linked\n"), None);
     }
 }

@@ -62,10 +62,23 @@ fn verdict(command: &Command, status: ExitStatus, stderr: &str) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    let lines: Vec<_> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
-    let tail = lines[lines.len().saturating_sub(6)..].join("\n  ");
+    let tail = telling(stderr).join("\n  ");
     let tail = if tail.is_empty() { tail } else { format!(":\n  {tail}") };
     bail!("{} ended with {status}{tail}", shown(command))
+}
+
+/// The lines that say what went wrong: those that say so themselves, else the last ones.
+fn telling(stderr: &str) -> Vec<&str> {
+    const LINES: usize = 6;
+    let lines: Vec<_> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
+    let mut errors: Vec<_> =
+        lines.iter().copied().filter(|l| l.to_lowercase().trim_start().starts_with("error")).collect();
+    errors.extend(lines.iter().copied().filter(|l| l.starts_with("E: ")));
+    if errors.is_empty() {
+        return lines[lines.len().saturating_sub(LINES)..].to_vec();
+    }
+    errors.truncate(LINES);
+    errors
 }
 
 /// A process that ends, at the latest, with this value.
@@ -152,4 +165,36 @@ fn with_surroundings(mut new: Command, old: &Command) -> Command {
         };
     }
     new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_by_its_own_words() {
+        let text = "info: syncing\nerror: could not download\n\nStack backtrace:\n 1: main\n";
+        assert_eq!(telling(text), ["error: could not download"]);
+        assert_eq!(telling("one\n\ntwo\n"), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_command_is_shown_as_one_would_type_it() {
+        let mut echo = command("echo");
+        echo.args(["a=b", "two words"]);
+        assert_eq!(shown(&echo), "echo a=b 'two words'");
+    }
+
+    #[test]
+    fn a_process_ends_with_its_guard() {
+        let mut sleep = command("sleep");
+        sleep.arg("60");
+        let mut running = Running::start("sleep", &sleep, Stdio::null(), Stdio::null()).unwrap();
+        let process = std::path::PathBuf::from(format!("/proc/{}", running.child.id()));
+        assert!(process.exists() && running.ended().unwrap().is_none());
+        drop(running);
+        assert!(!process.exists());
+        let mut again = Running::start("sleep", &sleep, Stdio::null(), Stdio::null()).unwrap();
+        assert!(!again.interrupt(Duration::from_secs(5)).unwrap().success());
+    }
 }
