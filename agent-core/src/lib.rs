@@ -23,11 +23,8 @@ pub mod packet;
 pub mod pair;
 pub mod stats;
 mod tcp;
-<<<<<<< HEAD
-=======
 #[cfg(test)]
 mod testing;
->>>>>>> core
 pub mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};
