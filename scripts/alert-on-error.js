@@ -49,7 +49,7 @@ function onItemCaptured(data) {
         "To": server,
         "Namespace": data.namespace,
         "Node": data.node.name,
-        "Took": data.elapsedTime + " ms",
+        "Took": data.elapsedTime === null ? "" : data.elapsedTime + " ms",
       },
       attachments,
     );

@@ -50,12 +50,29 @@ pub const LINK_RAW: u16 = 101;
 pub const HEADER_LEN: usize = size_of::<RecordHeader>();
 
 /// Reservation sizes in bytes, header included, ascending. The 8 bytes of BPF's own record header come on top.
-pub const CLASSES: [usize; 12] =
-    [128, 192, 256, 512, 1024, 1600, 3072, 4608, 9216, 17_408, 33_792, MAX_CAPTURE + HEADER_LEN];
+pub const CLASSES: [usize; 14] = [
+    128,
+    192,
+    256,
+    512,
+    1024,
+    // A full Ethernet frame, with tags.
+    1600,
+    3072,
+    4608,
+    // A jumbo frame.
+    9216,
+    17_408,
+    33_792,
+    // A super-packet of 64 KiB (IPv4 total length 65,535) with Ethernet header and two VLAN tags.
+    65_600,
+    131_328,
+    MAX_CAPTURE + HEADER_LEN,
+];
 
-/// Most bytes of one packet that are captured: a 64 KiB super-packet (IPv4 total length, 65,535) with Ethernet header
-/// and two VLAN tags, rounded up to 32. Longer ones (BIG TCP) are cut here, with their true length kept.
-pub const MAX_CAPTURE: usize = 65_568;
+/// Most bytes of one packet that are captured: what the usual tools accept in a capture file. Super-packets of BIG TCP
+/// that are longer (the kernel goes up to 512 KiB where told to) are cut here, with their true length kept.
+pub const MAX_CAPTURE: usize = 262_144;
 
 const _: () = {
     let mut i = 0;

@@ -23,6 +23,8 @@ pub mod packet;
 pub mod pair;
 pub mod stats;
 mod tcp;
+#[cfg(test)]
+mod testing;
 pub mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};

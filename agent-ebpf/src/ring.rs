@@ -50,7 +50,8 @@ fn copy_by_class(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHe
             })*
         };
     }
-    try_classes!(0 1 2 3 4 5 6 7 8 9 10 11);
+    try_classes!(0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+    const { assert!(CLASSES.len() == 14) };
     RingTally::LoadFailed
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::live::{Background, is_root};
 use common::{REMORA, Ran, alert, alert_scripts, remora};
@@ -30,9 +31,21 @@ fn nginx(pair: &VethPair) -> Nginx {
 
 fn tcpdump(pair: &VethPair, dir: &Path) -> Background {
     let mut command = Command::new("tcpdump");
-    command.args(["-i", VethPair::SERVER, "-s", "0", "-B", "262144", "-n", "--nano", "-w"]);
+    command.args(["-i", VethPair::SERVER, "-s", "0", "-B", "262144", "-n", "-U", "--nano", "-w"]);
     command.arg(dir.join("tcpdump.pcap")).arg("tcp port 80");
-    pair.server.run(|| Background::start(command, dir, "tcpdump", "listening on"))
+    Background::start(&pair.server, &command, dir, "tcpdump", "listening on")
+}
+
+/// tcpdump reads its ring in blocks, and drops unseen what is there when it is told to end.
+fn wait_until_quiet(file: &Path) {
+    let size = || std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+    let (mut known, mut since) = (size(), Instant::now());
+    while since.elapsed() < Duration::from_millis(1500) {
+        std::thread::sleep(Duration::from_millis(50));
+        if size() != known {
+            (known, since) = (size(), Instant::now());
+        }
+    }
 }
 
 fn load(pair: &VethPair, config: &LoadConfig) -> Vec<load::Observed> {
@@ -49,12 +62,13 @@ fn ten_thousand_requests_each_once_with_its_own_response() {
     let nginx = nginx(&pair);
     let dump = tcpdump(&pair, dir.path());
     let args = ["--interface", VethPair::SERVER, "--port", "80", "--json", "--stats"];
-    let tap = pair.server.run(|| Background::tap(dir.path(), &args));
+    let tap = Background::tap(&pair.server, dir.path(), &args);
     let observed = load(&pair, &LoadConfig { per_connection: 500, echo: true, ..LoadConfig::new(server(), 16, REQUESTS) });
     assert_eq!(observed.len() as u64, REQUESTS);
     let connections = observed.iter().map(|o| o.client).collect::<BTreeSet<_>>().len();
     tap.wait_for_lines(usize::try_from(REQUESTS).unwrap());
     let ran = tap.end().exits(0);
+    wait_until_quiet(&dir.path().join("tcpdump.pcap"));
     let recorded = dump.end();
     let log = nginx.stop().unwrap();
 
@@ -169,7 +183,7 @@ fn a_failing_request_becomes_an_alert_with_its_packets() {
             "--slack-api-url",
             &api,
         ];
-        let tap = pair.server.run(|| Background::tap(dir.path(), &args));
+        let tap = Background::tap(&pair.server, dir.path(), &args);
         load(&pair, &LoadConfig::new(server(), 4, 40));
         load(&pair, &LoadConfig { target: "/fail/{id}".into(), ..LoadConfig::new(server(), 1, 2) });
         load(&pair, &LoadConfig::new(server(), 4, 40));
@@ -180,7 +194,7 @@ fn a_failing_request_becomes_an_alert_with_its_packets() {
         let messages = fake.messages();
         assert_eq!(messages.len(), 2, "one for each 500: {}", ran.stderr);
         for (message, item) in messages.iter().zip(&failed) {
-            alert::check(&fake, message, item, dir.path());
+            alert::check(&script, &fake, message, item, dir.path());
         }
         assert_eq!(fake.violations(), Vec::<String>::new());
     }
@@ -203,7 +217,7 @@ fn a_cgroup_is_watched_and_named() {
     };
     let nginx = pair.server.run(|| Nginx::start(server(), inside)).unwrap();
     let args = ["--cgroup", cgroup.path().to_str().unwrap(), "--json", "--stats"];
-    let tap = Background::tap(dir.path(), &args);
+    let tap = Background::tap(&pair.client, dir.path(), &args);
     load(&pair, &LoadConfig { echo: true, ..LoadConfig::new(server(), 4, 400) });
     tap.wait_for_lines(400);
     let ran = tap.end().exits(0);

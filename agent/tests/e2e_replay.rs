@@ -62,7 +62,7 @@ fn one_alert_for_each_500_with_pcap_and_item() {
         let messages = fake.messages();
         assert_eq!(messages.len(), 2, "{messages:?}");
         for (message, item) in messages.iter().zip(&failed) {
-            alert::check(&fake, message, item, dir.path());
+            alert::check(&script, &fake, message, item, dir.path());
         }
     }
 }

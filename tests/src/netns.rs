@@ -210,12 +210,11 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         // The last process may take a moment to be gone.
         for _ in 0..100 {
-            match fs::remove_dir(&self.path) {
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                    thread::sleep(Duration::from_millis(10))
-                }
-                _ => return,
+            let busy = fs::remove_dir(&self.path).is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY));
+            if !busy {
+                return;
             }
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::item::{Endpoint, Item, StreamId};
 use crate::limits::Limits;
+use crate::tcp::Rules;
 use crate::time::Timestamp;
 
 pub use crate::tcp::HashedRun;
@@ -20,6 +21,12 @@ pub struct EngineConfig {
     pub stream_step: u64,
     /// Secret of the hash tables; random where the traffic is not trusted.
     pub hash_seed: u64,
+}
+
+impl EngineConfig {
+    pub(super) fn rules(&self, now: Timestamp) -> Rules<'_> {
+        Rules { limits: &self.limits, hash: self.hash, now }
+    }
 }
 
 impl Default for EngineConfig {

@@ -72,23 +72,28 @@ impl App {
     }
 }
 
-/// One stream being fed.
-pub(super) struct Feed<'a> {
+/// What the engine lends a stream while it deals with it.
+pub(super) struct Cx<'a> {
     pub(super) key: &'a FlowKey,
-    pub(super) meta: &'a mut Meta,
-    pub(super) app: &'a mut App,
     pub(super) rules: Rules<'a>,
     pub(super) shared: &'a mut Shared,
 }
 
-impl Feed<'_> {
+/// One stream being fed.
+pub(super) struct Feed<'a, 'b> {
+    pub(super) meta: &'a mut Meta,
+    pub(super) app: &'a mut App,
+    pub(super) cx: &'a mut Cx<'b>,
+}
+
+impl Feed<'_, '_> {
     /// Takes the next chunk that end `from` (0 or 1) sent.
     pub(super) fn chunk(&mut self, from: usize, chunk: Chunk<'_>, at: Arrival) {
         match chunk {
-            Chunk::Data(data) => self.shared.stats.payload += data.len() as u64,
+            Chunk::Data(data) => self.cx.shared.stats.payload += data.len() as u64,
             Chunk::Gap(length) => {
-                self.shared.stats.gaps += 1;
-                self.shared.stats.gap_bytes += length;
+                self.cx.shared.stats.gaps += 1;
+                self.cx.shared.stats.gap_bytes += length;
             }
         }
         match (&mut *self.app, chunk) {
@@ -107,10 +112,11 @@ impl Feed<'_> {
     fn read(&mut self, from: usize, chunk: Chunk<'_>, at: Arrival) {
         let App::Reading(parser) = &mut *self.app else { return };
         let side = self.meta.side(from);
-        let Shared { drafts, .. } = &mut *self.shared;
-        let mut cx = Context { limits: self.rules.limits, hash: self.rules.hash, out: drafts };
+        let Cx { rules, shared, .. } = &mut *self.cx;
+        let drafts = &mut shared.drafts;
+        let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
         if parser.chunk(side, chunk, at, &mut cx) == Next::Opaque {
-            self.shared.stats.opaque += 1;
+            self.cx.shared.stats.opaque += 1;
             *self.app = App::Opaque;
         }
         self.items();
@@ -185,7 +191,7 @@ impl Feed<'_> {
     /// Starts the reader: first what was kept of both sides, as it came, then these bytes.
     fn begin(&mut self, protocol: Protocol, from: usize, data: &[u8], at: Arrival) {
         match protocol {
-            Protocol::Http1 => self.shared.stats.detected_http1 += 1,
+            Protocol::Http1 => self.cx.shared.stats.detected_http1 += 1,
         }
         let joined = self.meta.dropped || !self.meta.handshake;
         let before = std::mem::replace(self.app, App::Reading(protocol.parser(joined)));
@@ -211,8 +217,9 @@ impl Feed<'_> {
     pub(super) fn end_side(&mut self, from: usize, at: Timestamp) {
         let side = self.meta.side(from);
         if let App::Reading(parser) = &mut *self.app {
-            let Shared { drafts, .. } = &mut *self.shared;
-            let mut cx = Context { limits: self.rules.limits, hash: self.rules.hash, out: drafts };
+            let Cx { rules, shared, .. } = &mut *self.cx;
+            let drafts = &mut shared.drafts;
+            let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
             parser.end_side(side, End::Fin, at, &mut cx);
             self.items();
             self.account();
@@ -220,11 +227,12 @@ impl Feed<'_> {
     }
 
     /// The reader is done with: it tells what is left. `then` takes its place.
-    pub(super) fn finish(&mut self, end: End, at: Timestamp, then: App) {
+    pub(super) fn finish(&mut self, end: End, then: App) {
         if let App::Reading(mut parser) = std::mem::replace(self.app, then) {
-            let Shared { drafts, .. } = &mut *self.shared;
-            let mut cx = Context { limits: self.rules.limits, hash: self.rules.hash, out: drafts };
-            parser.finish(end, at, &mut cx);
+            let Cx { rules, shared, .. } = &mut *self.cx;
+            let drafts = &mut shared.drafts;
+            let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
+            parser.finish(end, rules.now, &mut cx);
             self.items();
         }
         self.account();
@@ -233,7 +241,7 @@ impl Feed<'_> {
     /// Sums up dissectors' memory.
     fn account(&mut self) {
         let now = self.app.memory();
-        let stats = &mut self.shared.stats;
+        let stats = &mut self.cx.shared.stats;
         stats.dissect = (stats.dissect + now as u64).saturating_sub(self.meta.dissect as u64);
         stats.dissect_peak = stats.dissect_peak.max(stats.dissect);
         self.meta.dissect = now;
@@ -241,13 +249,13 @@ impl Feed<'_> {
 
     /// Makes items of drafts.
     fn items(&mut self) {
-        while let Some(draft) = self.shared.drafts.pop_front() {
+        while let Some(draft) = self.cx.shared.drafts.pop_front() {
             let mut anomalies = draft.anomalies;
-            if std::mem::take(&mut self.meta.overlap) && anomalies.len() < self.rules.limits.anomalies {
+            if std::mem::take(&mut self.meta.overlap) && anomalies.len() < self.cx.rules.limits.anomalies {
                 let msg = "a segment overlapped bytes that were already there, with different ones";
                 anomalies.push(Anomaly { kind: AnomalyKind::TcpOverlapDiffers, msg: Cow::Borrowed(msg) });
             }
-            let stats = &mut self.shared.stats;
+            let stats = &mut self.cx.shared.stats;
             stats.items += 1;
             match draft.record {
                 Record::Http(_) => stats.items_http1 += 1,
@@ -256,7 +264,7 @@ impl Feed<'_> {
             let client = self.meta.client.map_or(0, usize::from);
             let item = Item {
                 stream: self.meta.id,
-                index: self.shared.next_item,
+                index: self.cx.shared.next_item,
                 client: self.endpoint(client),
                 server: self.endpoint(1 - client),
                 tls: false,
@@ -268,12 +276,12 @@ impl Feed<'_> {
                 gaps: draft.gaps,
                 truncated: draft.truncated,
             };
-            self.shared.next_item += 1;
-            self.shared.events.push_back(Event::Item(Box::new(item)));
+            self.cx.shared.next_item += 1;
+            self.cx.shared.events.push_back(Event::Item(Box::new(item)));
         }
     }
 
     fn endpoint(&self, end: usize) -> Endpoint {
-        self.meta.endpoint(self.key, end)
+        self.meta.endpoint(self.cx.key, end)
     }
 }

@@ -21,9 +21,8 @@ use crate::item::StreamId;
 use crate::limits::Limits;
 use crate::packet::Packet;
 use crate::stats::EngineStats;
-use crate::tcp::Rules;
 use crate::time::Timestamp;
-use feed::Shared;
+use feed::{Cx, Shared};
 use stream::{Effect, Stream};
 
 /// See the module.
@@ -185,11 +184,11 @@ impl Engine {
         };
         self.shared.stats.segments += 1;
         let at = self.place(&key, from, tcp);
-        let rules = Rules { limits: &self.config.limits, hash: self.config.hash };
+        let rules = self.config.rules(self.now);
         let Some((key, stream)) = self.table.get_mut(at) else { return Handled::default() };
         let (was_waiting, was_established) = (stream.armed.is_some(), stream.meta.established);
-        let arrived = (packet.time, self.now, packet.original_len, packet.origin);
-        let effect = stream.packet(key, from, tcp, arrived, rules, &mut self.shared);
+        let mut cx = Cx { key, rules, shared: &mut self.shared };
+        let effect = stream.packet(from, tcp, packet, &mut cx);
         let id = stream.meta.id;
         let established = stream.meta.established && !was_established;
         let look = was_waiting || stream.waiting();
@@ -258,9 +257,9 @@ impl Engine {
     }
 
     fn close(&mut self, at: u32, reason: Reason) {
-        let rules = Rules { limits: &self.config.limits, hash: self.config.hash };
+        let rules = self.config.rules(self.now);
         if let Some((key, stream)) = self.table.get_mut(at) {
-            stream.close(key, reason, self.now, rules, &mut self.shared);
+            stream.close(reason, &mut Cx { key, rules, shared: &mut self.shared });
         }
     }
 
@@ -317,9 +316,9 @@ impl Engine {
         while self.shared.stats.held > self.config.limits.reassembly_total as u64 {
             let Some(&(_, at)) = self.timers.first() else { return };
             self.shared.stats.evicted_holes_total += 1;
-            let rules = Rules { limits: &self.config.limits, hash: self.config.hash };
+            let rules = self.config.rules(self.now);
             let Some((key, stream)) = self.table.get_mut(at) else { return };
-            let closed = stream.squeeze(key, self.now, rules, &mut self.shared);
+            let closed = stream.squeeze(&mut Cx { key, rules, shared: &mut self.shared });
             self.after_timer(at, closed);
         }
     }
@@ -329,9 +328,9 @@ impl Engine {
         while self.shared.stats.dissect > self.config.limits.dissect_total as u64 {
             let Some(&(_, at)) = self.heavy.last() else { return };
             self.shared.stats.evicted_readers += 1;
-            let rules = Rules { limits: &self.config.limits, hash: self.config.hash };
+            let rules = self.config.rules(self.now);
             if let Some((key, stream)) = self.table.get_mut(at) {
-                stream.drop_reader(key, self.now, rules, &mut self.shared);
+                stream.drop_reader(&mut Cx { key, rules, shared: &mut self.shared });
             }
             self.weigh(at);
         }
@@ -367,11 +366,11 @@ impl Engine {
             if due > self.now {
                 break;
             }
-            let rules = Rules { limits: &self.config.limits, hash: self.config.hash };
+            let rules = self.config.rules(self.now);
             let closed = self
                 .table
                 .get_mut(at)
-                .is_some_and(|(key, stream)| stream.timer(key, self.now, rules, &mut self.shared));
+                .is_some_and(|(key, stream)| stream.timer(&mut Cx { key, rules, shared: &mut self.shared }));
             self.after_timer(at, closed);
             // What is due must not stay first: a stream that is gone, or did not move on, would hold the loop.
             self.timers.remove(&(due, at));

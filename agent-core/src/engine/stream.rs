@@ -7,14 +7,14 @@
 //! ```
 
 use super::config::{DirectionSummary, Reason, StreamSummary};
-use super::feed::{App, Feed, Shared};
+use super::feed::{App, Cx, Feed};
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk, End, Side};
 use crate::flow::FlowKey;
 use crate::item::{Endpoint, StreamId};
 use crate::limits::Limits;
-use crate::packet::{Direction, Origin};
-use crate::tcp::{Receiver, Rules};
+use crate::packet::{Direction, Origin, Packet};
+use crate::tcp::{Receiver, Segment};
 use crate::time::Timestamp;
 
 /// What is known of a stream besides its bytes.
@@ -144,28 +144,25 @@ impl Stream {
     /// Takes one packet that end `from` sent.
     pub(super) fn packet(
         &mut self,
-        key: &FlowKey,
         from: usize,
         t: &TcpPacket<'_>,
-        arrived: (Timestamp, Timestamp, u32, Origin),
-        rules: Rules<'_>,
-        shared: &mut Shared,
+        packet: &Packet<'_>,
+        cx: &mut Cx<'_>,
     ) -> Effect {
-        let (time, now, wire_bytes, origin) = arrived;
-        if self.is_copy(from, t, origin) {
-            shared.stats.copies += 1;
+        if self.is_copy(from, t, packet.origin) {
+            cx.shared.stats.copies += 1;
             return Effect::Copy;
         }
-        self.count(from, t, now, wire_bytes);
+        self.count(from, t, cx.rules.now, packet.original_len);
         if self.meta.reason.is_some() {
-            shared.stats.after_close += 1;
+            cx.shared.stats.after_close += 1;
             return Effect::Open;
         }
         if t.rst() {
-            return self.reset(key, from, t, now, rules, shared);
+            return self.reset(from, t, cx);
         }
-        self.segment(key, from, t, time, now, rules, shared);
-        if self.finished_sides(key, now, rules, shared) { Effect::Closed } else { Effect::Open }
+        self.segment(from, t, packet.time, cx);
+        if self.finished_sides(cx) { Effect::Closed } else { Effect::Open }
     }
 
     /// Whether the packet was already seen where it left its sender (or, the other way, where it arrived).
@@ -210,38 +207,22 @@ impl Stream {
         }
     }
 
-    fn reset(
-        &mut self,
-        key: &FlowKey,
-        from: usize,
-        t: &TcpPacket<'_>,
-        now: Timestamp,
-        rules: Rules<'_>,
-        shared: &mut Shared,
-    ) -> Effect {
+    fn reset(&mut self, from: usize, t: &TcpPacket<'_>, cx: &mut Cx<'_>) -> Effect {
         let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
         let plausible =
             if own.known() { own.plausible_rst(t.seq) } else { !t.ack_flag() || peer.in_window(t.ack) };
         if !plausible {
-            shared.stats.rst_ignored += 1;
+            cx.shared.stats.rst_ignored += 1;
             return Effect::Open;
         }
-        self.close(key, Reason::Reset, now, rules, shared);
+        self.close(Reason::Reset, cx);
         Effect::Closed
     }
 
     /// Acknowledgement, payload and FIN of a packet, in this order: an acknowledgement is older than the payload it
     /// comes with.
-    fn segment(
-        &mut self,
-        key: &FlowKey,
-        from: usize,
-        t: &TcpPacket<'_>,
-        time: Timestamp,
-        now: Timestamp,
-        rules: Rules<'_>,
-        shared: &mut Shared,
-    ) {
+    fn segment(&mut self, from: usize, t: &TcpPacket<'_>, time: Timestamp, cx: &mut Cx<'_>) {
+        let rules = cx.rules;
         let Self { meta, sides, app, .. } = self;
         let [a, b] = sides;
         let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
@@ -260,20 +241,21 @@ impl Stream {
         let mut acked = None;
         if t.ack_flag() {
             let answer = if t.wire > 0 { own.end_of(seq, t.wire) } else { None };
-            acked = peer.acknowledged(t.ack, answer, now);
+            acked = peer.acknowledged(t.ack, answer, rules.now);
         }
-        let mut feed = Feed { key, meta, app, rules, shared };
+        let mut feed = Feed { meta, app, cx };
         if peer.waiting() {
-            peer.settle(rules, now, &mut |chunk, at| feed.chunk(1 - from, chunk, at));
+            peer.settle(rules, &mut |chunk, at| feed.chunk(1 - from, chunk, at));
         }
         if let Some(acked) = acked {
             own.answers(acked);
         }
         if t.wire > 0 {
             let at = Arrival { time, offset: 0, acked, truncated: false };
+            let segment = Segment { seq, payload: t.payload, wire: t.wire as u64, at };
             let mut sink = |chunk: Chunk<'_>, at: Arrival| feed.chunk(from, chunk, at);
-            let outcome = own.segment(seq, t.payload, t.wire, at, rules, now, &mut sink);
-            let stats = &mut feed.shared.stats;
+            let outcome = own.segment(segment, rules, &mut sink);
+            let stats = &mut feed.cx.shared.stats;
             stats.retransmitted += outcome.repeated;
             stats.overlaps += u64::from(outcome.differs);
             stats.out_of_window += u64::from(outcome.wild);
@@ -283,82 +265,60 @@ impl Stream {
             own.empty(seq);
         }
         if t.fin() {
-            own.fin(seq, t.wire, now);
+            own.fin(seq, t.wire, rules.now);
         }
         if own.waiting() {
-            own.settle(rules, now, &mut |chunk, at| feed.chunk(from, chunk, at));
+            own.settle(rules, &mut |chunk, at| feed.chunk(from, chunk, at));
         }
-        let stats = &mut feed.shared.stats;
+        let stats = &mut feed.cx.shared.stats;
         let now_held = own.held_memory() + peer.held_memory();
         stats.held = (stats.held + now_held as u64).saturating_sub(held as u64);
         stats.held_peak = stats.held_peak.max(stats.held);
     }
 
     /// Tells the reader of sides that are done; closes the stream when both are. Whether it did.
-    fn finished_sides(
-        &mut self,
-        key: &FlowKey,
-        now: Timestamp,
-        rules: Rules<'_>,
-        shared: &mut Shared,
-    ) -> bool {
+    fn finished_sides(&mut self, cx: &mut Cx<'_>) -> bool {
+        let now = cx.rules.now;
         for from in [0, 1] {
             if self.sides[from].done() && !self.meta.ended[from] {
                 self.meta.ended[from] = true;
                 let Self { meta, app, .. } = self;
-                Feed { key, meta, app, rules, shared }.end_side(from, now);
+                Feed { meta, app, cx }.end_side(from, now);
             }
         }
         if self.meta.ended == [true; 2] {
-            self.close(key, Reason::Fin, now, rules, shared);
+            self.close(Reason::Fin, cx);
             return true;
         }
         false
     }
 
     /// Time has passed: gives up holes that are due. Whether the stream is closed by that.
-    pub(super) fn timer(
-        &mut self,
-        key: &FlowKey,
-        now: Timestamp,
-        rules: Rules<'_>,
-        shared: &mut Shared,
-    ) -> bool {
-        self.with_sides(key, rules, shared, |side, receiver, feed| {
+    pub(super) fn timer(&mut self, cx: &mut Cx<'_>) -> bool {
+        let rules = cx.rules;
+        self.with_sides(cx, |side, receiver, feed| {
             if receiver.waiting() {
-                receiver.settle(rules, now, &mut |chunk, at| feed.chunk(side, chunk, at));
+                receiver.settle(rules, &mut |chunk, at| feed.chunk(side, chunk, at));
             }
         });
-        self.meta.reason.is_none() && self.finished_sides(key, now, rules, shared)
+        self.meta.reason.is_none() && self.finished_sides(cx)
     }
 
     /// Memory of all streams' held segments is short: gives up this one's holes. Whether that closed it.
-    pub(super) fn squeeze(
-        &mut self,
-        key: &FlowKey,
-        now: Timestamp,
-        rules: Rules<'_>,
-        shared: &mut Shared,
-    ) -> bool {
-        self.flush(key, now, rules, shared);
-        self.meta.reason.is_none() && self.finished_sides(key, now, rules, shared)
+    pub(super) fn squeeze(&mut self, cx: &mut Cx<'_>) -> bool {
+        self.flush(cx);
+        self.meta.reason.is_none() && self.finished_sides(cx)
     }
 
-    fn with_sides(
-        &mut self,
-        key: &FlowKey,
-        rules: Rules<'_>,
-        shared: &mut Shared,
-        mut f: impl FnMut(usize, &mut Receiver, &mut Feed<'_>),
-    ) {
+    fn with_sides(&mut self, cx: &mut Cx<'_>, mut f: impl FnMut(usize, &mut Receiver, &mut Feed<'_, '_>)) {
         let before = self.held_memory();
         let Self { meta, sides, app, .. } = self;
-        let mut feed = Feed { key, meta, app, rules, shared };
+        let mut feed = Feed { meta, app, cx };
         for (side, receiver) in sides.iter_mut().enumerate() {
             f(side, receiver, &mut feed);
         }
         let after = self.held_memory();
-        shared.stats.held = (shared.stats.held + after as u64).saturating_sub(before as u64);
+        cx.shared.stats.held = (cx.shared.stats.held + after as u64).saturating_sub(before as u64);
     }
 
     fn held_memory(&self) -> usize {
@@ -366,11 +326,12 @@ impl Stream {
     }
 
     /// Hands on all that is held, of both directions in the order of capture.
-    fn flush(&mut self, key: &FlowKey, now: Timestamp, rules: Rules<'_>, shared: &mut Shared) {
+    fn flush(&mut self, cx: &mut Cx<'_>) {
+        let rules = cx.rules;
         while let Some(next) = self.first_waiting() {
-            self.with_sides(key, rules, shared, |side, receiver, feed| {
+            self.with_sides(cx, |side, receiver, feed| {
                 if side == next {
-                    receiver.give_up_first(rules, now, &mut |chunk, at| feed.chunk(side, chunk, at));
+                    receiver.give_up_first(rules, &mut |chunk, at| feed.chunk(side, chunk, at));
                 }
             });
         }
@@ -385,21 +346,15 @@ impl Stream {
     }
 
     /// Ends the stream: all held bytes are handed on, and the reader tells what is left.
-    pub(super) fn close(
-        &mut self,
-        key: &FlowKey,
-        reason: Reason,
-        now: Timestamp,
-        rules: Rules<'_>,
-        shared: &mut Shared,
-    ) {
+    pub(super) fn close(&mut self, reason: Reason, cx: &mut Cx<'_>) {
+        let now = cx.rules.now;
         if self.meta.reason.is_some() {
             return;
         }
-        self.flush(key, now, rules, shared);
+        self.flush(cx);
         let Self { meta, app, sides, .. } = self;
         meta.reason = Some(reason);
-        let mut feed = Feed { key, meta, app, rules, shared };
+        let mut feed = Feed { meta, app, cx };
         for (from, side) in sides.iter().enumerate() {
             if side.done() && !feed.meta.ended[from] {
                 feed.meta.ended[from] = true;
@@ -413,8 +368,8 @@ impl Stream {
             Reason::CaptureEnd => End::CaptureEnd,
             Reason::Reused => End::Reused,
         };
-        feed.finish(end, now, App::Opaque);
-        let stats = &mut shared.stats;
+        feed.finish(end, App::Opaque);
+        let stats = &mut cx.shared.stats;
         *match reason {
             Reason::Fin => &mut stats.closed_fin,
             Reason::Reset => &mut stats.closed_reset,
@@ -427,16 +382,10 @@ impl Stream {
     }
 
     /// Drops the reader to save memory; a later message may be recognised again.
-    pub(super) fn drop_reader(
-        &mut self,
-        key: &FlowKey,
-        now: Timestamp,
-        rules: Rules<'_>,
-        shared: &mut Shared,
-    ) {
+    pub(super) fn drop_reader(&mut self, cx: &mut Cx<'_>) {
         self.meta.dropped = true;
         let Self { meta, app, .. } = self;
-        Feed { key, meta, app, rules, shared }.finish(End::Timeout, now, App::Probing(None));
+        Feed { meta, app, cx }.finish(End::Timeout, App::Probing(None));
     }
 
     /// When the stream wants to be woken for holes.

@@ -23,12 +23,13 @@
 //! - Memory is that of held segments, charged with their overhead; without holes it is none.
 
 mod held;
+mod holes;
 mod log;
 mod receiver;
 mod seq;
 
 pub use log::HashedRun;
-pub(crate) use receiver::{Receiver, Rules};
+pub(crate) use receiver::{Receiver, Rules, Segment};
 pub(crate) use seq::Seq;
 
 #[cfg(test)]

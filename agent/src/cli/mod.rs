@@ -31,7 +31,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Tap(args) => tap::run(&args),
         Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
-        Command::Doctor => doctor::run(),
+        Command::Doctor => Ok(doctor::run()),
     };
     match result {
         Ok(code) => code,

@@ -104,17 +104,17 @@ mod live {
 
     /// The kernel's books: offered = filtered + captured + dropped, by reason.
     fn balance_json(balance: &Balance) -> Value {
-        let (hook, rings) = (&balance.hook, balance.total());
+        let (filtered, rings) = (&balance.filtered, balance.total());
         let tally = |tally: Tally| json!({ "packets": tally.packets, "bytes": tally.bytes });
         json!({
-            "offered": tally(hook.offered),
+            "offered": tally(balance.offered),
             "filtered": {
-                "disabled": tally(hook.disabled),
-                "other_protocol": tally(hook.other_protocol),
-                "malformed": tally(hook.malformed),
-                "excluded": tally(hook.excluded),
-                "port": tally(hook.port),
-                "net": tally(hook.net),
+                "disabled": tally(filtered.disabled),
+                "other_protocol": tally(filtered.other_protocol),
+                "malformed": tally(filtered.malformed),
+                "excluded": tally(filtered.excluded),
+                "port": tally(filtered.port),
+                "net": tally(filtered.net),
             },
             "captured": tally(rings.captured),
             "truncated": tally(rings.truncated),

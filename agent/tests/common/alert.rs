@@ -7,33 +7,74 @@ use std::process::Command;
 use serde_json::Value;
 use testkit::slack::{Message, SlackFake};
 
-/// Checks one message against the item that it is about.
+/// Checks one message of `script` against the item that it is about.
 #[track_caller]
-pub(crate) fn check(fake: &SlackFake, message: &Message, item: &Value, dir: &Path) {
+pub(crate) fn check(script: &Path, fake: &SlackFake, message: &Message, item: &Value, dir: &Path) {
     let attachment = &message.attachments[0];
-    let fields = attachment["fields"].as_array().expect("fields");
-    let value = |title: &str| {
-        let field = fields.iter().find(|field| field["title"] == title);
-        field.unwrap_or_else(|| panic!("field {title} in {fields:?}"))["value"].as_str().expect("a string").to_owned()
-    };
-    assert_eq!(value("Service"), item["dst"]["name"].as_str().unwrap());
-    assert_eq!(value("Namespace"), "-", "outside Kubernetes there is none, and an empty value is shown so");
-    assert_eq!(value("Node"), item["node"]["name"].as_str().unwrap());
-    assert_eq!(value("HTTP method"), item["request"]["method"].as_str().unwrap());
-    assert_eq!(value("HTTP path"), item["request"]["path"].as_str().unwrap());
-    assert!(value("Timestamp").starts_with("20"), "{}", value("Timestamp"));
+    let shown: Vec<(String, String)> = attachment["fields"]
+        .as_array()
+        .expect("fields")
+        .iter()
+        .map(|field| (field["title"].as_str().unwrap().to_owned(), field["value"].as_str().unwrap().to_owned()))
+        .collect();
+    let (timestamp, fields) = shown.split_last().expect("fields");
+    assert_eq!(timestamp.0, "Timestamp");
+    assert!(timestamp.1.starts_with("20"), "{timestamp:?}");
+    let style = Style::of(script, item);
+    assert_eq!(fields, style.fields);
 
-    let files: Vec<_> = message.replies.iter().chain([message]).flat_map(|m| &m.files).collect();
+    let files = &message.files;
     assert_eq!(files.len(), 2, "{files:?}");
-    let stream = item["stream"].as_str().unwrap();
-    let json = files.iter().find(|file| file.name == "data.json").expect("data.json");
-    let attached: Value = serde_json::from_slice(&fake.file(&json.id).unwrap()).expect("data.json is JSON");
-    assert_eq!(&attached, item, "data.json is the item");
+    let named = |name: &str| files.iter().find(|file| file.name == name).unwrap_or_else(|| panic!("{name} in {files:?}"));
+    let json = named(&style.json);
+    let attached: Value = serde_json::from_slice(&fake.file(&json.id).unwrap()).expect("the item is JSON");
+    assert_eq!(&attached, item, "the file is the item");
 
-    let pcap = files.iter().find(|file| file.name == format!("{stream}.pcap")).expect("the stream's PCAP");
-    let path = dir.join(format!("{stream}-{}.pcap", item["index"]));
-    std::fs::write(&path, fake.file(&pcap.id).unwrap()).unwrap();
+    let path = dir.join(format!("{}-{}.pcap", text(item, "/stream"), item["index"]));
+    std::fs::write(&path, fake.file(&named(&style.pcap).id).unwrap()).unwrap();
     check_pcap(&path, item);
+}
+
+/// What a script's alert looks like.
+struct Style {
+    fields: Vec<(String, String)>,
+    json: String,
+    pcap: String,
+}
+
+impl Style {
+    fn of(script: &Path, item: &Value) -> Self {
+        let stream = text(item, "/stream");
+        let end = |end: &str| format!("{}:{}", text(item, &format!("/{end}/name")), text(item, &format!("/{end}/port")));
+        let ours = script.ends_with("alert-on-error.js");
+        // Outside Kubernetes there is no namespace, and an empty value is shown as "-".
+        let fields = if ours {
+            vec![
+                ("From", end("src")),
+                ("To", end("dst")),
+                ("Namespace", "-".to_owned()),
+                ("Node", text(item, "/node/name")),
+                ("Took", format!("{} ms", item["elapsedTime"])),
+            ]
+        } else {
+            vec![
+                ("Service", text(item, "/dst/name")),
+                ("Namespace", "-".to_owned()),
+                ("Node", text(item, "/node/name")),
+                ("HTTP method", text(item, "/request/method")),
+                ("HTTP path", text(item, "/request/path")),
+            ]
+        };
+        Self {
+            fields: fields.into_iter().map(|(title, value)| (title.to_owned(), value)).collect(),
+            json: if ours { format!("item-{}.json", text(item, "/id")) } else { "data.json".to_owned() },
+            pcap: if ours { format!("stream-{stream}.pcap") } else { format!("{stream}.pcap") },
+        }
+    }
+}
+
+fn text(item: &Value, path: &str) -> String {
+    item.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("{path} in {item}")).to_owned()
 }
 
 /// The PCAP opens in tshark, and holds handshake, request and response of that stream and of no other.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testkit::netns::NetNs;
 
 use super::{REMORA, Ran};
 
@@ -31,10 +32,15 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts it in the calling thread's network namespace, and waits until it has said `ready` on standard error.
+    /// Starts it inside the namespace, and waits until it has said `ready` on standard error.
     #[track_caller]
-    pub(crate) fn start(mut command: Command, dir: &Path, name: &str, ready: &str) -> Self {
+    pub(crate) fn start(inside: &NetNs, given: &Command, dir: &Path, name: &str, ready: &str) -> Self {
         let (stdout, stderr) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
+        // Not from a thread inside: what is tied to the life of its parent is tied to the thread's.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", inside.path().display()));
+        command.arg(given.get_program()).args(given.get_args()).env("NO_COLOR", "1");
+        command.env_remove("REMORA_LOG").env_remove("REMORA_SLACK_API_URL");
         command.stdin(Stdio::null());
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         // A test that is killed takes it along.
@@ -58,10 +64,10 @@ impl Background {
 
     /// `remora tap` with these arguments, capturing when it returns.
     #[track_caller]
-    pub(crate) fn tap(dir: &Path, args: &[&str]) -> Self {
+    pub(crate) fn tap(inside: &NetNs, dir: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(REMORA);
-        command.arg("tap").args(args).env_remove("REMORA_LOG").env_remove("REMORA_SLACK_API_URL").env("NO_COLOR", "1");
-        Self::start(command, dir, "tap", "capturing on")
+        command.arg("tap").args(args);
+        Self::start(inside, &command, dir, "tap", "capturing on")
     }
 
     fn said(&self) -> String {

@@ -121,14 +121,9 @@ fn every_byte_of_numbered_exchanges_is_seen_once_in_one_ring() {
     assert!(outcome.balance.filtered.other_protocol.packets > 0, "ARP and neighbour discovery are not TCP");
 }
 
-#[test]
-fn super_packets_are_captured_whole() {
-    if skipped() {
-        return;
-    }
-    let pair = VethPair::new().unwrap();
-    let rig = Rig::start(&pair.client, &on_client());
-    let listener = pair.server.run(|| TcpListener::bind("10.77.0.2:0")).unwrap();
+/// Sends a megabyte as fast as it goes, and has it sent back in the same way. Gives the ends and what was sent.
+fn rush(pair: &VethPair, bind: &str) -> ((SocketAddr, SocketAddr), Vec<u8>) {
+    let listener = pair.server.run(|| TcpListener::bind(bind)).unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -147,15 +142,56 @@ fn super_packets_are_captured_whole() {
         stream.local_addr().unwrap()
     });
     server.join().unwrap();
+    ((local, address), sent)
+}
+
+#[test]
+fn super_packets_are_captured_whole() {
+    if skipped() {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    let rig = Rig::start(&pair.client, &on_client());
+    let (ends, sent) = rush(&pair, "10.77.0.2:0");
     let outcome = rig.finish();
     outcome.assert_lossless();
-    assert_seen(&pair, &outcome.seen, (local, address), &sent);
+    assert_seen(&pair, &outcome.seen, ends, &sent);
     for direction in [Direction::Egress, Direction::Ingress] {
         let of = outcome.seen.iter().filter(|p| p.origin.direction == Some(direction));
         let largest = of.map(|p| p.data.len()).max().unwrap();
         assert!(largest > 32_000, "no super-packet among those of {direction:?}: {largest}");
     }
     assert_eq!(outcome.balance.total().truncated.packets, 0);
+}
+
+/// BIG TCP, where it was switched on: longer than an IP header can say.
+#[test]
+fn packets_beyond_64_kib_are_captured_whole_or_say_so() {
+    if skipped() {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    for (namespace, interface) in [(&pair.client, VethPair::CLIENT), (&pair.server, VethPair::SERVER)] {
+        namespace.ip(&format!("link set {interface} gso_max_size 200000 gro_max_size 200000")).unwrap();
+    }
+    let rig = Rig::start(&pair.client, &on_client());
+    let (ends, sent) = rush(&pair, "[fd77::2]:0");
+    let outcome = rig.finish();
+    outcome.assert_lossless();
+    assert_seen(&pair, &outcome.seen, ends, &sent);
+    let longest = outcome.seen.iter().map(|p| p.original_len).max().unwrap();
+    assert!(longest > 70_000, "no packet was longer than 64 KiB: {longest}");
+    assert_eq!(outcome.balance.total().truncated.packets, 0);
+
+    const MOST: u32 = 65_568;
+    let rig = Rig::start(&pair.client, &LiveConfig { snap_len: Some(MOST), ..on_client() });
+    rush(&pair, "[fd77::2]:0");
+    let outcome = rig.finish();
+    outcome.assert_lossless();
+    let longer: Vec<_> = outcome.seen.iter().filter(|p| p.original_len > MOST).collect();
+    assert!(!longer.is_empty());
+    assert!(longer.iter().all(|p| p.data.len() == MOST as usize));
+    assert_eq!(outcome.balance.total().truncated.packets, longer.len() as u64);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use testkit::netns::{NetNs, VethPair};
 
 use super::rig::{Outcome, Rig, on_client, settle, skipped};
 
-const WATCHED: u16 = 8080;
+pub(crate) const WATCHED: u16 = 8080;
 
 /// Sends Ethernet frames out of the client's interface.
 struct Wire {
@@ -52,7 +52,7 @@ impl Wire {
 }
 
 /// Ethernet with the given tags (EtherTypes) around `payload` of type `ether_type`.
-fn ethernet(tags: &[u16], ether_type: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(tags: &[u16], ether_type: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x02, 0, 0, 0, 0, 9, 0x02, 0, 0, 0, 0, 8];
     for tag in tags {
         frame.extend(tag.to_be_bytes());
@@ -64,7 +64,7 @@ fn ethernet(tags: &[u16], ether_type: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A TCP header from port `from` to the watched port, with some payload.
-fn tcp(from: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn tcp(from: u16, payload: &[u8]) -> Vec<u8> {
     let mut tcp = [from.to_be_bytes(), WATCHED.to_be_bytes()].concat();
     tcp.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
     tcp.extend(payload);
@@ -72,7 +72,7 @@ fn tcp(from: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// IPv4 with `options` bytes of options (no-operation); `fragment` is the field of flags and offset.
-fn ipv4(protocol: u8, options: usize, fragment: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv4(protocol: u8, options: usize, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let header = 20 + options;
     let total = (header + payload.len()) as u16;
     let mut ip = vec![0x40 | (header / 4) as u8, 0];

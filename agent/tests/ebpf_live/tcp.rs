@@ -17,7 +17,7 @@ pub(crate) struct Segment<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Reads a frame that is TCP, without IPv6 extension headers.
+/// Reads a frame that is TCP, without IPv6 extension headers but the one of BIG TCP.
 pub(crate) fn segment(packet: &Seen) -> Segment<'_> {
     let ip = match packet.link {
         LinkType::ETHERNET => {
@@ -35,7 +35,9 @@ pub(crate) fn segment(packet: &Seen) -> Segment<'_> {
         (address(12).into(), address(16).into(), &ip[usize::from(ip[0] & 15) * 4..end])
     } else {
         let address = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap());
-        (address(8).into(), address(24).into(), &ip[40..])
+        // BIG TCP says its length in a hop-by-hop option.
+        let start = if ip[6] == 0 { 48 } else { 40 };
+        (address(8).into(), address(24).into(), &ip[start..])
     };
     let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
     Segment {

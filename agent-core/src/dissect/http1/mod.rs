@@ -16,6 +16,7 @@ mod head;
 mod message;
 mod probe;
 mod reader;
+pub mod view;
 
 pub use probe::{MAX_PROBE, probe};
 

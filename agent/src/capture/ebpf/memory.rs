@@ -4,7 +4,7 @@ use std::fs;
 
 /// The most that a default ring takes: at 10 Gbit/s, 25 ms of traffic.
 const DEFAULT_RING: usize = 32 << 20;
-/// The least that a default ring takes: sixteen of the largest packets.
+/// The least that a default ring takes: four of the largest packets.
 const SMALLEST_RING: usize = 1 << 20;
 /// All default rings together take at most this share of the memory there is.
 const SHARE: usize = 16;

@@ -68,7 +68,7 @@ pub struct LiveConfig {
     /// Bytes of each ring, rounded up to a power of two; `None`: 32 MiB, or less where memory is scarce
     /// (a sixteenth of it for all rings together, but at least 1 MiB each).
     pub ring_bytes: Option<usize>,
-    /// Bytes of each packet that are captured at most, 64 KiB super-packets being the most that is possible.
+    /// Bytes of each packet that are captured at most; `None`: 262,144, which no packet exceeds but by BIG TCP.
     pub snap_len: Option<u32>,
     /// How to attach to interfaces.
     pub tc_hook: TcHook,
