@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::fake::Fake;
-use crate::sys::term;
+use crate::sys::{project, term};
 
 /// Prints text, attachments and their fields roughly as Slack shows them.
 pub(super) fn print(message: &Value) {
@@ -40,7 +40,7 @@ pub(super) fn save(message: &Value, fake: &Fake<'_>, folder: &Path) -> Result<Ve
             name.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
         let path = folder.join(name.trim_start_matches('.'));
         fs::write(&path, &bytes).with_context(|| path.display().to_string())?;
-        term::fact("file", &format!("{} ({} bytes)", path.display(), bytes.len()));
+        term::fact("file", &format!("{} ({} bytes)", project::shown(&path), bytes.len()));
         kept.push(path);
     }
     Ok(kept)

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::process::{ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +20,8 @@ pub(super) struct Fake<'n> {
     address: String,
     netns: Option<&'n Netns>,
     _running: Running,
+    /// Kept open: the fake says more than the line that is read.
+    _said: BufReader<ChildStdout>,
 }
 
 impl<'n> Fake<'n> {
@@ -28,12 +30,13 @@ impl<'n> Fake<'n> {
         let mut command = netns.map_or_else(|| run::command(&program), |n| n.enter(&program));
         command.args(["--listen", "127.0.0.1:0", "--token", TOKEN, "--channel", CHANNEL]);
         let mut running = Running::start("slack-fake", &command, Stdio::piped(), Stdio::inherit())?;
+        let mut said = BufReader::new(running.stdout().context("no pipe")?);
         let mut line = String::new();
-        BufReader::new(running.stdout().context("no pipe")?).read_line(&mut line)?;
+        said.read_line(&mut line)?;
         let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
         let address =
             address.with_context(|| format!("slack-fake did not say where it listens: {line:?}"))?.to_owned();
-        Ok(Self { address, netns, _running: running })
+        Ok(Self { address, netns, _running: running, _said: said })
     }
 
     /// What `--slack-api-url` takes.

@@ -33,6 +33,8 @@ const REQUESTS: u32 = 40;
 const INTERVAL: Duration = Duration::from_millis(80);
 /// Slack takes a message a second; there are a few, each with two files.
 const DELIVERY: Duration = Duration::from_secs(30);
+/// remora's exit code where it may not capture.
+const NOT_PERMITTED: i32 = 3;
 
 /// How to run the demo.
 #[derive(Args, Debug)]
@@ -53,15 +55,29 @@ pub(crate) fn run(options: &Demo) -> Result<()> {
     for name in netns::sweep() {
         term::say(&format!("  removed the network namespace {name}, left by a run that was killed"));
     }
-    match obstacle(options, &ready) {
-        None => live(),
-        Some(why) => {
-            term::section("From a capture file");
-            term::say(&format!("  Not live: {why}."));
-            term::say(&format!("  So the same traffic comes from {FIXTURE}, recorded by tcpdump."));
-            replay()
-        }
+    // What an earlier run kept.
+    let kept = project::target().join("demo");
+    if kept.exists() {
+        fs::remove_dir_all(&kept).with_context(|| kept.display().to_string())?;
     }
+    let why = match obstacle(options, &ready) {
+        Some(why) => why,
+        None => match live()? {
+            Live::Shown => return Ok(()),
+            Live::NotPermitted(why) => why,
+        },
+    };
+    term::section("From a capture file");
+    term::say(&format!("  Not live: {}.", why.trim_end_matches('.')));
+    term::say(&format!("  So the same traffic comes from {FIXTURE}, recorded by tcpdump."));
+    replay()
+}
+
+/// How the live demo went.
+enum Live {
+    Shown,
+    /// The agent may not capture here, and says why.
+    NotPermitted(String),
 }
 
 /// Why there can be no live capture here.
@@ -80,7 +96,7 @@ fn obstacle(options: &Demo, ready: &Ready) -> Option<String> {
     netns::possible().err().map(|error| format!("{error:#}"))
 }
 
-fn live() -> Result<()> {
+fn live() -> Result<Live> {
     let world = World::create("demo")?;
     let fake = Fake::start(Some(&world.server))?;
     let _shop = world.shop()?;
@@ -90,15 +106,17 @@ fn live() -> Result<()> {
     let mut tap = world.server.enter(project::built("remora"));
     tap.args(["tap", "--interface", INTERFACE]);
     let mut remora = Remora::start(&mut tap, &fake)?;
-    remora.wait_until_capturing()?;
+    if let Some(why) = remora.wait_until_capturing()? {
+        return Ok(Live::NotPermitted(why));
+    }
     let failed = shopping(&mut remora, &world)?;
     remora.check()?;
     wait_for_alerts(&mut remora, &fake, failed)?;
     remora.finish()?;
     drop(remora);
     show(&fake)?;
-    next_steps(true);
-    Ok(())
+    next_steps();
+    Ok(Live::Shown)
 }
 
 fn replay() -> Result<()> {
@@ -109,7 +127,7 @@ fn replay() -> Result<()> {
     remora.finish_by_itself()?;
     drop(remora);
     show(&fake)?;
-    next_steps(false);
+    next_steps();
     Ok(())
 }
 
@@ -174,15 +192,14 @@ fn show(fake: &Fake) -> Result<()> {
     Ok(())
 }
 
-fn next_steps(live: bool) {
+fn next_steps() {
     term::section("Next");
-    let own = if live { "your own interface" } else { "your own interface (as root)" };
-    term::fact(own, "");
+    term::say("  On your own interface:");
     term::say(&format!("    sudo target/debug/remora tap --interface eth0 --port 80 --script {SCRIPT} \\"));
     term::say("      --env SLACK_AUTH_TOKEN=xoxb-… --env SLACK_CHANNEL_ID=C…");
-    term::fact("your own capture", "");
+    term::say("  On your own capture file:");
     term::say("    target/debug/remora replay FILE.pcap --json");
-    term::fact("your own Slack", "");
+    term::say("  With your own Slack:");
     term::say("    SLACK_AUTH_TOKEN is an app's bot token with the scopes chat:write and files:write,");
     term::say(
         "    SLACK_CHANNEL_ID the id of a channel that the app is a member of (at the end of the channel's details).",
@@ -212,17 +229,23 @@ impl Remora {
         Ok(Self { running, log })
     }
 
-    /// `remora tap` logs that it captures once its programs are attached.
-    fn wait_until_capturing(&mut self) -> Result<()> {
+    /// `remora tap` logs that it captures once its programs are attached. If it may not, that is returned.
+    fn wait_until_capturing(&mut self) -> Result<Option<String>> {
         let log = self.log.clone();
+        let mut refused = None;
         let capturing = interrupt::wait_for(Duration::from_secs(10), || {
+            if self.running.ended()?.is_some_and(|status| status.code() == Some(NOT_PERMITTED)) {
+                let text = fs::read_to_string(&log)?;
+                refused = Some(text.lines().last().unwrap_or("remora is not permitted to").to_owned());
+                return Ok(true);
+            }
             self.check()?;
             Ok(fs::read_to_string(&log)?.contains("capturing"))
         })?;
         if !capturing {
             bail!("remora does not say that it captures; {}", self.said());
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Errs if it has ended.

@@ -13,7 +13,7 @@ const WIDTH: usize = 116;
 /// Prints it.
 pub(super) fn print(file: &Path) -> Result<()> {
     let bytes = fs::read(file).with_context(|| file.display().to_string())?;
-    term::fact("packets", &format!("{} in {}", count(&bytes)?, file.display()));
+    term::fact("packets", &format!("{} in {}", count(&bytes)?, project::shown(file)));
     let tools: [(&str, &[&str]); 2] = [("tshark", &["-n", "-r"]), ("tcpdump", &["-nn", "-q", "-r"])];
     let said = tools.iter().find_map(|(name, arguments)| {
         let program = project::program(name)?;
@@ -22,13 +22,23 @@ pub(super) fn print(file: &Path) -> Result<()> {
     match said {
         Some((name, text)) => {
             term::fact("read back", &format!("by {name}:"));
-            let lines = text.lines().map(|l| l.trim_end().chars().take(WIDTH).collect::<String>());
-            lines.take(LINES).for_each(|line| term::say(&format!("    {}", term::dim(&line))));
+            for line in excerpt(&text) {
+                term::say(&format!("    {}", term::dim(&line.chars().take(WIDTH).collect::<String>())));
+            }
         }
         None => term::fact("read back", "neither tshark nor tcpdump is installed"),
     }
-    term::fact("open it", &format!("wireshark {}", file.display()));
+    term::fact("open it", &format!("wireshark {}", project::shown(file)));
     Ok(())
+}
+
+/// The first lines, and those about a server's error.
+fn excerpt(text: &str) -> Vec<&str> {
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    let (first, rest) = lines.split_at(lines.len().min(LINES));
+    let errors: Vec<_> = rest.iter().copied().filter(|l| l.contains("HTTP/1.1 500")).collect();
+    let more = (!errors.is_empty()).then_some("  …");
+    first.iter().copied().chain(more).chain(errors.into_iter().take(LINES)).collect()
 }
 
 /// Packets of a capture file: classic pcap of either byte order and precision, or pcapng.
@@ -112,6 +122,16 @@ mod tests {
         let file =
             [section, block(1, &[0; 8]), block(6, &[0; 24]), block(5, &[0; 12]), block(6, &[0; 28])].concat();
         assert_eq!(count(&file).unwrap(), 2);
+    }
+
+    #[test]
+    fn the_excerpt_has_the_beginning_and_the_error() {
+        let text: String =
+            (0..20).map(|n| format!("{n} {}\n", if n == 15 { "HTTP/1.1 500 Oops" } else { "ACK" })).collect();
+        let lines = excerpt(&text);
+        assert_eq!(lines.len(), LINES + 2);
+        assert_eq!((lines[0], lines[LINES + 1]), ("0 ACK", "15 HTTP/1.1 500 Oops"));
+        assert_eq!(excerpt("a\nb\n"), ["a", "b"]);
     }
 
     #[test]

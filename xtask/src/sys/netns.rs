@@ -68,7 +68,7 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        if let Err(error) = ip(&["netns", "delete", &self.name]) {
+        if let Err(error) = delete(&self.name) {
             eprintln!("{error:#}");
         }
     }
@@ -87,7 +87,7 @@ pub(crate) fn sweep() -> Vec<String> {
     let Ok(entries) = fs::read_dir("/run/netns") else { return Vec::new() };
     let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
     let orphans: Vec<_> = names.filter(|name| maker(name).is_some_and(|pid| !alive(pid))).collect();
-    orphans.into_iter().filter(|name| ip(&["netns", "delete", name]).is_ok()).collect()
+    orphans.into_iter().filter(|name| delete(name).is_ok()).collect()
 }
 
 /// The process that made the namespace, if its name is one of ours.
@@ -101,8 +101,15 @@ fn alive(pid: u32) -> bool {
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {
-    let ip = project::program("ip").unwrap_or_else(|| PathBuf::from("ip"));
-    run::output(run::command(ip).args(arguments)).map(drop)
+    run::output(run::command(iproute2()).args(arguments)).map(drop)
+}
+
+fn delete(name: &str) -> Result<()> {
+    run::output_always(run::command(iproute2()).args(["netns", "delete", name])).map(drop)
+}
+
+fn iproute2() -> PathBuf {
+    project::program("ip").unwrap_or_else(|| PathBuf::from("ip"))
 }
 
 #[cfg(test)]

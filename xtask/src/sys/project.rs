@@ -17,6 +17,11 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
+/// A path as short as it can be said: from the workspace's folder, if it is in there.
+pub(crate) fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
 /// A program that `cargo build` made.
 pub(crate) fn built(program: &str) -> PathBuf {
     target().join("debug").join(program)

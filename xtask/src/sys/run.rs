@@ -45,9 +45,15 @@ pub(crate) fn ok(command: &mut Command) -> Result<()> {
 /// Runs to the end and returns standard output. On failure the error holds the end of standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     interrupt::check()?;
+    let output = output_always(command);
+    interrupt::check()?;
+    output
+}
+
+/// The same for cleaning up, which an interruption must not keep from happening.
+pub(crate) fn output_always(command: &mut Command) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
-    interrupt::check()?;
     verdict(command, output.status, &String::from_utf8_lossy(&output.stderr))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
