@@ -126,7 +126,9 @@ fn api_base(url: &str) -> Result<String, UsageError> {
     let parsed = reqwest::Url::parse(url)
         .ok()
         .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
-        .ok_or_else(|| UsageError("--slack-api-url: expected an http or https URL such as https://slack.com/api/".into()))?;
+        .ok_or_else(|| {
+            UsageError("--slack-api-url: expected an http or https URL such as https://slack.com/api/".into())
+        })?;
     let mut text = parsed.to_string();
     if !text.ends_with('/') {
         text.push('/');
