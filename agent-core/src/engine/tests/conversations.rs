@@ -159,3 +159,97 @@ fn a_lost_request_costs_one_exchange() {
         assert_eq!((whole, stats.gaps), (19, 1), "{items:?}");
     }
 }
+
+/// What may happen to a packet on its way into the engine.
+#[derive(Clone, Debug)]
+enum Fate {
+    Pass,
+    Lost,
+    Twice,
+    Later(usize),
+    Flip(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    Pause(u64),
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        6 => Just(Fate::Pass),
+        1 => Just(Fate::Lost),
+        1 => Just(Fate::Twice),
+        1 => (1..40usize).prop_map(Fate::Later),
+        3 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(i, b)| Fate::Flip(i, b)),
+        1 => any::<prop::sample::Index>().prop_map(Fate::Cut),
+        1 => (0..700_000u64).prop_map(Fate::Pause),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever happens to the packets of two conversations: no panic, all budgets kept, nothing left at the end, and
+    /// every stream's end told once.
+    #[test]
+    fn nothing_breaks_the_engine(
+        isn: (u32, u32),
+        bodies in bodies(),
+        mss in prop::sample::select(vec![5usize, 40, 1_460]),
+        fates in prop::collection::vec(fate(), 1..200),
+    ) {
+        let limits = crate::Limits {
+            streams: 3,
+            reassembly_per_direction: 2_000,
+            reassembly_total: 3_000,
+            holes: 4,
+            dissect_total: 6_000,
+            fragment_memory: 3_000,
+            ..crate::Limits::default()
+        };
+        let mut b = Bench::with(EngineConfig { limits, hash: true, ..EngineConfig::default() });
+        let first = conversation(isn, &bodies, mss);
+        let second = conversation((isn.1, isn.0), &bodies, mss).into_iter().map(|s| s.port(9));
+        let mut queue: Vec<(usize, Fate, Vec<u8>)> = first
+            .into_iter()
+            .zip(second)
+            .flat_map(|(a, b)| [a, b])
+            .enumerate()
+            .map(|(i, seg)| (i, fates[i % fates.len()].clone(), seg.ethernet()))
+            .collect();
+        for (place, fate, _) in &mut queue {
+            if let Fate::Later(by) = fate {
+                *place += *by;
+            }
+        }
+        queue.sort_by_key(|(place, _, _)| *place);
+        for (_, fate, mut data) in queue {
+            b.at_ms += 1;
+            let original = data.len() as u32;
+            let mut times = 1;
+            match fate {
+                Fate::Lost => times = 0,
+                Fate::Twice => times = 2,
+                Fate::Flip(at, byte) => {
+                    let at = at.index(data.len());
+                    data[at] = byte;
+                }
+                Fate::Cut(at) => data.truncate(at.index(data.len() + 1)),
+                Fate::Pause(ms) => b.pass(Duration::from_millis(ms)),
+                Fate::Pass | Fate::Later(_) => {}
+            }
+            for _ in 0..times {
+                let mut p = packet(LinkType::ETHERNET, &data, b.at_ms);
+                p.original_len = original;
+                b.raw(&p);
+                let stats = b.stats();
+                prop_assert!(stats.active_streams <= 3 && stats.held <= 3_000, "{:?}", stats);
+                prop_assert!(stats.dissect <= 6_000, "{:?}", stats);
+            }
+        }
+        b.finish();
+        let stats = b.stats();
+        prop_assert_eq!((stats.active_streams, stats.held, stats.dissect), (0, 0, 0));
+        prop_assert_eq!(stats.streams, b.closed.len() as u64);
+        prop_assert_eq!(stats.items, b.items.len() as u64);
+        prop_assert_eq!(b.closed.iter().map(|s| s.items).sum::<u64>(), stats.items);
+    }
+}
