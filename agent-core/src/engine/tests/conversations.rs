@@ -196,14 +196,14 @@ proptest! {
         mss in prop::sample::select(vec![5usize, 40, 1_460]),
         fates in prop::collection::vec(fate(), 1..200),
     ) {
-        let limits = crate::Limits {
+        let limits = Limits {
             streams: 3,
             reassembly_per_direction: 2_000,
             reassembly_total: 3_000,
             holes: 4,
             dissect_total: 6_000,
             fragment_memory: 3_000,
-            ..crate::Limits::default()
+            ..Limits::default()
         };
         let mut b = Bench::with(EngineConfig { limits, hash: true, ..EngineConfig::default() });
         let first = conversation(isn, &bodies, mss);
