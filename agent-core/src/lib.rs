@@ -13,15 +13,24 @@
 #![forbid(unsafe_code)]
 
 pub mod anomaly;
+mod decode;
 pub mod dissect;
+pub mod engine;
+mod flow;
 pub mod item;
 pub mod limits;
 pub mod packet;
 pub mod pair;
+pub mod stats;
+mod tcp;
+#[cfg(test)]
+mod testing;
 pub mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};
-pub use item::{ErrorKind, HttpExchange, Item, ItemError, Record};
+pub use engine::{DirectionSummary, Engine, EngineConfig, Event, Handled, Reason, StreamSummary};
+pub use item::{ErrorKind, HttpExchange, Item, ItemError, Record, StreamId};
 pub use limits::Limits;
 pub use packet::{Direction, LinkType, Origin, Packet};
+pub use stats::EngineStats;
 pub use time::Timestamp;

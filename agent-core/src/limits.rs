@@ -37,6 +37,15 @@ pub struct Limits {
     pub linger: Duration,
     /// A hole is given up (becomes a gap) after this long without the missing bytes.
     pub hole_timeout: Duration,
+    /// A hole that the receiver acknowledged is still waited for until so many packets from beyond it were captured, for
+    /// packets can be captured in another order than they were sent.
+    pub reorder_packets: u64,
+    /// The same as time; also how long the start of a stream that was joined in the middle is waited for.
+    pub reorder_time: Duration,
+    /// IP fragments that wait for the rest of their datagram, with their overhead.
+    pub fragment_memory: usize,
+    /// A datagram that is still in pieces after this long is dropped.
+    pub fragment_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -58,6 +67,10 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(5),
             hole_timeout: Duration::from_secs(10),
+            reorder_packets: 8,
+            reorder_time: Duration::from_millis(100),
+            fragment_memory: 4 << 20,
+            fragment_timeout: Duration::from_secs(30),
         }
     }
 }

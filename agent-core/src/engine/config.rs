@@ -1,0 +1,149 @@
+//! What an engine is told, and what it tells.
+
+use crate::item::{Endpoint, Item, StreamId};
+use crate::limits::Limits;
+use crate::tcp::Rules;
+use crate::time::Timestamp;
+
+pub use crate::tcp::HashedRun;
+
+/// Configuration of one engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Bounds.
+    pub limits: Limits,
+    /// Whether to compute SHA-256 of each direction and of bodies.
+    pub hash: bool,
+    /// Number of the first stream.
+    pub first_stream: u64,
+    /// Distance between the numbers of two streams: with as many workers, each starting one later, no two give the
+    /// same number. At least 1.
+    pub stream_step: u64,
+    /// Secret of the hash tables; random where the traffic is not trusted.
+    pub hash_seed: u64,
+}
+
+impl EngineConfig {
+    pub(super) fn rules(&self, now: Timestamp) -> Rules<'_> {
+        Rules { limits: &self.limits, hash: self.hash, now }
+    }
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { limits: Limits::default(), hash: false, first_stream: 1, stream_step: 1, hash_seed: 0 }
+    }
+}
+
+/// What the engine made of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Handled {
+    /// The stream that it belongs to.
+    pub stream: Option<StreamId>,
+    /// Whether it is a fragment of an IP datagram.
+    pub fragment: bool,
+    /// Whether the same packet was already seen at the other end of its way (out of one cgroup, then into another).
+    pub copy: bool,
+}
+
+/// Something that the engine found.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A dissected item.
+    Item(Box<Item>),
+    /// A stream is over, and no packet of it is expected any more. Comes after all its items.
+    StreamClosed(Box<StreamSummary>),
+}
+
+/// Why a stream is over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// Both sides sent FIN.
+    Fin,
+    /// RST.
+    Reset,
+    /// Idle too long.
+    Timeout,
+    /// Given up to keep the limit on streams.
+    Evicted,
+    /// The capture ended.
+    CaptureEnd,
+    /// A new connection took its addresses and ports.
+    Reused,
+}
+
+impl Reason {
+    /// The name in summaries.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fin => "fin",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Evicted => "evicted",
+            Self::CaptureEnd => "capture-end",
+            Self::Reused => "reused",
+        }
+    }
+}
+
+/// A stream that is over.
+#[derive(Clone, Debug)]
+pub struct StreamSummary {
+    /// Its number.
+    pub stream: StreamId,
+    /// Who opened it, as far as is known.
+    pub client: Endpoint,
+    /// The other end.
+    pub server: Endpoint,
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes on the wire, all headers included.
+    pub bytes: u64,
+    /// SYNs without ACK.
+    pub syn: u32,
+    /// SYNs with ACK.
+    pub synack: u32,
+    /// FINs.
+    pub fin: u32,
+    /// RSTs.
+    pub rst: u32,
+    /// Capture time of the first packet.
+    pub first: Timestamp,
+    /// Capture time of the last packet.
+    pub last: Timestamp,
+    /// Items found in it.
+    pub items: u64,
+    /// Why it is over.
+    pub reason: Reason,
+    /// From client to server.
+    pub c2s: DirectionSummary,
+    /// From server to client.
+    pub s2c: DirectionSummary,
+}
+
+/// One direction of a stream that is over. Offsets count from the byte after its SYN, or from the first byte seen.
+#[derive(Clone, Debug, Default)]
+pub struct DirectionSummary {
+    /// Payload bytes put in order, each counted once.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Offset and length of each gap; at most [`Limits::listed_gaps`].
+    pub gaps: Vec<(u64, u64)>,
+    /// Number of gaps.
+    pub gaps_total: u64,
+    /// Bytes in gaps.
+    pub gap_bytes: u64,
+    /// Bytes after the last one captured that were sent, as empty packets and acknowledgements tell.
+    pub unseen: u64,
+    /// Payload bytes that came again.
+    pub retransmitted: u64,
+    /// Segments that overlapped others with different bytes.
+    pub overlaps: u64,
+    /// SHA-256 of the payload, with [`EngineConfig::hash`], where there is some and no gap.
+    pub sha256: Option<[u8; 32]>,
+    /// Offset, length and SHA-256 of each run between gaps, with [`EngineConfig::hash`], where there are gaps; at most
+    /// one more than [`Limits::listed_gaps`].
+    pub chunks: Vec<HashedRun>,
+}

@@ -1,0 +1,287 @@
+//! From chunks in order to items: which protocol a stream speaks, its dissector, and what the engine adds to drafts.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use super::config::Event;
+use super::stream::Meta;
+use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::dissect::registry::{Detection, MAX_DETECT, Parser, Protocol, detect};
+use crate::dissect::{Arrival, Chunk, Context, Dissector, Draft, End, Next, Side};
+use crate::flow::FlowKey;
+use crate::item::{Endpoint, Item, Record};
+use crate::stats::EngineStats;
+use crate::tcp::Rules;
+use crate::time::Timestamp;
+
+/// What the streams of an engine have in common while they are fed.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) stats: EngineStats,
+    pub(super) events: VecDeque<Event>,
+    drafts: VecDeque<Draft>,
+    next_item: u64,
+}
+
+/// What reads a stream.
+#[derive(Debug)]
+pub(super) enum App {
+    /// Not known yet; the first bytes of a side that could be something are kept.
+    Probing(Option<Box<Kept>>),
+    /// A protocol's reader.
+    Reading(Parser),
+    /// Nothing does.
+    Opaque,
+}
+
+/// First bytes of both sides that did not suffice to tell.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    bytes: [Vec<u8>; 2],
+    pieces: Vec<Piece>,
+}
+
+/// Bytes that came together.
+#[derive(Debug)]
+struct Piece {
+    from: usize,
+    length: usize,
+    at: Arrival,
+}
+
+impl Kept {
+    fn drop_side(&mut self, from: usize) {
+        self.bytes[from] = Vec::new();
+        self.pieces.retain(|p| p.from != from);
+    }
+
+    fn memory(&self) -> usize {
+        let bytes: usize = self.bytes.iter().map(Vec::capacity).sum();
+        bytes + self.pieces.capacity() * size_of::<Piece>() + size_of::<Self>()
+    }
+}
+
+impl App {
+    /// Heap memory held, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Probing(kept) => kept.as_ref().map_or(0, |k| k.memory()),
+            Self::Reading(parser) => parser.memory(),
+            Self::Opaque => 0,
+        }
+    }
+}
+
+/// What the engine lends a stream while it deals with it.
+pub(super) struct Cx<'a> {
+    pub(super) key: &'a FlowKey,
+    pub(super) rules: Rules<'a>,
+    pub(super) shared: &'a mut Shared,
+}
+
+/// One stream being fed.
+pub(super) struct Feed<'a, 'b> {
+    pub(super) meta: &'a mut Meta,
+    pub(super) app: &'a mut App,
+    pub(super) cx: &'a mut Cx<'b>,
+}
+
+impl Feed<'_, '_> {
+    /// Takes the next chunk that end `from` (0 or 1) sent.
+    pub(super) fn chunk(&mut self, from: usize, chunk: Chunk<'_>, at: Arrival) {
+        match chunk {
+            Chunk::Data(data) => self.cx.shared.stats.payload += data.len() as u64,
+            Chunk::Gap(length) => {
+                self.cx.shared.stats.gaps += 1;
+                self.cx.shared.stats.gap_bytes += length;
+            }
+        }
+        match (&mut *self.app, chunk) {
+            (App::Opaque, _) => {}
+            (App::Reading(_), _) => self.read(from, chunk, at),
+            (App::Probing(_), Chunk::Data(data)) => self.probe(from, data, at),
+            (App::Probing(kept), Chunk::Gap(_)) => {
+                self.meta.dropped = true;
+                if let Some(kept) = kept {
+                    kept.drop_side(from);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, from: usize, chunk: Chunk<'_>, at: Arrival) {
+        let App::Reading(parser) = &mut *self.app else { return };
+        let side = self.meta.side(from);
+        let Cx { rules, shared, .. } = &mut *self.cx;
+        let drafts = &mut shared.drafts;
+        let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
+        if parser.chunk(side, chunk, at, &mut cx) == Next::Opaque {
+            self.cx.shared.stats.opaque += 1;
+            *self.app = App::Opaque;
+        }
+        self.items();
+        self.account();
+    }
+
+    /// Looks whether these bytes, alone or behind those kept, begin something that is known.
+    fn probe(&mut self, from: usize, data: &[u8], at: Arrival) {
+        let App::Probing(kept) = &mut *self.app else { return };
+        if let Some(kept) = kept.as_mut().filter(|k| !k.bytes[from].is_empty()) {
+            let room = MAX_DETECT.saturating_sub(kept.bytes[from].len());
+            kept.bytes[from].extend_from_slice(data.get(..room).unwrap_or(data));
+            let found = detect(&kept.bytes[from]);
+            let before = kept.bytes[from].len() - room.min(data.len());
+            match self.believed(from, found) {
+                Detection::Yes(_, protocol) => {
+                    self.keep_back(from, before);
+                    return self.begin(protocol, from, data, at);
+                }
+                Detection::NeedMore => return self.note_piece(from, data.len(), at),
+                Detection::No => self.forget(from),
+            }
+        }
+        match self.believed(from, detect(data)) {
+            Detection::Yes(_, protocol) => self.begin(protocol, from, data, at),
+            Detection::NeedMore if data.len() < MAX_DETECT => {
+                if let App::Probing(kept) = &mut *self.app {
+                    kept.get_or_insert_default().bytes[from].extend_from_slice(data);
+                }
+                self.note_piece(from, data.len(), at);
+            }
+            _ => self.meta.dropped = true,
+        }
+    }
+
+    /// A detection that contradicts the handshake's roles is none; without a handshake it tells the roles.
+    fn believed(&mut self, from: usize, found: Detection) -> Detection {
+        let Detection::Yes(side, _) = found else { return found };
+        match self.meta.client {
+            Some(client) if (usize::from(client) == from) != (side == Side::Client) => Detection::No,
+            Some(_) => found,
+            None => {
+                let client = if side == Side::Client { from } else { 1 - from };
+                self.meta.client = Some(client as u8);
+                found
+            }
+        }
+    }
+
+    /// Cuts what was added to the kept bytes only to look at them.
+    fn keep_back(&mut self, from: usize, length: usize) {
+        if let App::Probing(Some(kept)) = &mut *self.app {
+            kept.bytes[from].truncate(length);
+        }
+    }
+
+    fn note_piece(&mut self, from: usize, length: usize, at: Arrival) {
+        if let App::Probing(Some(kept)) = &mut *self.app {
+            kept.pieces.push(Piece { from, length, at });
+        }
+        self.account();
+    }
+
+    fn forget(&mut self, from: usize) {
+        self.meta.dropped = true;
+        if let App::Probing(Some(kept)) = &mut *self.app {
+            kept.drop_side(from);
+        }
+        self.account();
+    }
+
+    /// Starts the reader: first what was kept of both sides, as it came, then these bytes.
+    fn begin(&mut self, protocol: Protocol, from: usize, data: &[u8], at: Arrival) {
+        match protocol {
+            Protocol::Http1 => self.cx.shared.stats.detected_http1 += 1,
+        }
+        let joined = self.meta.dropped || !self.meta.handshake;
+        let before = std::mem::replace(self.app, App::Reading(protocol.parser(joined)));
+        if let App::Probing(Some(kept)) = before {
+            let mut at_byte = [0; 2];
+            for Piece { from, length, at } in kept.pieces {
+                let bytes = kept.bytes[from].get(at_byte[from]..at_byte[from] + length).unwrap_or_default();
+                at_byte[from] += length;
+                if !bytes.is_empty() {
+                    self.read(from, Chunk::Data(bytes), at);
+                }
+            }
+        }
+        self.read(from, Chunk::Data(data), at);
+        for from in [0, 1] {
+            if self.meta.ended[from] {
+                self.end_side(from, at.time);
+            }
+        }
+    }
+
+    /// End `from` sent its FIN, and all before it was handed on.
+    pub(super) fn end_side(&mut self, from: usize, at: Timestamp) {
+        let side = self.meta.side(from);
+        if let App::Reading(parser) = &mut *self.app {
+            let Cx { rules, shared, .. } = &mut *self.cx;
+            let drafts = &mut shared.drafts;
+            let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
+            parser.end_side(side, End::Fin, at, &mut cx);
+            self.items();
+            self.account();
+        }
+    }
+
+    /// The reader is done with: it tells what is left. `then` takes its place.
+    pub(super) fn finish(&mut self, end: End, then: App) {
+        if let App::Reading(mut parser) = std::mem::replace(self.app, then) {
+            let Cx { rules, shared, .. } = &mut *self.cx;
+            let drafts = &mut shared.drafts;
+            let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
+            parser.finish(end, rules.now, &mut cx);
+            self.items();
+        }
+        self.account();
+    }
+
+    /// Sums up dissectors' memory.
+    fn account(&mut self) {
+        let now = self.app.memory();
+        let stats = &mut self.cx.shared.stats;
+        stats.dissect = (stats.dissect + now as u64).saturating_sub(self.meta.dissect as u64);
+        stats.dissect_peak = stats.dissect_peak.max(stats.dissect);
+        self.meta.dissect = now;
+    }
+
+    /// Makes items of drafts.
+    fn items(&mut self) {
+        while let Some(draft) = self.cx.shared.drafts.pop_front() {
+            let mut anomalies = draft.anomalies;
+            if std::mem::take(&mut self.meta.overlap) && anomalies.len() < self.cx.rules.limits.anomalies {
+                let msg = "a segment overlapped bytes that were already there, with different ones";
+                anomalies.push(Anomaly { kind: AnomalyKind::TcpOverlapDiffers, msg: Cow::Borrowed(msg) });
+            }
+            let stats = &mut self.cx.shared.stats;
+            stats.items += 1;
+            match draft.record {
+                Record::Http(_) => stats.items_http1 += 1,
+            }
+            self.meta.items += 1;
+            let client = self.meta.client.map_or(0, usize::from);
+            let item = Item {
+                stream: self.meta.id,
+                index: self.cx.shared.next_item,
+                client: self.endpoint(client),
+                server: self.endpoint(1 - client),
+                tls: false,
+                record: draft.record,
+                started: draft.started,
+                finished: draft.finished,
+                anomalies,
+                error: draft.error,
+                gaps: draft.gaps,
+                truncated: draft.truncated,
+            };
+            self.cx.shared.next_item += 1;
+            self.cx.shared.events.push_back(Event::Item(Box::new(item)));
+        }
+    }
+
+    fn endpoint(&self, end: usize) -> Endpoint {
+        self.meta.endpoint(self.cx.key, end)
+    }
+}

@@ -1,0 +1,460 @@
+//! One TCP connection: what its packets say about its life, and the two directions of its bytes.
+//!
+//! ```text
+//! (none) ── any packet ─→ open ── both FINs, all handed on ─→ closed (lingers) ─→ gone
+//!                           │─── RST in the window ──────────────┘                 ▲
+//!                           └─── time-out, eviction, reuse, end of capture ────────┘
+//! ```
+
+use super::config::{DirectionSummary, Reason, StreamSummary};
+use super::feed::{App, Cx, Feed};
+use crate::decode::TcpPacket;
+use crate::dissect::{Arrival, Chunk, End, Side};
+use crate::flow::FlowKey;
+use crate::item::{Endpoint, StreamId};
+use crate::limits::Limits;
+use crate::packet::{Direction, Origin, Packet};
+use crate::tcp::{Receiver, Segment};
+use crate::time::Timestamp;
+
+/// What is known of a stream besides its bytes.
+#[derive(Debug)]
+pub(super) struct Meta {
+    pub(super) id: StreamId,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+    pub(super) bytes: u64,
+    pub(super) items: u64,
+    cgroup: [u64; 2],
+    /// Memory of the reader, as last summed up.
+    pub(super) dissect: usize,
+    pub(super) syn: u32,
+    synack: u32,
+    fin: u32,
+    rst: u32,
+    /// Which end (0 or 1) is the client, once known.
+    pub(super) client: Option<u8>,
+    /// Which end sent the first payload.
+    first_data: Option<u8>,
+    /// Which end sent the first packet.
+    first_packet: u8,
+    /// Where packets of each end were first seen.
+    hook: [Option<Direction>; 2],
+    /// Whether each end's FIN was told to the reader.
+    pub(super) ended: [bool; 2],
+    /// Whether a SYN or SYN-ACK was seen.
+    pub(super) handshake: bool,
+    /// Whether bytes went by unread.
+    pub(super) dropped: bool,
+    /// Whether a segment overlapped others with different bytes, and no item tells of it yet.
+    pub(super) overlap: bool,
+    /// Whether it got beyond its handshake.
+    pub(super) established: bool,
+    /// Why it is closed, if it is.
+    pub(super) reason: Option<Reason>,
+}
+
+impl Meta {
+    /// Which side an end is. Detection has told by the time a reader asks.
+    pub(super) fn side(&self, end: usize) -> Side {
+        if self.client.map_or(0, usize::from) == end { Side::Client } else { Side::Server }
+    }
+
+    pub(super) fn endpoint(&self, key: &FlowKey, end: usize) -> Endpoint {
+        Endpoint { addr: key.addr(end), port: key.port(end), cgroup: self.cgroup[end] }
+    }
+}
+
+/// A stream in the table.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) meta: Meta,
+    sides: [Receiver; 2],
+    pub(super) app: App,
+    /// When the engine's timer for it rings.
+    pub(super) armed: Option<Timestamp>,
+    /// Its place among the readers with most memory.
+    pub(super) weight: u8,
+}
+
+/// What a packet did to a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Effect {
+    /// It goes on.
+    Open,
+    /// It is closed now.
+    Closed,
+    /// The packet was seen before at the other end of its way.
+    Copy,
+}
+
+impl Stream {
+    pub(super) fn new(id: StreamId, now: Timestamp, from: usize) -> Self {
+        let meta = Meta {
+            id,
+            first: now,
+            last: now,
+            bytes: 0,
+            items: 0,
+            cgroup: [0; 2],
+            dissect: 0,
+            syn: 0,
+            synack: 0,
+            fin: 0,
+            rst: 0,
+            client: None,
+            first_data: None,
+            first_packet: from as u8,
+            hook: [None; 2],
+            ended: [false; 2],
+            handshake: false,
+            dropped: false,
+            overlap: false,
+            established: false,
+            reason: None,
+        };
+        Self { meta, sides: Default::default(), app: App::Probing(None), armed: None, weight: 0 }
+    }
+
+    /// Whether a packet opens a new connection on this one's addresses and ports.
+    pub(super) fn replaced_by(&self, from: usize, t: &TcpPacket<'_>) -> bool {
+        if !t.syn() || t.rst() || t.fin() {
+            return false;
+        }
+        let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
+        let closed = self.meta.reason.is_some();
+        // A handshake that goes on after a RST: that RST was forged, or answered something older.
+        let revived =
+            t.ack_flag() && self.meta.reason == Some(Reason::Reset) && !own.any_data() && !peer.any_data();
+        if revived {
+            return true;
+        }
+        if !own.known() {
+            // A first SYN of this end: the other end's packets, if any, were a handshake's, or of an older connection.
+            return !t.ack_flag() && (closed || (peer.known() && !peer.syn_seen()));
+        }
+        if own.same_syn(t.seq) {
+            return false;
+        }
+        // Another SYN-ACK for the SYN at hand: the first one counts.
+        let answers_syn = t.ack_flag() && peer.syn_seen() && peer.begins_at(t.ack) && !own.any_data();
+        !answers_syn && (!t.ack_flag() || closed || !peer.in_window(t.ack))
+    }
+
+    /// Takes one packet that end `from` sent.
+    pub(super) fn packet(
+        &mut self,
+        from: usize,
+        t: &TcpPacket<'_>,
+        packet: &Packet<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Effect {
+        if self.is_copy(from, t, packet.origin) {
+            cx.shared.stats.copies += 1;
+            return Effect::Copy;
+        }
+        self.count(from, t, cx.rules.now, packet.original_len);
+        if self.meta.reason.is_some() {
+            cx.shared.stats.after_close += 1;
+            return Effect::Open;
+        }
+        if t.rst() {
+            return self.reset(from, t, cx);
+        }
+        self.segment(from, t, packet.time, cx);
+        if self.finished_sides(cx) { Effect::Closed } else { Effect::Open }
+    }
+
+    /// Whether the packet was already seen where it left its sender (or, the other way, where it arrived).
+    fn is_copy(&mut self, from: usize, t: &TcpPacket<'_>, origin: Origin) -> bool {
+        let Some(direction) = origin.direction else { return false };
+        let at = if direction == Direction::Egress { from } else { 1 - from };
+        if origin.cgroup != 0 {
+            self.meta.cgroup[at] = origin.cgroup;
+        }
+        let own = &self.sides[from];
+        *self.meta.hook[from].get_or_insert(direction) != direction
+            && (!t.syn() || own.syn_seen())
+            && (!t.fin() || own.fin_seen())
+            && (!t.rst() || self.meta.reason.is_some())
+            && (t.wire == 0 || own.has(t.seq.plus(u64::from(t.syn())), t.wire))
+    }
+
+    fn count(&mut self, from: usize, t: &TcpPacket<'_>, now: Timestamp, wire_bytes: u32) {
+        let meta = &mut self.meta;
+        self.sides[from].packets = self.sides[from].packets.saturating_add(1);
+        meta.last = now;
+        meta.bytes += u64::from(wire_bytes);
+        meta.fin += u32::from(t.fin());
+        meta.rst += u32::from(t.rst());
+        if t.wire > 0 && !t.rst() {
+            meta.first_data.get_or_insert(from as u8);
+        }
+        if t.syn() {
+            meta.handshake = true;
+            if t.ack_flag() {
+                meta.synack += 1;
+                meta.client.get_or_insert(1 - from as u8);
+            } else {
+                // The first SYN tells more than a SYN-ACK that was captured before it.
+                if meta.syn == 0 && meta.items == 0 && !matches!(self.app, App::Reading(_)) {
+                    meta.client = Some(from as u8);
+                }
+                meta.syn += 1;
+            }
+        } else if t.wire > 0 || (self.sides[1 - from].packets > 0 && !t.rst()) {
+            meta.established = true;
+        }
+    }
+
+    fn reset(&mut self, from: usize, t: &TcpPacket<'_>, cx: &mut Cx<'_>) -> Effect {
+        let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
+        let plausible =
+            if own.known() { own.plausible_rst(t.seq) } else { !t.ack_flag() || peer.in_window(t.ack) };
+        if !plausible {
+            cx.shared.stats.rst_ignored += 1;
+            return Effect::Open;
+        }
+        self.close(Reason::Reset, cx);
+        Effect::Closed
+    }
+
+    /// Acknowledgement, payload and FIN of a packet, in this order: an acknowledgement is older than the payload it
+    /// comes with.
+    fn segment(&mut self, from: usize, t: &TcpPacket<'_>, time: Timestamp, cx: &mut Cx<'_>) {
+        let rules = cx.rules;
+        let Self { meta, sides, app, .. } = self;
+        let [a, b] = sides;
+        let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
+        let held = own.held_memory() + peer.held_memory();
+        let mut seq = t.seq;
+        if t.syn() {
+            if own.same_syn(seq) {
+                own.syn(seq);
+            }
+            seq = seq.plus(1);
+            if t.ack_flag() && !peer.known() {
+                // The SYN was missed; its number is the one before what is acknowledged.
+                peer.syn(crate::tcp::Seq(t.ack.0.wrapping_sub(1)));
+            }
+        }
+        let mut acked = None;
+        if t.ack_flag() {
+            let answer = if t.wire > 0 { own.end_of(seq, t.wire) } else { None };
+            acked = peer.acknowledged(t.ack, answer, rules.now);
+        }
+        let mut feed = Feed { meta, app, cx };
+        if peer.waiting() {
+            peer.settle(rules, &mut |chunk, at| feed.chunk(1 - from, chunk, at));
+        }
+        if let Some(acked) = acked {
+            own.answers(acked);
+        }
+        if t.wire > 0 {
+            let at = Arrival { time, offset: 0, acked, truncated: false };
+            let segment = Segment { seq, payload: t.payload, wire: t.wire as u64, at };
+            let mut sink = |chunk: Chunk<'_>, at: Arrival| feed.chunk(from, chunk, at);
+            let outcome = own.segment(segment, rules, &mut sink);
+            let stats = &mut feed.cx.shared.stats;
+            stats.retransmitted += outcome.repeated;
+            stats.overlaps += u64::from(outcome.differs);
+            stats.out_of_window += u64::from(outcome.wild);
+            stats.evicted_holes += outcome.squeezed;
+            feed.meta.overlap |= outcome.differs;
+        } else if !t.syn() && !t.fin() {
+            own.empty(seq);
+        }
+        if t.fin() {
+            own.fin(seq, t.wire, rules.now);
+        }
+        if own.waiting() {
+            own.settle(rules, &mut |chunk, at| feed.chunk(from, chunk, at));
+        }
+        let stats = &mut feed.cx.shared.stats;
+        let now_held = own.held_memory() + peer.held_memory();
+        stats.held = (stats.held + now_held as u64).saturating_sub(held as u64);
+        stats.held_peak = stats.held_peak.max(stats.held);
+    }
+
+    /// Tells the reader of sides that are done; closes the stream when both are. Whether it did.
+    fn finished_sides(&mut self, cx: &mut Cx<'_>) -> bool {
+        let now = cx.rules.now;
+        for from in [0, 1] {
+            if self.sides[from].done() && !self.meta.ended[from] {
+                self.meta.ended[from] = true;
+                let Self { meta, app, .. } = self;
+                Feed { meta, app, cx }.end_side(from, now);
+            }
+        }
+        if self.meta.ended == [true; 2] {
+            self.close(Reason::Fin, cx);
+            return true;
+        }
+        false
+    }
+
+    /// Time has passed: gives up holes that are due. Whether the stream is closed by that.
+    pub(super) fn timer(&mut self, cx: &mut Cx<'_>) -> bool {
+        let rules = cx.rules;
+        self.with_sides(cx, |side, receiver, feed| {
+            if receiver.waiting() {
+                receiver.settle(rules, &mut |chunk, at| feed.chunk(side, chunk, at));
+            }
+        });
+        self.meta.reason.is_none() && self.finished_sides(cx)
+    }
+
+    /// Memory of all streams' held segments is short: gives up this one's holes. Whether that closed it.
+    pub(super) fn squeeze(&mut self, cx: &mut Cx<'_>) -> bool {
+        self.flush(cx);
+        self.meta.reason.is_none() && self.finished_sides(cx)
+    }
+
+    fn with_sides(&mut self, cx: &mut Cx<'_>, mut f: impl FnMut(usize, &mut Receiver, &mut Feed<'_, '_>)) {
+        let before = self.held_memory();
+        let Self { meta, sides, app, .. } = self;
+        let mut feed = Feed { meta, app, cx };
+        for (side, receiver) in sides.iter_mut().enumerate() {
+            f(side, receiver, &mut feed);
+        }
+        let after = self.held_memory();
+        cx.shared.stats.held = (cx.shared.stats.held + after as u64).saturating_sub(before as u64);
+    }
+
+    fn held_memory(&self) -> usize {
+        self.sides.iter().map(Receiver::held_memory).sum()
+    }
+
+    /// Hands on all that is held, of both directions in the order of capture.
+    fn flush(&mut self, cx: &mut Cx<'_>) {
+        let rules = cx.rules;
+        while let Some(next) = self.first_waiting() {
+            self.with_sides(cx, |side, receiver, feed| {
+                if side == next {
+                    receiver.give_up_first(rules, &mut |chunk, at| feed.chunk(side, chunk, at));
+                }
+            });
+        }
+    }
+
+    fn first_waiting(&self) -> Option<usize> {
+        let waiting = |side: &usize| self.sides[*side].waiting();
+        // A side that waits with nothing held has only a trailing gap: it goes last.
+        (0..2)
+            .filter(waiting)
+            .min_by_key(|&side| self.sides[side].first_time().unwrap_or(Timestamp(u64::MAX)))
+    }
+
+    /// Ends the stream: all held bytes are handed on, and the reader tells what is left.
+    pub(super) fn close(&mut self, reason: Reason, cx: &mut Cx<'_>) {
+        let now = cx.rules.now;
+        if self.meta.reason.is_some() {
+            return;
+        }
+        self.flush(cx);
+        let Self { meta, app, sides, .. } = self;
+        meta.reason = Some(reason);
+        let mut feed = Feed { meta, app, cx };
+        for (from, side) in sides.iter().enumerate() {
+            if side.done() && !feed.meta.ended[from] {
+                feed.meta.ended[from] = true;
+                feed.end_side(from, now);
+            }
+        }
+        let end = match reason {
+            Reason::Fin => End::Fin,
+            Reason::Reset => End::Reset,
+            Reason::Timeout | Reason::Evicted => End::Timeout,
+            Reason::CaptureEnd => End::CaptureEnd,
+            Reason::Reused => End::Reused,
+        };
+        feed.finish(end, App::Opaque);
+        let stats = &mut cx.shared.stats;
+        *match reason {
+            Reason::Fin => &mut stats.closed_fin,
+            Reason::Reset => &mut stats.closed_reset,
+            Reason::Timeout => &mut stats.closed_timeout,
+            Reason::Evicted => &mut stats.closed_evicted,
+            Reason::CaptureEnd => &mut stats.closed_capture_end,
+            Reason::Reused => &mut stats.closed_reused,
+        } += 1;
+        stats.joined += u64::from(!self.meta.handshake);
+    }
+
+    /// Drops the reader to save memory; a later message may be recognised again.
+    pub(super) fn drop_reader(&mut self, cx: &mut Cx<'_>) {
+        self.meta.dropped = true;
+        let Self { meta, app, .. } = self;
+        Feed { meta, app, cx }.finish(End::Timeout, App::Probing(None));
+    }
+
+    /// When the stream wants to be woken for holes.
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
+        self.sides.iter().filter_map(|s| s.deadline(limits)).min()
+    }
+
+    /// Whether a direction waits for missing bytes.
+    pub(super) fn waiting(&self) -> bool {
+        self.sides.iter().any(Receiver::waiting)
+    }
+
+    /// What is told of the stream when it is gone.
+    pub(super) fn summary(mut self, key: &FlowKey) -> StreamSummary {
+        let client = self.client(key);
+        let packets: u64 = self.sides.iter().map(|s| u64::from(s.packets)).sum();
+        let [c2s, s2c] = [client, 1 - client].map(|end| direction(&mut self.sides[end]));
+        let meta = &self.meta;
+        StreamSummary {
+            stream: meta.id,
+            client: meta.endpoint(key, client),
+            server: meta.endpoint(key, 1 - client),
+            packets,
+            bytes: meta.bytes,
+            syn: meta.syn,
+            synack: meta.synack,
+            fin: meta.fin,
+            rst: meta.rst,
+            first: meta.first,
+            last: meta.last,
+            items: meta.items,
+            reason: meta.reason.unwrap_or(Reason::CaptureEnd),
+            c2s,
+            s2c,
+        }
+    }
+
+    /// Handshake and payload have told who the client is; else the ports do; else who spoke first.
+    fn client(&self, key: &FlowKey) -> usize {
+        const SERVERS: [u16; 13] =
+            [53, 80, 443, 3000, 3306, 5432, 5672, 6379, 8000, 8080, 9092, 27017, 50051];
+        if let Some(client) = self.meta.client {
+            return usize::from(client);
+        }
+        let ports = [key.port(0), key.port(1)];
+        let known = ports.map(|p| SERVERS.contains(&p));
+        let low = ports[0].min(ports[1]) < 1024 && ports[0] != ports[1];
+        match known {
+            [true, false] => 1,
+            [false, true] => 0,
+            _ if low => usize::from(ports[0] < ports[1]),
+            _ => usize::from(self.meta.first_data.unwrap_or(self.meta.first_packet)),
+        }
+    }
+}
+
+fn direction(receiver: &mut Receiver) -> DirectionSummary {
+    let figures = receiver.figures();
+    let whole = figures.gaps_total == 0;
+    DirectionSummary {
+        bytes: receiver.bytes,
+        packets: u64::from(receiver.packets),
+        gaps: figures.gaps,
+        gaps_total: figures.gaps_total,
+        gap_bytes: figures.gap_bytes,
+        unseen: figures.unseen,
+        retransmitted: figures.repeated,
+        overlaps: figures.overlaps,
+        sha256: if whole { figures.runs.first().map(|r| r.2) } else { None },
+        chunks: if whole { Vec::new() } else { figures.runs },
+    }
+}

@@ -1,0 +1,482 @@
+//! The receiver of one direction. See the module above for when a hole becomes a gap.
+
+use super::Seq;
+use super::held::Held;
+use super::log::{GapLog, HashLog, HashedRun};
+use crate::dissect::{Arrival, Chunk};
+use crate::limits::Limits;
+use crate::time::Timestamp;
+
+/// Offset of the first byte known of a direction whose SYN was not seen. There is room below it for segments that were
+/// captured after a later one.
+pub(crate) const JOINED: u64 = 1 << 20;
+/// Segments further from the expected offset are not of this connection's present (RFC 7323: no window is larger).
+const WINDOW: i64 = 1 << 30;
+/// After so many segments in a row outside the window, more was lost than the window holds: start again there.
+const MAX_WILD: u8 = 16;
+/// Held bytes at the start of a direction without SYN, past which an earlier segment is not waited for.
+pub(super) const JOIN_BUDGET: usize = 256 << 10;
+/// Offset of a FIN that was not seen.
+const NO_FIN: u64 = u64::MAX;
+
+/// Bounds and wishes, the same for all receivers of an engine, and the time as packets tell it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) hash: bool,
+    pub(crate) now: Timestamp,
+}
+
+/// A segment with payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment<'a> {
+    pub(crate) seq: Seq,
+    /// What was captured of it.
+    pub(crate) payload: &'a [u8],
+    /// Its length on the wire.
+    pub(crate) wire: u64,
+    /// When and with what it came; the offset is filled in.
+    pub(crate) at: Arrival,
+}
+
+/// What became of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Outcome {
+    /// Bytes that had come before.
+    pub(crate) repeated: u64,
+    /// Some of them differed.
+    pub(crate) differs: bool,
+    /// Outside the window; not taken.
+    pub(crate) wild: bool,
+    /// Holes given up because a budget was spent.
+    pub(crate) squeezed: u64,
+}
+
+/// One direction. An idle one is this struct alone.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    /// Sequence number of offset 0.
+    pub(super) base: Seq,
+    /// Packets seen of this direction.
+    pub(crate) packets: u32,
+    /// Offset of the next byte to hand on. Before anything was, and without a SYN: where it is expected to begin.
+    pub(super) next: u64,
+    /// One past the last byte that a segment or FIN was seen for.
+    pub(super) end: u64,
+    pub(super) fin: u64,
+    /// Offset where the direction begins.
+    pub(super) origin: u64,
+    /// Bytes handed on.
+    pub(crate) bytes: u64,
+    pub(super) wild: u8,
+    pub(super) known: bool,
+    pub(super) syn: bool,
+    /// Whether `next` is certain.
+    pub(super) started: bool,
+    /// Whether the first byte is expected at `next`, for a direction whose SYN was not seen.
+    pub(super) hinted: bool,
+    /// Whether something is held, or known to be missing.
+    pub(super) waiting: bool,
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// An acknowledgement that passed what was captured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Offset acknowledged.
+    pub(super) ack: u64,
+    pub(super) at: Timestamp,
+    /// End of that packet's own payload, in the other direction.
+    pub(super) answer: u64,
+    /// Packets that were captured since and begin beyond `ack`.
+    pub(super) beyond: u64,
+}
+
+/// What only a direction with trouble (or hashing) has.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    pub(super) held: Held,
+    /// Since when the first hole is waited for.
+    pub(super) since: Timestamp,
+    /// Holes below this offset are not waited for.
+    pub(super) ripe: u64,
+    /// Highest offset acknowledged.
+    pub(super) acked: u64,
+    /// An acknowledgement that ripens with time, or with segments from beyond it.
+    pub(super) mark: Option<Mark>,
+    /// Acknowledgements, the oldest and the newest, that ripen when the packet that carried them is answered.
+    pub(super) proofs: [Option<Mark>; 2],
+    /// Offset that the sender's own packets without data have reached.
+    pub(super) sent: u64,
+    pub(super) repeated: u64,
+    pub(super) overlaps: u32,
+    pub(super) gaps: GapLog,
+    pub(super) hash: Option<Box<HashLog>>,
+}
+
+/// Raw figures for a stream's summary. Offsets count from the direction's first byte.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) gaps: Vec<(u64, u64)>,
+    pub(crate) gaps_total: u64,
+    pub(crate) gap_bytes: u64,
+    pub(crate) unseen: u64,
+    pub(crate) repeated: u64,
+    pub(crate) overlaps: u64,
+    pub(crate) runs: Vec<HashedRun>,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self {
+            base: Seq(0),
+            packets: 0,
+            next: 0,
+            end: 0,
+            fin: NO_FIN,
+            origin: 0,
+            bytes: 0,
+            wild: 0,
+            known: false,
+            syn: false,
+            started: false,
+            hinted: false,
+            waiting: false,
+            extra: None,
+        }
+    }
+}
+
+impl Receiver {
+    /// Offset of a sequence number, near the expected one.
+    pub(super) fn offset(&self, seq: Seq) -> i64 {
+        self.next.cast_signed() + i64::from(seq.distance(self.base.plus(self.next)))
+    }
+
+    /// The offset, if it is within the window.
+    fn near(&self, seq: Seq) -> Option<u64> {
+        let offset = self.offset(seq);
+        let far = (offset - self.next.cast_signed()).abs() > WINDOW;
+        u64::try_from(offset).ok().filter(|_| self.known && !far)
+    }
+
+    /// Whether anything is known of where this direction is.
+    pub(crate) fn known(&self) -> bool {
+        self.known
+    }
+
+    /// Whether its SYN was seen.
+    pub(crate) fn syn_seen(&self) -> bool {
+        self.syn
+    }
+
+    /// Whether its FIN was seen.
+    pub(crate) fn fin_seen(&self) -> bool {
+        self.fin != NO_FIN
+    }
+
+    /// Whether an acknowledgement of this number is plausible.
+    pub(crate) fn in_window(&self, ack: Seq) -> bool {
+        self.near(ack).is_some()
+    }
+
+    /// Whether `ack` acknowledges the SYN, or data that came with it, and no more.
+    pub(crate) fn begins_at(&self, ack: Seq) -> bool {
+        self.base.plus(self.origin) == ack || self.near(ack).is_some_and(|o| o <= self.end)
+    }
+
+    /// Offset of the end of a segment.
+    pub(crate) fn end_of(&self, seq: Seq, wire: usize) -> Option<u64> {
+        self.near(seq).map(|offset| offset + wire as u64)
+    }
+
+    /// Whether all bytes of a segment are there.
+    pub(crate) fn has(&self, seq: Seq, wire: usize) -> bool {
+        let Some(start) = self.near(seq) else { return false };
+        let end = start + wire as u64;
+        (self.started && end <= self.next) || self.extra.as_ref().is_some_and(|x| x.held.covers(start, end))
+    }
+
+    /// Whether it waits for missing bytes.
+    pub(crate) fn waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// Whether all up to its FIN was handed on.
+    pub(crate) fn done(&self) -> bool {
+        self.started && self.next >= self.fin
+    }
+
+    /// Whether any byte was handed on or is held.
+    pub(crate) fn any_data(&self) -> bool {
+        self.bytes > 0 || self.held_memory() > 0
+    }
+
+    /// Bytes charged for held segments.
+    pub(crate) fn held_memory(&self) -> usize {
+        self.extra.as_ref().map_or(0, |x| x.held.memory())
+    }
+
+    /// Heap memory, in bytes.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        self.extra.as_ref().map_or(0, |x| size_of::<Extra>() + x.held.memory())
+    }
+
+    pub(super) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Whether a SYN with this number belongs to what is already known of the direction.
+    pub(crate) fn same_syn(&self, seq: Seq) -> bool {
+        let first = seq.plus(1);
+        if !self.known {
+            return true;
+        }
+        if self.syn {
+            return self.base.plus(self.origin) == first;
+        }
+        let Some(offset) = self.near(first) else { return false };
+        let lowest = if self.started { self.origin } else { self.first_held().unwrap_or(self.next) };
+        offset <= lowest && lowest - offset <= JOINED
+    }
+
+    pub(super) fn first_held(&self) -> Option<u64> {
+        self.extra.as_ref().and_then(|x| x.held.first())
+    }
+
+    /// A SYN for which [`Self::same_syn`] holds.
+    pub(crate) fn syn(&mut self, seq: Seq) {
+        if self.syn {
+            return;
+        }
+        self.syn = true;
+        let first = seq.plus(1);
+        if !self.known {
+            (self.base, self.known) = (first, true);
+            self.start(0);
+        } else if let Some(offset) = self.near(first) {
+            if !self.started {
+                self.start(offset);
+            } else if offset < self.origin {
+                // What lies between the SYN and the first byte seen was missed without being known.
+                let missed = self.origin - offset;
+                self.origin = offset;
+                let extra = self.extra();
+                if extra.gaps.total == 0 {
+                    extra.gaps.add(offset, missed, usize::MAX);
+                }
+            }
+        }
+    }
+
+    pub(super) fn start(&mut self, at: u64) {
+        (self.started, self.next, self.origin) = (true, at, at);
+        self.end = self.end.max(at);
+    }
+
+    /// Takes this number as the place where the direction, of which no data was seen yet, goes on. The first such place
+    /// stays `next`: what lies between is known to be lost.
+    pub(super) fn hint(&mut self, seq: Seq) {
+        if self.known {
+            // Only ever forwards: a keep-alive probe names the byte before.
+            if let Some(offset) =
+                self.near(seq).filter(|&offset| offset > self.end && self.first_held().is_none())
+            {
+                self.end = offset;
+                if offset - self.next > WINDOW.cast_unsigned() / 2 {
+                    self.next = offset;
+                }
+            }
+        } else {
+            self.base = Seq(seq.0.wrapping_sub(JOINED as u32));
+            (self.next, self.end, self.known) = (JOINED, JOINED, true);
+        }
+        self.hinted = true;
+    }
+
+    /// Begins at `at`, and tells what is known to be lost before. That is no gap of the summary, for the direction is
+    /// not known from its beginning.
+    pub(super) fn start_at(&mut self, at: u64, time: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
+        let (offset, missed) = (self.next, at.saturating_sub(self.next));
+        self.start(at);
+        if missed > 0 {
+            sink(Chunk::Gap(missed), Arrival { time, offset, acked: None, truncated: false });
+        }
+    }
+
+    /// The other side acknowledged up to `ack`, in a packet whose own payload, if any, ends at `answer`.
+    /// Returns the offset, if the number is plausible.
+    pub(crate) fn acknowledged(&mut self, ack: Seq, answer: Option<u64>, at: Timestamp) -> Option<u64> {
+        if !self.known || (!self.started && self.first_held().is_none()) {
+            self.hint(ack);
+            return self.near(ack);
+        }
+        let Some(offset) = self.near(ack) else {
+            // Two SYNs that contradict each other, say: the receiver knows better which one it took.
+            if !self.any_data() && self.fin == NO_FIN && !self.waiting {
+                self.base = Seq(ack.0.wrapping_sub(self.next as u32));
+                return Some(self.next);
+            }
+            return None;
+        };
+        // The number after a FIN's is not an offset of a byte.
+        let offset = if self.fin != NO_FIN { offset.min(self.fin) } else { offset };
+        if offset > self.next || (self.waiting && !self.started) {
+            self.note_ack(offset, answer, at);
+        }
+        Some(offset)
+    }
+
+    fn note_ack(&mut self, ack: u64, answer: Option<u64>, at: Timestamp) {
+        let (next, started) = (self.next, self.started);
+        let extra = self.extra();
+        if !started {
+            // What was acknowledged has nothing before it that is still to come.
+            if extra.held.first().is_some_and(|first| ack > first) {
+                extra.ripe = extra.ripe.max(ack);
+            }
+            return;
+        }
+        extra.acked = extra.acked.max(ack);
+        let mark = Mark { ack, at, answer: answer.unwrap_or(0), beyond: 0 };
+        if extra.mark.is_none_or(|m| m.ack <= next) {
+            extra.mark = Some(mark);
+        }
+        if answer.is_some() {
+            if extra.proofs[0].is_none_or(|m| m.ack <= next) {
+                extra.proofs = [Some(mark), None];
+            } else {
+                extra.proofs[1] = Some(mark);
+            }
+        }
+    }
+
+    /// A packet of this direction acknowledged the other up to `offset`: it answers what came before that.
+    pub(crate) fn answers(&mut self, offset: u64) {
+        let Some(extra) = self.extra.as_mut() else { return };
+        for i in [1, 0] {
+            if let Some(mark) = extra.proofs[i].filter(|m| m.answer <= offset) {
+                extra.ripe = extra.ripe.max(mark.ack);
+                extra.proofs = if i == 1 { [None, None] } else { [extra.proofs[1], None] };
+                return;
+            }
+        }
+    }
+
+    /// A packet without payload, SYN, FIN or RST.
+    pub(crate) fn empty(&mut self, seq: Seq) {
+        if !self.known || !self.started {
+            self.hint(seq);
+        } else if let Some(offset) = self.near(seq)
+            && offset > self.end
+            // Past a FIN there is only the number of the FIN itself.
+            && self.fin == NO_FIN
+        {
+            self.waiting = true;
+            let extra = self.extra();
+            extra.sent = extra.sent.max(offset);
+            extra.saw(offset);
+        }
+    }
+
+    /// A segment. A retransmission gives nothing new.
+    pub(crate) fn segment(
+        &mut self,
+        segment: Segment<'_>,
+        rules: Rules<'_>,
+        sink: &mut impl FnMut(Chunk<'_>, Arrival),
+    ) -> Outcome {
+        let Segment { seq, payload, wire, mut at } = segment;
+        let mut outcome = Outcome::default();
+        if !self.known {
+            self.hint(seq);
+            self.hinted = false;
+        }
+        let offset = self.offset(seq);
+        let mut next = self.next.cast_signed();
+        if (offset - next).abs() > WINDOW || offset > self.fin.min(i64::MAX as u64).cast_signed() {
+            outcome.wild = true;
+            self.wild += 1;
+            if self.wild < MAX_WILD || !self.started || self.fin != NO_FIN {
+                self.wild = self.wild.min(MAX_WILD);
+                return outcome;
+            }
+            self.jump(seq, rules, sink);
+            return self.segment(segment, rules, sink);
+        }
+        self.wild = 0;
+        at.truncated |= (payload.len() as u64) < wire;
+        if !self.started {
+            if self.hinted && offset == self.end.cast_signed() && !self.waiting {
+                self.start_at(self.end, at.time, sink);
+                next = offset;
+            } else if let Ok(offset) = u64::try_from(offset) {
+                self.hold(offset, &Segment { at, ..segment }, rules.now, &mut outcome);
+                self.squeeze(rules, sink, &mut outcome);
+                return outcome;
+            } else {
+                return outcome;
+            }
+        }
+        let end = (offset + wire.cast_signed()).min(self.fin.min(i64::MAX as u64).cast_signed());
+        if end <= next {
+            outcome.repeated = wire;
+            self.extra().repeated += wire;
+            return outcome;
+        }
+        // The offset is at least `next` from here on, and not negative.
+        let cut = (next - offset).max(0).cast_unsigned();
+        if cut > 0 {
+            outcome.repeated = cut;
+            self.extra().repeated += cut;
+        }
+        let start = offset.max(next).cast_unsigned();
+        let wire = end.cast_unsigned() - start;
+        let payload = payload.get(cut as usize..).unwrap_or_default();
+        let payload = payload.get(..wire as usize).unwrap_or(payload);
+        if start == self.next && self.first_held().is_none() {
+            self.end = self.end.max(end.cast_unsigned());
+            self.pass(payload, at, rules, sink);
+            self.give_up_to(end.cast_unsigned(), at.time, rules, sink);
+            self.refresh(rules.now);
+        } else {
+            self.hold(start, &Segment { payload, wire, at, ..segment }, rules.now, &mut outcome);
+            self.drain(rules, sink);
+            self.refresh(rules.now);
+            self.squeeze(rules, sink, &mut outcome);
+        }
+        outcome
+    }
+
+    /// A FIN behind a segment of `wire` bytes.
+    pub(crate) fn fin(&mut self, seq: Seq, wire: usize, now: Timestamp) {
+        if !self.known {
+            self.hint(seq);
+        }
+        let Some(offset) = self.near(seq.plus(wire as u64)) else { return };
+        if self.fin != NO_FIN || offset < self.next {
+            return;
+        }
+        if !self.started && self.first_held().is_none() && (self.hinted || wire == 0) {
+            // Nothing was seen before the FIN: the direction begins and ends here.
+            let at = if self.hinted { self.next } else { offset };
+            self.start(at.min(offset));
+        }
+        // A hint that was ahead of the FIN cannot be: what is held tells where it begins.
+        self.fin = offset.max(self.end);
+        self.end = self.end.max(offset);
+        self.refresh(now);
+    }
+
+    /// Whether a RST with this number could come from the sender, so that it is believed (RFC 5961 section 3.2 wants
+    /// it exact; a capture with losses does not know that well).
+    pub(crate) fn plausible_rst(&self, seq: Seq) -> bool {
+        const REACH: i64 = 1 << 20;
+        if !self.known {
+            return true;
+        }
+        let offset = self.offset(seq);
+        offset >= self.next.cast_signed() - REACH && offset <= self.end.max(self.next).cast_signed() + REACH
+    }
+}
