@@ -63,7 +63,7 @@ Examples:
   sudo remora tap --interface eth0
   sudo remora tap --interface lo --port 8080 --port 9090
   sudo remora tap --cgroup /sys/fs/cgroup/kubepods.slice --net 10.0.0.0/8 --script alert.js --env-file slack.env
-Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or root). `remora doctor` tells what is missing. Ctrl-C ends it.";
+Needs CAP_BPF and CAP_NET_ADMIN (or root). `remora doctor` tells what is missing. Ctrl-C ends it.";
 
 /// `remora replay`.
 #[derive(Debug, Args)]

@@ -52,7 +52,7 @@ impl Worker {
         let error = loop {
             let progress = source.poll(BATCH, WAIT, &mut |packet| {
                 let handled = engine.handle_packet(packet);
-                if let Some(store) = &mut store {
+                if let Some(store) = store.as_mut().filter(|_| !handled.copy) {
                     store.append(handled.stream, packet);
                 }
             });

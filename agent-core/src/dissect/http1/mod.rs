@@ -16,7 +16,6 @@ mod head;
 mod message;
 mod probe;
 mod reader;
-pub mod view;
 
 pub use probe::{MAX_PROBE, probe};
 
