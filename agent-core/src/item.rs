@@ -3,6 +3,8 @@
 //! An item owns its bytes: a message's head is one buffer, and every header is a pair of ranges into it. Views
 //! (JSON, JavaScript) are made at the edges, in the agent.
 
+pub mod http_view;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::Range;

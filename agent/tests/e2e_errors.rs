@@ -14,7 +14,9 @@ fn capture(path: &Path, requests: usize) {
     let mut capture = Capture::create(path).unwrap();
     let mut connection = capture.open(40_000).unwrap();
     for id in 0..requests {
-        capture.exchange(&mut connection, format!("GET /{id} HTTP/1.1\r\nHost: shop\r\n\r\n").as_bytes(), OK).unwrap();
+        capture
+            .exchange(&mut connection, format!("GET /{id} HTTP/1.1\r\nHost: shop\r\n\r\n").as_bytes(), OK)
+            .unwrap();
     }
     capture.close(connection).unwrap();
 }

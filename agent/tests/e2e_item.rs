@@ -66,9 +66,15 @@ fn every_field_of_the_contract() {
     assert_eq!(item["id"], "000000000001-0");
     assert_eq!(item["protocol"]["name"], "http");
     assert_eq!((&item["protocol"]["version"], &item["protocol"]["abbr"]), (&json!("1.1"), &json!("HTTP")));
-    assert_eq!(item["src"], json!({ "ip": "10.9.0.1", "port": "40000", "name": "10.9.0.1", "namespace": "" }));
+    assert_eq!(
+        item["src"],
+        json!({ "ip": "10.9.0.1", "port": "40000", "name": "10.9.0.1", "namespace": "" })
+    );
     assert_eq!(item["dst"], json!({ "ip": "10.9.0.2", "port": "8080", "name": "10.9.0.2", "namespace": "" }));
-    assert_eq!((&item["namespace"], &item["outgoing"], &item["tls"]), (&json!(""), &json!(false), &json!(false)));
+    assert_eq!(
+        (&item["namespace"], &item["outgoing"], &item["tls"]),
+        (&json!(""), &json!(false), &json!(false))
+    );
     assert_eq!(item["timestamp"], 1_700_000_000_000_u64);
     assert_eq!(item["startTime"], "2023-11-14T22:13:20.000400000Z");
     assert_eq!(item["elapsedTime"], 0.4, "request, its ACK, interim, its ACK, response");
@@ -99,13 +105,19 @@ fn every_field_of_the_contract() {
 
     let answer = &item["response"];
     assert_eq!((&answer["status"], &answer["statusText"]), (&json!(201), &json!("Created")));
-    assert_eq!(answer["interim"], json!([{ "status": 103, "headersList": [{ "name": "Link", "value": "</a.css>" }] }]));
+    assert_eq!(
+        answer["interim"],
+        json!([{ "status": 103, "headersList": [{ "name": "Link", "value": "</a.css>" }] }])
+    );
     assert_eq!(answer["headers"]["Set-Cookie"], "sid=def; Path=/\nlang=cs");
     assert_eq!(answer["cookies"], json!({ "sid": "def", "lang": "cs" }));
     assert_eq!(answer["trailersList"], json!([{ "name": "X-Checksum", "value": "99" }]));
     assert_eq!(answer["content"]["text"], String::from_utf8_lossy(body).as_ref());
     assert_eq!(answer["content"]["size"], body.len());
-    assert_eq!((&answer["content"]["encoding"], &answer["content"]["truncated"]), (&json!(""), &json!(false)));
+    assert_eq!(
+        (&answer["content"]["encoding"], &answer["content"]["truncated"]),
+        (&json!(""), &json!(false))
+    );
     assert_eq!(answer["content"]["mimeType"], "application/json; charset=utf-8");
     assert_eq!(answer["redirectURL"], "/shop/cart/7");
     assert_ne!(answer["bodySize"], answer["content"]["size"], "before and after content decoding");

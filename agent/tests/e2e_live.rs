@@ -63,7 +63,10 @@ fn ten_thousand_requests_each_once_with_its_own_response() {
     let dump = tcpdump(&pair, dir.path());
     let args = ["--interface", VethPair::SERVER, "--port", "80", "--json", "--stats"];
     let tap = Background::tap(&pair.server, dir.path(), &args);
-    let observed = load(&pair, &LoadConfig { per_connection: 500, echo: true, ..LoadConfig::new(server(), 16, REQUESTS) });
+    let observed = load(
+        &pair,
+        &LoadConfig { per_connection: 500, echo: true, ..LoadConfig::new(server(), 16, REQUESTS) },
+    );
     assert_eq!(observed.len() as u64, REQUESTS);
     let connections = observed.iter().map(|o| o.client).collect::<BTreeSet<_>>().len();
     tap.wait_for_lines(usize::try_from(REQUESTS).unwrap());
@@ -85,12 +88,18 @@ fn check_each_once(ran: &Ran, observed: &[load::Observed]) {
     for item in ran.items() {
         let target = item["request"]["target"].as_str().expect("a request").to_owned();
         assert_eq!(item["error"], Value::Null, "{item}");
-        assert_eq!(item["response"]["content"]["text"], format!("you asked for {target}\n"), "paired with another's");
+        assert_eq!(
+            item["response"]["content"]["text"],
+            format!("you asked for {target}\n"),
+            "paired with another's"
+        );
         assert_eq!(item["capture"], json!({ "source": "ebpf", "gaps": 0, "truncated": false }));
-        let client = format!("{}:{}", item["src"]["ip"].as_str().unwrap(), item["src"]["port"].as_str().unwrap());
+        let client =
+            format!("{}:{}", item["src"]["ip"].as_str().unwrap(), item["src"]["port"].as_str().unwrap());
         assert_eq!(seen.insert(target.clone(), client), None, "{target} twice");
     }
-    let sent: BTreeMap<_, _> = observed.iter().map(|o| (format!("/r/{}", o.id), o.client.to_string())).collect();
+    let sent: BTreeMap<_, _> =
+        observed.iter().map(|o| (format!("/r/{}", o.id), o.client.to_string())).collect();
     let missing: Vec<_> = sent.keys().filter(|target| !seen.contains_key(*target)).take(5).collect();
     assert!(missing.is_empty(), "{} missing, such as {missing:?}", sent.len() - seen.len());
     assert_eq!(seen, sent);
@@ -98,7 +107,9 @@ fn check_each_once(ran: &Ran, observed: &[load::Observed]) {
 
 fn check_nothing_lost(ran: &Ran, connections: usize) {
     let stats = ran.stats();
-    let number = |path: &str| stats.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {stats}"));
+    let number = |path: &str| {
+        stats.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {stats}"))
+    };
     assert_eq!(number("/lost/kernel_ring"), 0, "{stats}");
     assert_eq!(number("/lost/queue"), 0, "{stats}");
     assert_eq!((number("/gaps"), number("/malformed")), (0, 0), "{stats}");
@@ -109,14 +120,21 @@ fn check_nothing_lost(ran: &Ran, connections: usize) {
         .iter()
         .map(|reason| kernel(&format!("filtered/{reason}")))
         .sum();
-    let dropped: u64 =
-        ["ring_full", "no_ring", "load_failed"].iter().map(|reason| kernel(&format!("dropped/{reason}"))).sum();
-    assert_eq!((dropped, kernel("captured")), (0, number("/packets")), "what the kernel gave is what the engine took");
+    let dropped: u64 = ["ring_full", "no_ring", "load_failed"]
+        .iter()
+        .map(|reason| kernel(&format!("dropped/{reason}")))
+        .sum();
+    assert_eq!(
+        (dropped, kernel("captured")),
+        (0, number("/packets")),
+        "what the kernel gave is what the engine took"
+    );
     assert_eq!(kernel("offered"), kernel("captured") + filtered + dropped, "{stats}");
 }
 
 fn check_access_log(items: &[Value], log: &[String]) {
-    let text = |item: &Value, path: &str| item.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |item: &Value, path: &str| item.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     let ours: BTreeSet<_> = items
         .iter()
         .map(|item| {
@@ -143,7 +161,9 @@ fn comparable(items: &[Value]) -> BTreeMap<String, Value> {
     let strip = |item: &Value| {
         let mut item = item.clone();
         let fields = item.as_object_mut().unwrap();
-        for name in ["id", "index", "stream", "worker", "timestamp", "startTime", "elapsedTime", "outgoing", "node"] {
+        for name in
+            ["id", "index", "stream", "worker", "timestamp", "startTime", "elapsedTime", "outgoing", "node"]
+        {
             fields.remove(name);
         }
         fields["capture"].as_object_mut().unwrap().remove("source");
@@ -165,8 +185,10 @@ fn a_failing_request_becomes_an_alert_with_its_packets() {
         let pair = VethPair::new().unwrap();
         let _nginx = nginx(&pair);
         let fake = pair.server.run(|| SlackFake::local(FakeConfig::default())).unwrap();
-        let (token, channel) =
-            (format!("SLACK_AUTH_TOKEN={}", FakeConfig::TOKEN), format!("SLACK_CHANNEL_ID={}", FakeConfig::CHANNEL));
+        let (token, channel) = (
+            format!("SLACK_AUTH_TOKEN={}", FakeConfig::TOKEN),
+            format!("SLACK_CHANNEL_ID={}", FakeConfig::CHANNEL),
+        );
         let api = fake.api_url();
         let args = [
             "--interface",
@@ -189,7 +211,8 @@ fn a_failing_request_becomes_an_alert_with_its_packets() {
         load(&pair, &LoadConfig::new(server(), 4, 40));
         tap.wait_for_lines(82);
         let ran = tap.end().exits(0);
-        let failed: Vec<Value> = ran.items().into_iter().filter(|item| item["response"]["status"] == 500).collect();
+        let failed: Vec<Value> =
+            ran.items().into_iter().filter(|item| item["response"]["status"] == 500).collect();
         assert_eq!((ran.items().len(), failed.len()), (82, 2));
         let messages = fake.messages();
         assert_eq!(messages.len(), 2, "one for each 500: {}", ran.stderr);
@@ -226,7 +249,10 @@ fn a_cgroup_is_watched_and_named() {
     assert_eq!((ran.items().len(), targets.len()), (400, 400), "{}", ran.stderr);
     let id = cgroup.id().unwrap();
     for item in ran.items() {
-        assert_eq!(item["response"]["content"]["text"], format!("you asked for {}\n", item["request"]["target"].as_str().unwrap()));
+        assert_eq!(
+            item["response"]["content"]["text"],
+            format!("you asked for {}\n", item["request"]["target"].as_str().unwrap())
+        );
         assert_eq!(item["dst"]["cgroupId"], id, "nginx's cgroup");
     }
 }

@@ -31,8 +31,11 @@ fn request(target: &str) -> Vec<u8> {
 }
 
 fn response(status: u16, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status} Whatever\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
+    format!(
+        "HTTP/1.1 {status} Whatever\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 #[test]
@@ -57,7 +60,8 @@ fn one_alert_for_each_500_with_pcap_and_item() {
         ])
         .exits(0);
         assert!(!ran.stderr.contains(TOKEN), "{}", ran.stderr);
-        let failed: Vec<Value> = ran.items().into_iter().filter(|item| item["response"]["status"] == 500).collect();
+        let failed: Vec<Value> =
+            ran.items().into_iter().filter(|item| item["response"]["status"] == 500).collect();
         assert_eq!(failed.len(), 2);
         let messages = fake.messages();
         assert_eq!(messages.len(), 2, "{messages:?}");
@@ -93,7 +97,10 @@ fn what_traffic_says_cannot_ping_a_channel() {
     assert!(texts.iter().any(|text| text.contains("&lt;!channel&gt; &amp; co")), "{texts:?}");
     assert!(!ran.stderr.contains(FakeConfig::WEBHOOK), "a webhook URL is a secret: {}", ran.stderr);
     let stats = ran.stats();
-    assert_eq!((stats["deliveries"]["queued"].as_u64(), stats["deliveries"]["sent"].as_u64()), (Some(2), Some(2)));
+    assert_eq!(
+        (stats["deliveries"]["queued"].as_u64(), stats["deliveries"]["sent"].as_u64()),
+        (Some(2), Some(2))
+    );
 }
 
 fn shown_text(message: &Message) -> String {
@@ -135,6 +142,7 @@ fn items_hide_tokens_and_keep_their_keys() {
     for item in ran.items() {
         assert_eq!(item["request"]["headers"]["Authorization"], "[REDACTED]");
     }
-    let ran = remora(["replay".as_ref(), capture.as_os_str(), "--json".as_ref(), "--no-redact".as_ref()]).exits(0);
+    let ran =
+        remora(["replay".as_ref(), capture.as_os_str(), "--json".as_ref(), "--no-redact".as_ref()]).exits(0);
     assert_eq!(ran.items()[0]["request"]["headers"]["Authorization"], "Bearer hush");
 }

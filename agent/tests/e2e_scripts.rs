@@ -9,7 +9,8 @@ use testkit::synth::Capture;
 
 const REQUESTS: usize = 200;
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const WITNESS: &str = "// Witness\nfunction onItemCaptured(data) { file.append('seen.txt', data.request.path + '\\n'); }\n";
+const WITNESS: &str =
+    "// Witness\nfunction onItemCaptured(data) { file.append('seen.txt', data.request.path + '\\n'); }\n";
 
 /// Runs the script beside a witness, and asserts that neither the witness nor the items missed anything.
 fn beside_a_witness(name: &str, text: &str) -> Ran {
@@ -30,7 +31,8 @@ fn beside_a_witness(name: &str, text: &str) -> Ran {
         "--script".as_ref(),
         witness.as_os_str(),
     ]);
-    let paths: Vec<_> = ran.items().iter().map(|item| item["request"]["path"].as_str().unwrap().to_owned()).collect();
+    let paths: Vec<_> =
+        ran.items().iter().map(|item| item["request"]["path"].as_str().unwrap().to_owned()).collect();
     let expected: Vec<_> = (0..REQUESTS).map(|id| format!("/{id}")).collect();
     assert_eq!(paths, expected, "{}", ran.stderr);
     let seen = find(&data, "seen.txt").expect("the witness wrote its file");
@@ -42,7 +44,9 @@ fn write_capture(path: &Path) {
     let mut capture = Capture::create(path).unwrap();
     let mut connection = capture.open(40_000).unwrap();
     for id in 0..REQUESTS {
-        capture.exchange(&mut connection, format!("GET /{id} HTTP/1.1\r\nHost: shop\r\n\r\n").as_bytes(), OK).unwrap();
+        capture
+            .exchange(&mut connection, format!("GET /{id} HTTP/1.1\r\nHost: shop\r\n\r\n").as_bytes(), OK)
+            .unwrap();
     }
     capture.close(connection).unwrap();
 }
@@ -78,7 +82,8 @@ fn a_loop_without_end() {
 
 #[test]
 fn a_loop_that_catches_everything() {
-    let text = "function onItemCaptured() {\n  for (;;) { try { while (true) {} } catch (e) {} finally {} }\n}\n";
+    let text =
+        "function onItemCaptured() {\n  for (;;) { try { while (true) {} } catch (e) {} finally {} }\n}\n";
     let ran = beside_a_witness("stubborn.js", text);
     assert!(ran.stderr.contains("time limit"), "{}", ran.stderr);
 }

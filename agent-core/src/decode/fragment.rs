@@ -1,6 +1,6 @@
 //! IP fragments (RFC 791 section 3.2, RFC 8200 section 4.5) put together, within a budget.
 //!
-//! The first copy of a byte wins. Overlapping pieces are counted, and told to the caller where they differ. A datagram
+//! The first copy of a byte wins; overlapping pieces are told to the caller. A datagram
 //! that stays incomplete is dropped after [`Limits::fragment_timeout`]; the oldest goes first when memory is short.
 
 use std::collections::{BTreeMap, VecDeque};

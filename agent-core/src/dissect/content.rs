@@ -112,7 +112,7 @@ fn step(coding: Coding, input: &[u8], cut: bool, cap: usize) -> Decoded {
 }
 
 /// How reading from a decoder ended.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Done,
     Cap,

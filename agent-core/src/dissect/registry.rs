@@ -27,8 +27,11 @@ pub enum Detection {
     Yes(Side, Protocol),
 }
 
+/// Looks at the first bytes of one direction.
+type ProbeFn = fn(&[u8]) -> Probe;
+
 /// The probes, most frequent protocol first.
-const PROBES: &[(fn(&[u8]) -> Probe, Protocol)] = &[(http1::probe, Protocol::Http1)];
+const PROBES: &[(ProbeFn, Protocol)] = &[(http1::probe, Protocol::Http1)];
 
 /// With so many bytes, detection gives a definite answer.
 pub const MAX_DETECT: usize = http1::MAX_PROBE;

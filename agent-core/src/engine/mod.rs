@@ -1,8 +1,8 @@
 //! The engine: packets and time in, items and streams' ends out.
 //!
 //! A packet costs one look-up in the flow table and no allocation; its payload, if it comes in order, goes to the
-//! stream's dissector where it lies. Draw all events with [`Engine::poll_event`] after each call that takes `&mut
-//! self`: the queue of events has no other bound than what one packet can bring about.
+//! stream's dissector where it lies. Draw all events with [`Engine::poll_event`] after each packet and each call of
+//! [`Engine::handle_timeout`] and [`Engine::finish`]: the queue has no other bound than what one call can bring about.
 //!
 //! Time is that of the packets; it never runs backwards here, whatever a capture says. With no packets coming, call
 //! [`Engine::handle_timeout`] at [`Engine::poll_timeout`].
@@ -154,9 +154,8 @@ impl Engine {
         };
         let handled = match decode::resume(&whole) {
             Ok(Decoded::Tcp(tcp)) => self.tcp(&tcp, packet),
-            Ok(Decoded::Fragment(inner)) => {
-                // Fragments in fragments are no traffic of this world.
-                let _ = inner;
+            // Fragments in fragments are no traffic of this world.
+            Ok(Decoded::Fragment(_)) => {
                 self.reject(Reject::NotTcp);
                 Handled::default()
             }

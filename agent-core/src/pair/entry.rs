@@ -26,6 +26,8 @@ pub struct Place {
     pub acked: Option<u64>,
     /// Whether messages may be missing between the one before and this one.
     pub lost: Option<Loss>,
+    /// Whether its first byte came in one segment with bytes of an earlier message.
+    pub shared: bool,
 }
 
 /// What is known of a message beyond its head, when it ends.
@@ -49,6 +51,8 @@ pub struct Tail {
     pub error: Option<ItemError>,
     /// Offset behind its last byte, if that is known.
     pub end: Option<u64>,
+    /// What its last segment acknowledged.
+    pub acked: Option<u64>,
 }
 
 /// How far one message of an entry is.
@@ -67,6 +71,8 @@ pub(super) struct Entry {
     /// Offset of the request; for an orphan, of the (first interim) response.
     pub(super) start: u64,
     pub(super) acked: Option<u64>,
+    /// Offset behind the request, once that is known.
+    pub(super) request_end: Option<u64>,
     pub(super) loss: Option<Loss>,
     pub(super) request: Part,
     pub(super) response: Part,
@@ -147,6 +153,7 @@ impl Entry {
 
     pub(super) fn end_request(&mut self, tail: Tail) {
         self.request = Part::Done;
+        self.request_end = tail.end;
         let message = self.exchange.request.as_mut().map(|r| &mut r.message);
         self.memory +=
             finish(message, tail, &mut self.anomalies, &mut self.gaps, &mut self.truncated, &mut self.error);

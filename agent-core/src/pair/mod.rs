@@ -13,10 +13,14 @@
 //!   request was sent together with R, and the response at x is that one's;
 //! - a response whose sender had not received R does not answer R;
 //! - a client that was ever seen to send a request before the last response was complete (pipelining) may have sent lost
-//!   ones so, too: its messages are not paired any more after a loss;
-//! - while the client was not yet seen to wait for a response, pairs are *held* until it is: until a request acknowledges
-//!   exactly the end of the response before it, or the stream ends with every request answered. What follows otherwise is
-//!   emitted unpaired. The same goes for a stream that was joined in the middle.
+//!   ones so, too: its messages are not paired any more after a loss. What shows it: a request that acknowledged less than
+//!   the end of the response before it, or the middle of a response, or as much as the request before it; a response that
+//!   acknowledged no more than the one before it, or more than its request, or starts elsewhere than where its request
+//!   acknowledged; two requests, or two responses, in one segment;
+//! - while the client was not yet seen to wait for its responses [`PROOF`] times, pairs are *held* until they are certain:
+//!   until two requests in turn acknowledged exactly the end of the response before them, or the stream ends with every request
+//!   answered. If something else follows they are emitted unpaired. The same goes for a stream that was joined in the
+//!   middle; if that one is pipelined, only its end can tell.
 //!
 //! Drafts leave in the order of their requests. All queues are bounded by [`crate::Limits::pipelined`].
 
@@ -31,6 +35,15 @@ use crate::anomaly::Anomaly;
 use crate::dissect::{Context, End, Side};
 use crate::item::{ErrorKind, ItemError, Request, Response};
 use entry::{Entry, Part};
+
+/// A client that waited so often, and never did not, is believed to wait always.
+const PROOF: u32 = 8;
+
+/// What is held must be confirmed so often.
+const CONFIRMED: u32 = 2;
+
+/// So many requests with their responses are held; with more they are given up.
+const MAX_HELD: usize = 256;
 
 /// What is known of the request that a response answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -81,20 +94,28 @@ pub struct Pairing {
     requests_lost: Option<Loss>,
     /// Framing was lost at some time, or the stream was joined.
     lossy: bool,
-    /// The stream was joined in the middle, and nothing was lost since.
+    /// The stream was joined in the middle, between messages as it seems, and nothing was lost since.
     joined: bool,
     /// End of the last response that answered a known request.
     accounted: Option<u64>,
     last: Option<Last>,
-    /// The client was seen to wait for a response before its next request.
-    waits: bool,
+    /// How often the client was seen to wait for a response before its next request.
+    waits: u32,
     /// The client was seen not to.
     pipelines: bool,
     /// Pairs from this number on are held.
     held_from: Option<u64>,
+    /// How often what is held was confirmed.
+    confirmed: u32,
     /// How far each direction was read: everything before is known or lost for good.
     decided: [u64; 2],
     last_final_ack: Option<u64>,
+    /// The last response was an interim one.
+    after_interim: bool,
+    /// Where the last response began and ended.
+    last_response: (u64, u64),
+    /// What the last request acknowledged.
+    last_acked: Option<u64>,
     ended: [Option<End>; 2],
     /// Requests beyond the limit behind the last entry.
     skip_tail: u64,
@@ -119,11 +140,15 @@ impl Pairing {
             joined,
             accounted: (!joined).then_some(0),
             last: None,
-            waits: false,
+            waits: 0,
             pipelines: false,
             held_from: None,
+            confirmed: 0,
             decided: [0; 2],
             last_final_ack: None,
+            after_interim: false,
+            last_response: (0, 0),
+            last_acked: None,
             ended: [None; 2],
             skip_tail: 0,
             pending: Vec::new(),
@@ -164,6 +189,12 @@ impl Pairing {
             place.acked = place.acked.or(Some(self.decided[Side::Server as usize]));
         }
         self.compare_with_last(place);
+        self.last_acked = place.acked;
+        let (start, end) = self.last_response;
+        let early = place.acked.is_some_and(|acked| start < acked && acked < end);
+        if place.shared || early {
+            self.mark_pipelining();
+        }
         let mut entry = Entry::of_request(request, place, notes);
         self.memory += entry.memory;
         if self.entries.len() >= cx.limits.pipelined.max(1) {
@@ -185,6 +216,9 @@ impl Pairing {
             self.entries.reserve_exact(1);
         }
         self.entries.push_back(entry);
+        if self.entries.len() > MAX_HELD {
+            self.refute();
+        }
         self.match_orphan();
         if let Some(end) = self.ended[Side::Server as usize] {
             self.give_up_waiting(end);
@@ -222,14 +256,21 @@ impl Pairing {
         cx: &Context<'_>,
     ) -> Answers {
         let interim = (100..200).contains(&response.status) && response.status != 101;
-        if !interim {
-            if place.acked.is_some() && place.acked == self.last_final_ack {
-                // The second was sent without anything from the client in between.
+        if !self.after_interim {
+            // The second was sent without anything from the client in between.
+            let same = !interim && place.acked.is_some() && place.acked == self.last_final_ack;
+            if same || place.shared {
                 self.mark_pipelining();
             }
+            self.last_response.0 = place.offset;
+        }
+        let goes_on = std::mem::replace(&mut self.after_interim, interim) && place.lost.is_none();
+        if !interim {
             self.last_final_ack = place.acked;
         }
-        let target = self.target(place, interim, cx.limits.pipelined.max(1));
+        let open = goes_on && self.orphans.back().is_some_and(|o| o.response == Part::Missing);
+        let limit = cx.limits.pipelined.max(1);
+        let target = if open { Reading::Orphan } else { self.target(place, interim, limit) };
         self.reading[Side::Server as usize] = target;
         let entry = match target {
             Reading::Entry(number) => {
@@ -259,14 +300,22 @@ impl Pairing {
     pub fn response_ends(&mut self, tail: Tail, cx: &mut Context<'_>) {
         let end = tail.end;
         let read = tail.end.unwrap_or(0);
+        if let Some(end) = end {
+            self.last_response.1 = end;
+            if self.last_acked.is_some_and(|acked| self.last_response.0 < acked && acked < end) {
+                self.mark_pipelining();
+            }
+        }
         match std::mem::take(&mut self.reading[Side::Server as usize]) {
             Reading::Entry(number) => {
                 let Some(entry) = entry_mut(&mut self.entries, self.first, number) else { return };
                 let before = entry.memory;
+                let beyond = tail.acked > entry.request_end && entry.request_end.is_some();
                 entry.end_response(tail);
                 self.memory += entry.memory - before;
+                let last_part = entry.response == Part::Done;
                 self.accounted = Some(self.accounted.unwrap_or(0).max(read));
-                if entry.response == Part::Done {
+                if last_part {
                     if let Some(last) = self.last.as_mut().filter(|last| last.number == number) {
                         last.response_end = end;
                     }
@@ -275,6 +324,10 @@ impl Pairing {
                     if let (Some(end), Some(Some(acked))) = (end, next) {
                         self.boundary(end, acked);
                     }
+                }
+                if beyond {
+                    // Before it had all of the response, the client sent more than the request.
+                    self.mark_pipelining();
                 }
             }
             Reading::Orphan => {
@@ -300,6 +353,16 @@ impl Pairing {
                 self.last = None;
             }
             Side::Server => self.synced = false,
+        }
+    }
+
+    /// Bytes were passed over in search of a message.
+    pub fn skipped(&mut self) {
+        if self.joined {
+            self.joined = false;
+            if self.pipelines {
+                self.refute();
+            }
         }
     }
 
@@ -349,14 +412,12 @@ impl Pairing {
 /// Matching.
 impl Pairing {
     fn target(&mut self, place: Place, interim: bool, limit: usize) -> Reading {
-        if self.orphans.back().is_some_and(|o| o.response == Part::Missing && place.lost.is_none()) {
-            return Reading::Orphan;
-        }
         let waiting = self.entries.iter().position(Entry::waits);
         if self.synced {
             match waiting {
                 Some(at) if self.entries[at].loss.is_none() => {
                     if self.entries[at].skip_before == 0 {
+                        self.expect_start(at, place.offset);
                         return Reading::Entry(self.first + at as u64);
                     }
                     self.entries[at].skip_before -= u64::from(!interim);
@@ -384,6 +445,14 @@ impl Pairing {
             }
         }
         self.new_orphan(place, false, limit)
+    }
+
+    /// By order, entry `at` is answered from `offset` on: the request of a client that waits acknowledged just that.
+    fn expect_start(&mut self, at: usize, offset: u64) {
+        let entry = &self.entries[at];
+        if entry.exchange.interim.is_empty() && entry.acked.is_some_and(|acked| acked != offset) {
+            self.mark_pipelining();
+        }
     }
 
     fn new_orphan(&mut self, place: Place, settled: bool, limit: usize) -> Reading {
@@ -416,12 +485,14 @@ impl Pairing {
             let acked = entry.acked;
             self.orphans.iter().position(|o| !o.settled && acked == Some(o.start)).filter(|&found| {
                 let orphan = &self.orphans[found];
-                let place = Place { offset: orphan.start, acked: orphan.acked, lost: None };
+                let place = Place { offset: orphan.start, acked: orphan.acked, lost: None, shared: false };
                 self.may_anchor(at, place)
             })
         };
         let Some(found) = found else { return };
-        if !by_order {
+        if by_order {
+            self.expect_start(at, self.orphans[found].start);
+        } else {
             self.anchor(at);
         }
         for orphan in self.orphans.range_mut(..found) {
@@ -465,8 +536,9 @@ impl Pairing {
         self.entries[at].loss = None;
         self.entries[at].skip_before = 0;
         self.synced = true;
-        if !self.waits {
+        if self.waits < PROOF {
             self.held_from = Some(self.first + at as u64);
+            self.confirmed = 0;
         }
     }
 
@@ -486,11 +558,19 @@ impl Pairing {
         if acked < end {
             self.mark_pipelining();
         } else if self.held_from.is_none() {
-            self.waits |= self.synced && !self.pipelines;
+            self.waits += u32::from(self.synced && !self.pipelines);
         } else if acked == end {
+            if self.pipelines {
+                // Could be chance: only the end of the stream tells.
+                return;
+            }
+            self.confirmed += 1;
+            if self.confirmed < CONFIRMED {
+                return;
+            }
             self.held_from = None;
             self.joined = false;
-            self.waits = !self.pipelines;
+            self.waits += 1;
         } else {
             self.refute();
         }
@@ -498,7 +578,7 @@ impl Pairing {
 
     fn mark_pipelining(&mut self) {
         self.pipelines = true;
-        self.waits = false;
+        self.waits = 0;
         if !self.joined {
             self.refute();
         }
@@ -508,12 +588,15 @@ impl Pairing {
     fn refute(&mut self) {
         let Some(from) = self.held_from.take() else { return };
         self.synced = false;
+        let reading = self.reading[Side::Server as usize] == Reading::Orphan;
+        let current = if reading { self.orphans.pop_back() } else { None };
         for at in usize::try_from(from.saturating_sub(self.first)).unwrap_or(0)..self.entries.len() {
             let entry = &mut self.entries[at];
             if entry.response == Part::Missing && entry.exchange.interim.is_empty() {
                 continue;
             }
             let orphan = entry.divorce();
+            self.memory += size_of::<crate::HttpExchange>();
             entry.settled = true;
             entry.error = Some(fault(ErrorKind::Gap, "which response is its own is not known for certain"));
             self.orphans.push_back(orphan);
@@ -521,6 +604,7 @@ impl Pairing {
                 self.reading[Side::Server as usize] = Reading::Orphan;
             }
         }
+        self.orphans.extend(current);
     }
 
     /// At the end: held pairs are certain if every request was answered and no response is left over.
@@ -528,7 +612,8 @@ impl Pairing {
         if self.held_from.is_none() {
             return;
         }
-        if self.entries.iter().all(|e| e.response != Part::Missing || e.settled) && self.skip_tail == 0 {
+        let answered = self.entries.iter().all(|e| e.response != Part::Missing || e.settled);
+        if answered && self.skip_tail == 0 && self.orphans.iter().all(|o| o.settled) {
             self.held_from = None;
         } else {
             self.refute();
@@ -605,9 +690,6 @@ impl Pairing {
     }
 
     fn emit_orphans(&mut self, cx: &mut Context<'_>) {
-        if self.orphans.is_empty() {
-            return;
-        }
         while self.orphans.front().is_some_and(|o| o.settled && o.done()) {
             if self.orphans.len() == 1 && self.reading[Side::Server as usize] == Reading::Orphan {
                 break;
@@ -618,7 +700,7 @@ impl Pairing {
                 cx.out.push_back(orphan.draft(&mut self.pending, cx.limits));
             }
         }
-        if self.orphans.is_empty() {
+        if self.orphans.is_empty() && self.orphans.capacity() > 0 {
             self.orphans = VecDeque::new();
         }
     }

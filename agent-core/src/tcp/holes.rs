@@ -129,7 +129,7 @@ impl Receiver {
     /// Gives up the first hole, whatever the reason, and hands on what it kept back.
     pub(crate) fn give_up_first(&mut self, rules: Rules<'_>, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
         if !self.started {
-            self.begin();
+            self.begin(rules.now, sink);
         } else {
             let to =
                 self.first_held().unwrap_or_else(|| self.end.max(self.extra.as_ref().map_or(0, |x| x.sent)));
@@ -146,16 +146,18 @@ impl Receiver {
     }
 
     /// A direction without SYN begins at the lowest byte seen.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, now: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
         let Some(extra) = self.extra.as_mut() else { return };
         if let Some((start, segment)) = extra.held.pop() {
             // A keep-alive probe repeats one byte from before the beginning, as a zero.
             let zero = *segment.data == [0] && segment.lost == 0;
             let probe = zero && extra.held.first_segment().is_some_and(|(s, l)| s == start + 1 && l > 1);
-            if !probe {
+            if probe {
+                self.next = self.next.max(start + 1);
+            } else {
                 extra.held.insert(start, &segment.data, segment.lost, segment.at);
             }
-            self.start(start + u64::from(probe));
+            self.start_at(start + u64::from(probe), now, sink);
         }
     }
 
@@ -215,8 +217,12 @@ impl Receiver {
         let (next, end, origin) = (self.next, self.end, self.origin);
         let Some(mut extra) = self.extra.take() else { return Figures::default() };
         // Bytes that only empty packets and acknowledgements tell of, with no data behind them.
-        let unseen = if self.started { next.saturating_sub(end) } else { 0 };
+        let mut unseen = if self.started { next.saturating_sub(end) } else { 0 };
         extra.gaps.shorten(next, unseen);
+        if self.bytes == 0 {
+            // With no byte captured there is nothing for a gap to be between.
+            unseen += std::mem::take(&mut extra.gaps).bytes;
+        }
         let shift = |offset: u64| offset.saturating_sub(origin);
         let runs = extra.hash.take().map(|h| h.finish()).unwrap_or_default();
         Figures {

@@ -275,13 +275,18 @@ impl Receiver {
         self.end = self.end.max(at);
     }
 
-    /// Takes this number as the place where the direction, of which nothing was seen yet, goes on.
+    /// Takes this number as the place where the direction, of which no data was seen yet, goes on. The first such place
+    /// stays `next`: what lies between is known to be lost.
     pub(super) fn hint(&mut self, seq: Seq) {
         if self.known {
             // Only ever forwards: a keep-alive probe names the byte before.
-            if self.first_held().is_none() && self.offset(seq) > self.next.cast_signed() {
-                self.next = self.offset(seq).cast_unsigned();
-                self.end = self.next;
+            if let Some(offset) =
+                self.near(seq).filter(|&offset| offset > self.end && self.first_held().is_none())
+            {
+                self.end = offset;
+                if offset - self.next > WINDOW.cast_unsigned() / 2 {
+                    self.next = offset;
+                }
             }
         } else {
             self.base = Seq(seq.0.wrapping_sub(JOINED as u32));
@@ -290,12 +295,22 @@ impl Receiver {
         self.hinted = true;
     }
 
+    /// Begins at `at`, and tells what is known to be lost before. That is no gap of the summary, for the direction is
+    /// not known from its beginning.
+    pub(super) fn start_at(&mut self, at: u64, time: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
+        let (offset, missed) = (self.next, at.saturating_sub(self.next));
+        self.start(at);
+        if missed > 0 {
+            sink(Chunk::Gap(missed), Arrival { time, offset, acked: None, truncated: false });
+        }
+    }
+
     /// The other side acknowledged up to `ack`, in a packet whose own payload, if any, ends at `answer`.
     /// Returns the offset, if the number is plausible.
     pub(crate) fn acknowledged(&mut self, ack: Seq, answer: Option<u64>, at: Timestamp) -> Option<u64> {
         if !self.known || (!self.started && self.first_held().is_none()) {
             self.hint(ack);
-            return Some(self.next);
+            return self.near(ack);
         }
         let Some(offset) = self.near(ack) else {
             // Two SYNs that contradict each other, say: the receiver knows better which one it took.
@@ -355,6 +370,8 @@ impl Receiver {
             self.hint(seq);
         } else if let Some(offset) = self.near(seq)
             && offset > self.end
+            // Past a FIN there is only the number of the FIN itself.
+            && self.fin == NO_FIN
         {
             self.waiting = true;
             let extra = self.extra();
@@ -377,7 +394,7 @@ impl Receiver {
             self.hinted = false;
         }
         let offset = self.offset(seq);
-        let next = self.next.cast_signed();
+        let mut next = self.next.cast_signed();
         if (offset - next).abs() > WINDOW || offset > self.fin.min(i64::MAX as u64).cast_signed() {
             outcome.wild = true;
             self.wild += 1;
@@ -391,8 +408,9 @@ impl Receiver {
         self.wild = 0;
         at.truncated |= (payload.len() as u64) < wire;
         if !self.started {
-            if self.hinted && offset == next && !self.waiting {
-                self.start(self.next);
+            if self.hinted && offset == self.end.cast_signed() && !self.waiting {
+                self.start_at(self.end, at.time, sink);
+                next = offset;
             } else if let Ok(offset) = u64::try_from(offset) {
                 self.hold(offset, &Segment { at, ..segment }, rules.now, &mut outcome);
                 self.squeeze(rules, sink, &mut outcome);

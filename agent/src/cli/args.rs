@@ -14,10 +14,10 @@ use clap::{Args, Parser, Subcommand};
     subcommand_required = true,
     arg_required_else_help = true
 )]
-pub struct Cli {
+pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
 }
 
 const EXAMPLES: &str = "\
@@ -34,7 +34,7 @@ Logs go to standard error; REMORA_LOG=debug shows more.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Read capture files (pcap, pcapng) through the same engine, scripts and outbox as live traffic.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
@@ -67,92 +67,92 @@ Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or root). `remora doctor` tells wh
 
 /// `remora replay`.
 #[derive(Debug, Args)]
-pub struct Replay {
+pub(super) struct Replay {
     /// Capture files, read one after the other as one capture; `-` is standard input.
     #[arg(required = true, value_name = "FILE.pcap")]
-    pub files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// Shared options.
     #[command(flatten)]
-    pub common: Common,
+    pub(super) common: Common,
 }
 
 /// `remora tap`.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["interface", "cgroup"])))]
-pub struct Tap {
+pub(super) struct Tap {
     /// Interface to capture on (repeatable).
     #[arg(long, short, value_name = "IF")]
-    pub interface: Vec<String>,
+    pub(super) interface: Vec<String>,
     /// cgroup v2 directory whose sockets to capture, children included (repeatable).
     #[arg(long, value_name = "PATH")]
-    pub cgroup: Vec<PathBuf>,
+    pub(super) cgroup: Vec<PathBuf>,
     /// Capture only streams with this TCP port at either end (repeatable); filtered in the kernel.
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: Vec<u16>,
+    pub(super) port: Vec<u16>,
     /// Capture only streams with an end in this network (repeatable); filtered in the kernel.
     #[arg(long, value_name = "CIDR")]
-    pub net: Vec<String>,
+    pub(super) net: Vec<String>,
     /// Workers, each with a ring and an engine of its own [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub workers: Option<u16>,
+    pub(super) workers: Option<u16>,
     /// Size of each worker's ring buffer in MiB, a power of two [default: by memory and workers].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub ring_mib: Option<u32>,
+    pub(super) ring_mib: Option<u32>,
     /// Shared options.
     #[command(flatten)]
-    pub common: Common,
+    pub(super) common: Common,
 }
 
 /// What replay and tap share.
 #[derive(Debug, Args)]
-pub struct Common {
+pub(super) struct Common {
     /// Script to run on every item (repeatable); each has a thread and a runtime of its own.
     #[arg(long, short, value_name = "F.js")]
-    pub script: Vec<PathBuf>,
+    pub(super) script: Vec<PathBuf>,
     /// Variable for the scripts: a bare global and a member of `env` (repeatable).
     #[arg(long, value_name = "K=V")]
-    pub env: Vec<String>,
+    pub(super) env: Vec<String>,
     /// File of K=V lines for the scripts (repeatable); `--env` wins. Keep tokens here rather than in `--env`.
     #[arg(long, value_name = "F")]
-    pub env_file: Vec<PathBuf>,
+    pub(super) env_file: Vec<PathBuf>,
     /// Print one JSON item a line on standard output, nothing else there.
     #[arg(long)]
-    pub json: bool,
+    pub(super) json: bool,
     /// Print no items.
     #[arg(long, short, conflicts_with = "json")]
-    pub quiet: bool,
+    pub(super) quiet: bool,
     /// Write one JSON line for each TCP stream at its end.
     #[arg(long, value_name = "FILE")]
-    pub streams: Option<PathBuf>,
+    pub(super) streams: Option<PathBuf>,
     /// Compute SHA-256 of bodies (items) and of each direction (--streams).
     #[arg(long)]
-    pub hash: bool,
+    pub(super) hash: bool,
     /// Keep the PCAP store in this folder [default: a temporary one; in replay only with --script].
     #[arg(long, value_name = "DIR")]
-    pub pcap_dir: Option<PathBuf>,
+    pub(super) pcap_dir: Option<PathBuf>,
     /// Folder for the scripts' own files and waiting attachments [default: a temporary one].
     #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
     /// Print one JSON object with all counters on standard error at the end.
     #[arg(long)]
-    pub stats: bool,
+    pub(super) stats: bool,
     /// Show values of sensitive headers and cookies in items instead of `[REDACTED]`.
     #[arg(long)]
-    pub no_redact: bool,
+    pub(super) no_redact: bool,
     /// Redact this header as well (repeatable).
     #[arg(long, value_name = "HEADER")]
-    pub redact: Vec<String>,
+    pub(super) redact: Vec<String>,
     /// Base of Slack's API.
     #[arg(long, value_name = "URL", env = "REMORA_SLACK_API_URL", default_value = "https://slack.com/api/")]
-    pub slack_api_url: String,
+    pub(super) slack_api_url: String,
     /// At the end, give up waiting for deliveries this many seconds after the last one that succeeded.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub drain_timeout: u64,
+    pub(super) drain_timeout: u64,
 }
 
 /// `remora scripts …`.
 #[derive(Debug, Subcommand)]
-pub enum ScriptsCommand {
+pub(super) enum ScriptsCommand {
     /// Compile scripts and say which hooks each defines.
     Check {
         /// Scripts.

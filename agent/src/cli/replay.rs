@@ -52,7 +52,12 @@ struct Files {
 }
 
 impl PacketSource for Files {
-    fn poll(&mut self, max: usize, wait: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> anyhow::Result<Progress> {
+    fn poll(
+        &mut self,
+        max: usize,
+        wait: Duration,
+        sink: &mut dyn FnMut(&Packet<'_>),
+    ) -> anyhow::Result<Progress> {
         while let Some(file) = self.left.last_mut() {
             match file.poll(max, wait, sink)? {
                 Progress::End => {

@@ -48,7 +48,8 @@ struct Folders {
 
 impl Folders {
     fn new(settings: &Settings) -> anyhow::Result<Self> {
-        let temporary = tempfile::Builder::new().prefix("remora-").tempdir().context("making a temporary folder")?;
+        let temporary =
+            tempfile::Builder::new().prefix("remora-").tempdir().context("making a temporary folder")?;
         let at = |given: Option<&PathBuf>, name: &str| match given {
             Some(path) => std::path::absolute(path).with_context(|| path.display().to_string()),
             None => Ok(temporary.path().join(name)),
@@ -77,7 +78,8 @@ impl Run {
             .context("starting the delivery runtime")?;
         stop_on_signal(&runtime, &stop);
         let storing = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
-        let (store, appenders) = if storing { open_store(&folders.pcap, workers, pace)? } else { (None, Vec::new()) };
+        let (store, appenders) =
+            if storing { open_store(&folders.pcap, workers, pace)? } else { (None, Vec::new()) };
         let (scripts, outbox) = if settings.scripts.is_empty() {
             (None, None)
         } else {
@@ -139,11 +141,18 @@ impl Run {
     ///
     /// # Errors
     /// When a source failed or output could not be written.
-    pub(super) fn finish(self, reports: Vec<WorkerReport>, kernel: Option<serde_json::Value>) -> anyhow::Result<ExitCode> {
+    pub(super) fn finish(
+        self,
+        reports: Vec<WorkerReport>,
+        kernel: Option<serde_json::Value>,
+    ) -> anyhow::Result<ExitCode> {
         let mut failed = false;
         if let Some(scripts) = &self.sinks.scripts {
             if !scripts.drain(SCRIPTS_PATIENCE) {
-                tracing::warn!("scripts had items left after {} s without progress", SCRIPTS_PATIENCE.as_secs());
+                tracing::warn!(
+                    "scripts had items left after {} s without progress",
+                    SCRIPTS_PATIENCE.as_secs()
+                );
                 failed = true;
             }
         }

@@ -12,33 +12,33 @@ use crate::view::{ItemView, Redaction};
 /// A usage error: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct UsageError(pub String);
+pub(super) struct UsageError(pub(super) String);
 
 /// What replay and tap share, checked.
 #[derive(Debug)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Scripts to run.
-    pub scripts: Vec<PathBuf>,
+    pub(super) scripts: Vec<PathBuf>,
     /// Their variables.
-    pub env: Arc<BTreeMap<String, String>>,
+    pub(super) env: Arc<BTreeMap<String, String>>,
     /// How items are printed.
-    pub format: Format,
+    pub(super) format: Format,
     /// Where streams are written.
-    pub streams: Option<PathBuf>,
+    pub(super) streams: Option<PathBuf>,
     /// Whether SHA-256 sums are computed.
-    pub hash: bool,
+    pub(super) hash: bool,
     /// Where the PCAP store is kept.
-    pub pcap_dir: Option<PathBuf>,
+    pub(super) pcap_dir: Option<PathBuf>,
     /// Where scripts keep their files.
-    pub data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
     /// Whether counters are printed at the end.
-    pub stats: bool,
+    pub(super) stats: bool,
     /// How items are shown.
-    pub view: Arc<ItemView>,
+    pub(super) view: Arc<ItemView>,
     /// Slack's API base, ending in a slash.
-    pub slack_api_url: String,
+    pub(super) slack_api_url: String,
     /// Patience with deliveries at the end, counted from the last one that succeeded.
-    pub drain: Duration,
+    pub(super) drain: Duration,
 }
 
 impl Settings {
@@ -46,7 +46,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`UsageError`] naming the flag and what is wrong with it.
-    pub fn new(args: &Common) -> Result<Self, UsageError> {
+    pub(super) fn new(args: &Common) -> Result<Self, UsageError> {
         let redaction = if args.no_redact { Redaction::off() } else { Redaction::with(&args.redact) };
         Ok(Self {
             scripts: args.script.clone(),
@@ -126,7 +126,9 @@ fn api_base(url: &str) -> Result<String, UsageError> {
     let parsed = reqwest::Url::parse(url)
         .ok()
         .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
-        .ok_or_else(|| UsageError("--slack-api-url: expected an http or https URL such as https://slack.com/api/".into()))?;
+        .ok_or_else(|| {
+            UsageError("--slack-api-url: expected an http or https URL such as https://slack.com/api/".into())
+        })?;
     let mut text = parsed.to_string();
     if !text.ends_with('/') {
         text.push('/');

@@ -32,13 +32,22 @@ impl Totals<'_> {
     pub(super) fn warn(&self) {
         let lost = self.lost_packets();
         if lost > 0 {
-            tracing::warn!("{lost} packets were lost in the kernel's rings: raise --ring-mib or --workers, or filter with --port and --net");
+            tracing::warn!(
+                "{lost} packets were lost in the kernel's rings: raise --ring-mib or --workers, or filter with --port and --net"
+            );
         }
         if self.output.dropped_items > 0 {
-            tracing::warn!("{} items were not printed: their reader is slower than the traffic", self.output.dropped_items);
+            tracing::warn!(
+                "{} items were not printed: their reader is slower than the traffic",
+                self.output.dropped_items
+            );
         }
         for script in self.scripts.iter().filter(|script| script.dropped > 0) {
-            tracing::warn!("script {}: {} items found its queue full and were dropped", script.name, script.dropped);
+            tracing::warn!(
+                "script {}: {} items found its queue full and were dropped",
+                script.name,
+                script.dropped
+            );
         }
         if let Some(store) = self.store.as_ref().filter(|store| store.refused_packets > 0) {
             tracing::warn!("{} packets could not be stored: PCAPs lack them", store.refused_packets);
@@ -134,7 +143,10 @@ pub(super) fn summary(totals: &Totals<'_>) -> String {
         totals.sum(|e| e.gaps),
     );
     if totals.deliveries.queued > 0 {
-        text.push_str(&format!(", {} of {} alerts delivered", totals.deliveries.sent, totals.deliveries.queued));
+        text.push_str(&format!(
+            ", {} of {} alerts delivered",
+            totals.deliveries.sent, totals.deliveries.queued
+        ));
     }
     text
 }

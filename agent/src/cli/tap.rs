@@ -99,7 +99,9 @@ mod live {
     }
 
     fn joined(worker: JoinHandle<WorkerReport>) -> anyhow::Result<WorkerReport> {
-        worker.join().map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
+        worker
+            .join()
+            .map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
     }
 
     /// The kernel's books: offered = filtered + captured + dropped, by reason.

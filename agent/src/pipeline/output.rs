@@ -138,7 +138,9 @@ impl Output {
     pub fn close(&self) -> anyhow::Result<()> {
         drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
         match self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(thread) => thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the output thread panicked"))),
+            Some(thread) => {
+                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the output thread panicked")))
+            }
             None => Ok(()),
         }
     }

@@ -75,7 +75,8 @@ impl ItemView {
         end(j, &item.client, &captured.src);
         j.key("dst");
         end(j, &item.server, &captured.dst);
-        let namespace = if captured.dst.namespace.is_empty() { &captured.src.namespace } else { &captured.dst.namespace };
+        let namespace =
+            if captured.dst.namespace.is_empty() { &captured.src.namespace } else { &captured.dst.namespace };
         j.field("namespace", namespace.as_bytes());
         j.boolean("outgoing", captured.outgoing);
         j.number("timestamp", item.started.0 / 1_000_000);
@@ -160,7 +161,9 @@ impl ItemView {
                 joined.clear();
                 joined.extend_from_slice(self.redaction.shown(name, value));
                 let glue: &[u8] = if name.eq_ignore_ascii_case(b"set-cookie") { b"\n" } else { b", " };
-                for (_, value) in head.iter().skip(at + 1).filter(|(other, _)| other.eq_ignore_ascii_case(name)) {
+                for (_, value) in
+                    head.iter().skip(at + 1).filter(|(other, _)| other.eq_ignore_ascii_case(name))
+                {
                     joined.extend_from_slice(glue);
                     joined.extend_from_slice(self.redaction.shown(name, value));
                 }
@@ -192,14 +195,16 @@ impl ItemView {
 
     fn request_cookies(&self, j: &mut Json<'_>, head: &HeaderBlock) {
         let hidden = self.redaction.hides(b"cookie");
-        let values = head.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie")).map(|(_, value)| value);
+        let values =
+            head.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie")).map(|(_, value)| value);
         let pairs: Vec<_> = values.flat_map(http::cookies).collect();
         map(j, &pairs, hidden);
     }
 
     fn response_cookies(&self, j: &mut Json<'_>, head: &HeaderBlock) {
         let hidden = self.redaction.hides(b"set-cookie");
-        let values = head.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"set-cookie")).map(|(_, value)| value);
+        let values =
+            head.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"set-cookie")).map(|(_, value)| value);
         let pairs: Vec<_> = values.filter_map(http::set_cookie).collect();
         map(j, &pairs, hidden);
     }
@@ -264,7 +269,8 @@ fn sizes(j: &mut Json<'_>, message: &Message) {
 
 /// A map of pairs in which a repeated name has an array of its values.
 fn map<N: AsRef<[u8]>, V: AsRef<[u8]>>(j: &mut Json<'_>, pairs: &[(N, V)], hidden: bool) {
-    let shown = |value: &'_ V| -> Vec<u8> { if hidden { REDACTED.to_vec() } else { value.as_ref().to_vec() } };
+    let shown =
+        |value: &'_ V| -> Vec<u8> { if hidden { REDACTED.to_vec() } else { value.as_ref().to_vec() } };
     for (at, (name, value)) in pairs.iter().enumerate() {
         let name = name.as_ref();
         if pairs[..at].iter().any(|(earlier, _)| earlier.as_ref() == name) {

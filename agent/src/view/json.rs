@@ -74,12 +74,6 @@ impl Json<'_> {
         self.raw(if value { "true" } else { "false" });
     }
 
-    /// `"name":null`.
-    pub(super) fn null(&mut self, name: &'static str) {
-        self.key(name);
-        self.raw("null");
-    }
-
     /// Decimal digits.
     pub(super) fn integer(&mut self, value: u64) {
         self.padded(value, 1);
@@ -220,13 +214,13 @@ mod tests {
                 j.key("b");
                 j.array(|j| {
                     j.string(b"x");
-                    j.object(|j| j.null("y"));
+                    j.object(|j| j.number("y", 2));
                     j.array(|_| ());
                 });
                 j.boolean("c", false);
             });
         });
-        assert_eq!(json, r#"{"a":1,"b":["x",{"y":null},[]],"c":false}"#);
+        assert_eq!(json, r#"{"a":1,"b":["x",{"y":2},[]],"c":false}"#);
     }
 
     #[test]
@@ -242,9 +236,18 @@ mod tests {
     #[test]
     fn times_and_fractions() {
         assert_eq!(text(|j| j.rfc3339(Timestamp::new(0, 0))), "\"1970-01-01T00:00:00.000000000Z\"");
-        assert_eq!(text(|j| j.rfc3339(Timestamp::new(951_826_154, 42))), "\"2000-02-29T12:09:14.000000042Z\"");
-        assert_eq!(text(|j| j.rfc3339(Timestamp::new(4_107_542_399, 7))), "\"2100-02-28T23:59:59.000000007Z\"");
-        assert_eq!(text(|j| j.rfc3339(Timestamp::new(4_107_542_400, 7))), "\"2100-03-01T00:00:00.000000007Z\"");
+        assert_eq!(
+            text(|j| j.rfc3339(Timestamp::new(951_826_154, 42))),
+            "\"2000-02-29T12:09:14.000000042Z\""
+        );
+        assert_eq!(
+            text(|j| j.rfc3339(Timestamp::new(4_107_542_399, 7))),
+            "\"2100-02-28T23:59:59.000000007Z\""
+        );
+        assert_eq!(
+            text(|j| j.rfc3339(Timestamp::new(4_107_542_400, 7))),
+            "\"2100-03-01T00:00:00.000000007Z\""
+        );
         assert_eq!(text(|j| j.milliseconds(12_345_600)), "12.3456");
         assert_eq!(text(|j| j.milliseconds(100)), "0.0001");
         assert_eq!(text(|j| j.milliseconds(30_000_000)), "30");

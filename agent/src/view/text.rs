@@ -27,7 +27,9 @@ pub fn text_line(captured: &Captured, out: &mut Vec<u8>) {
                 out.extend_from_slice("…".as_bytes());
             }
         }
-        None => put(out, format_args!("(request not seen, server {}:{})", item.server.addr, item.server.port)),
+        None => {
+            put(out, format_args!("(request not seen, server {}:{})", item.server.addr, item.server.port))
+        }
     }
     out.extend_from_slice(" → ".as_bytes());
     match &exchange.response {

@@ -15,7 +15,9 @@ pub(crate) fn check(script: &Path, fake: &SlackFake, message: &Message, item: &V
         .as_array()
         .expect("fields")
         .iter()
-        .map(|field| (field["title"].as_str().unwrap().to_owned(), field["value"].as_str().unwrap().to_owned()))
+        .map(|field| {
+            (field["title"].as_str().unwrap().to_owned(), field["value"].as_str().unwrap().to_owned())
+        })
         .collect();
     let (timestamp, fields) = shown.split_last().expect("fields");
     assert_eq!(timestamp.0, "Timestamp");
@@ -25,7 +27,9 @@ pub(crate) fn check(script: &Path, fake: &SlackFake, message: &Message, item: &V
 
     let files = &message.files;
     assert_eq!(files.len(), 2, "{files:?}");
-    let named = |name: &str| files.iter().find(|file| file.name == name).unwrap_or_else(|| panic!("{name} in {files:?}"));
+    let named = |name: &str| {
+        files.iter().find(|file| file.name == name).unwrap_or_else(|| panic!("{name} in {files:?}"))
+    };
     let json = named(&style.json);
     let attached: Value = serde_json::from_slice(&fake.file(&json.id).unwrap()).expect("the item is JSON");
     assert_eq!(&attached, item, "the file is the item");
@@ -45,7 +49,9 @@ struct Style {
 impl Style {
     fn of(script: &Path, item: &Value) -> Self {
         let stream = text(item, "/stream");
-        let end = |end: &str| format!("{}:{}", text(item, &format!("/{end}/name")), text(item, &format!("/{end}/port")));
+        let end = |end: &str| {
+            format!("{}:{}", text(item, &format!("/{end}/name")), text(item, &format!("/{end}/port")))
+        };
         let ours = script.ends_with("alert-on-error.js");
         // Outside Kubernetes there is no namespace, and an empty value is shown as "-".
         let fields = if ours {
@@ -80,13 +86,17 @@ fn text(item: &Value, path: &str) -> String {
 /// The PCAP opens in tshark, and holds handshake, request and response of that stream and of no other.
 #[track_caller]
 fn check_pcap(path: &Path, item: &Value) {
-    let rows = tshark(path, &["tcp.srcport", "tcp.dstport", "tcp.flags.syn", "http.request.uri", "http.response.code"]);
+    let rows = tshark(
+        path,
+        &["tcp.srcport", "tcp.dstport", "tcp.flags.syn", "http.request.uri", "http.response.code"],
+    );
     let ports = |end: &str| item[end]["port"].as_str().unwrap().to_owned();
     let both = BTreeSet::from([ports("src"), ports("dst")]);
     for row in &rows {
         assert_eq!(BTreeSet::from([row[0].clone(), row[1].clone()]), both, "another stream's packet");
     }
-    let holds = |column: usize, value: &str| rows.iter().any(|row| row[column].split(',').any(|v| v == value));
+    let holds =
+        |column: usize, value: &str| rows.iter().any(|row| row[column].split(',').any(|v| v == value));
     let syns = rows.iter().filter(|row| matches!(row[2].as_str(), "1" | "True")).count();
     assert_eq!(syns, 2, "SYN and SYN-ACK");
     assert!(holds(3, item["request"]["target"].as_str().unwrap()), "the request: {rows:?}");

@@ -65,7 +65,6 @@ fn both_directions_of_a_cgroup_are_seen_with_its_id() {
     }
     let id = cgroup.id().unwrap();
     for packet in &outcome.seen {
-        // A SYN that is sent again, and what comes after the socket is closed, may belong to no full socket.
         assert_eq!(packet.origin.cgroup, id);
         assert_eq!(packet.link, LinkType::RAW);
         let out = segment(packet).dst == address;

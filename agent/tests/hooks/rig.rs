@@ -153,7 +153,7 @@ impl Rig {
             data_dir: self.dir.path().join("data"),
             runtime: self.runtime.handle().clone(),
             node_name: "node-7".to_owned(),
-            item_json: json,
+            item_json: Arc::new(json),
             log: self.log.clone(),
         }
     }
@@ -195,6 +195,7 @@ pub(crate) fn item(index: u64) -> Arc<Captured> {
     let end = |last: u8, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
     let time = Timestamp::default();
     Arc::new(Captured {
+        outgoing: false,
         item: std::boxed::Box::new(Item {
             stream: StreamId(if index == 0 { 1 } else { 100 + index }),
             index,

@@ -1,5 +1,6 @@
 //! `slack-fake`: a local Slack to try alerts against, without a workspace.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use anyhow::Result;
@@ -55,10 +56,12 @@ fn main() -> Result<()> {
         ..FakeConfig::default()
     };
     let fake = SlackFake::start(args.listen, config)?;
-    println!("page     {}/", fake.url());
-    println!("API      {}", fake.api_url());
-    println!("webhook  {}", fake.webhook_url());
-    println!("Ctrl-C ends it; nothing is kept.");
+    let (page, api, webhook) = (fake.url(), fake.api_url(), fake.webhook_url());
+    // Who started it may read the first line and close the pipe.
+    let _ = write!(
+        std::io::stdout(),
+        "page     {page}/\nAPI      {api}\nwebhook  {webhook}\nCtrl-C ends it; nothing is kept.\n"
+    );
     loop {
         std::thread::park();
     }

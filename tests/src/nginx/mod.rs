@@ -68,7 +68,8 @@ impl Nginx {
     /// When it cannot be ended or the log cannot be read.
     pub fn stop(mut self) -> anyhow::Result<Vec<String>> {
         self.end();
-        let log = fs::read_to_string(self.dir.path().join("access.log")).context("reading nginx's access log")?;
+        let log =
+            fs::read_to_string(self.dir.path().join("access.log")).context("reading nginx's access log")?;
         Ok(log.lines().map(str::to_owned).collect())
     }
 

@@ -102,7 +102,12 @@ impl Capture {
     ///
     /// # Errors
     /// As [`Capture::open`].
-    pub fn exchange(&mut self, connection: &mut Connection, request: &[u8], response: &[u8]) -> anyhow::Result<()> {
+    pub fn exchange(
+        &mut self,
+        connection: &mut Connection,
+        request: &[u8],
+        response: &[u8],
+    ) -> anyhow::Result<()> {
         self.send(connection, CLIENT, request)?;
         self.send(connection, SERVER, response)
     }
@@ -117,9 +122,16 @@ impl Capture {
         self.packet(&mut connection, CLIENT, Flags::ACK, b"")
     }
 
-    fn packet(&mut self, connection: &mut Connection, from: usize, flags: Flags, payload: &[u8]) -> anyhow::Result<()> {
+    fn packet(
+        &mut self,
+        connection: &mut Connection,
+        from: usize,
+        flags: Flags,
+        payload: &[u8],
+    ) -> anyhow::Result<()> {
         let frame = frame(connection, from, flags, payload);
-        let consumed = u32::try_from(payload.len())? + u32::from(flags.0 & (Flags::SYN.0 | Flags::FIN.0) != 0);
+        let consumed =
+            u32::try_from(payload.len())? + u32::from(flags.0 & (Flags::SYN.0 | Flags::FIN.0) != 0);
         connection.next[from] = connection.next[from].wrapping_add(consumed);
         self.now += STEP;
         self.packets += 1;

@@ -15,6 +15,8 @@ pub(super) struct Chunked {
     line: u32,
     digits: bool,
     trailers: Vec<u8>,
+    /// Start of the current line in `trailers`.
+    trailer_line: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -81,7 +83,7 @@ impl Chunked {
         match (self.state, b) {
             (State::DataEnd, b'\r') => self.state = State::DataLf,
             (State::DataEnd | State::DataLf, b'\n') => {
-                *self = Self { trailers: std::mem::take(&mut self.trailers), ..Self::default() };
+                *self = Self::default();
             }
             (State::DataEnd | State::DataLf, _) => return Some("chunk data goes on where CRLF should be"),
             (_, b'\n') => return self.size_line_ends(),
@@ -129,14 +131,16 @@ impl Chunked {
         if self.trailers.len() + end > max {
             return (0, Some(Step::Bad("a trailer section past the limit of a head")));
         }
-        let line_start = self.trailers.iter().rposition(|&b| b == b'\n').map_or(0, |lf| lf + 1);
         self.trailers.extend_from_slice(&data[..end]);
-        let line = &self.trailers[line_start..];
+        let line = &self.trailers[self.trailer_line..];
         if line != b"\r\n" && line != b"\n" {
+            if line.ends_with(b"\n") {
+                self.trailer_line = self.trailers.len();
+            }
             return (end, None);
         }
         let trailers = std::mem::take(&mut self.trailers);
-        (end, Some(Step::End((line_start > 0).then_some(trailers))))
+        (end, Some(Step::End((self.trailer_line > 0).then_some(trailers))))
     }
 
     /// Skips `n` lost bytes if they all lie in this chunk's data; else framing is lost.
@@ -171,8 +175,11 @@ impl Chunked {
 mod tests {
     use super::*;
 
-    /// Body, trailers and unused rest, or what is bad; bytes given `n` at a time.
-    fn read(bytes: &[u8], n: usize) -> Result<(Vec<u8>, Option<Vec<u8>>, usize), &'static str> {
+    /// Body, trailers and length of the unused rest.
+    type Read = (Vec<u8>, Option<Vec<u8>>, usize);
+
+    /// What is read, or what is bad; bytes given `n` at a time.
+    fn read(bytes: &[u8], n: usize) -> Result<Read, &'static str> {
         let mut chunked = Chunked::default();
         let mut body = Vec::new();
         let mut done = 0;

@@ -22,6 +22,7 @@ pub(super) struct Current {
     gaps: u32,
     truncated: bool,
     last: Timestamp,
+    acked: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Current {
             other => certain(other),
         };
         let body = BodyReader::new(codings, cx.limits.body, cx.hash);
-        Self { frame, body, gaps: 0, truncated: at.truncated, last: at.time }
+        Self { frame, body, gaps: 0, truncated: at.truncated, last: at.time, acked: at.acked }
     }
 
     /// Heap memory held, itself included.
@@ -80,6 +81,7 @@ impl Current {
     /// Takes bytes: how many were used.
     pub(super) fn take(&mut self, data: &[u8], at: Arrival, cx: &Context<'_>) -> (usize, Taken) {
         self.last = at.time;
+        self.acked = at.acked.or(self.acked);
         self.truncated |= at.truncated;
         match &mut self.frame {
             Frame::Fixed(left) => {
@@ -171,12 +173,11 @@ impl Current {
         self.gaps += 1;
         self.truncated |= at.truncated;
         self.last = at.time;
-        if let Frame::Perhaps { seen, length } = self.frame {
-            if let Taken::End(tail) | Taken::Broken(tail) | Taken::NoBody(tail, _) =
+        if let Frame::Perhaps { seen, length } = self.frame
+            && let Taken::End(tail) | Taken::Broken(tail) | Taken::NoBody(tail, _) =
                 self.commit(seen, length, at)
-            {
-                return Skipped::Lost(tail);
-            }
+        {
+            return Skipped::Lost(tail);
         }
         match &mut self.frame {
             Frame::Close => {
@@ -244,6 +245,7 @@ impl Current {
             anomalies: anomaly.into_iter().collect::<Vec<Anomaly>>(),
             error,
             end,
+            acked: self.acked,
         }
     }
 }

@@ -37,6 +37,10 @@ pub(super) struct Reader {
     began: Began,
     /// Framing was lost and no message was found since.
     lost: Option<Loss>,
+    /// Offset of the current segment.
+    segment: u64,
+    /// It held bytes that are not the next message's.
+    shared: bool,
     ended: bool,
 }
 
@@ -63,6 +67,7 @@ struct Began {
     offset: u64,
     acked: Option<u64>,
     truncated: bool,
+    shared: bool,
 }
 
 /// What a reader hands its messages to.
@@ -70,6 +75,9 @@ pub(super) struct Env<'e, 'c> {
     pub(super) pair: &'e mut Pairing,
     pub(super) cx: &'e mut Context<'c>,
 }
+
+/// So many bytes of a start line tell whether it can be one.
+const JUDGED: usize = 64;
 
 /// Whether the stream turned into something else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +97,8 @@ impl Reader {
             line: 0,
             began: Began::default(),
             lost: None,
+            segment: 0,
+            shared: false,
             ended: false,
         }
     }
@@ -107,6 +117,8 @@ impl Reader {
     /// Takes bytes.
     pub(super) fn data(&mut self, mut data: &[u8], mut at: Arrival, env: &mut Env<'_, '_>) -> Turn {
         self.offset = at.offset;
+        self.segment = at.offset;
+        self.shared = false;
         if let State::Search(search) = &mut self.state {
             search.at_line_start |= search.gap;
         }
@@ -114,7 +126,7 @@ impl Reader {
             let (used, turn) = match self.state {
                 State::Start => self.start(data, at, env),
                 State::Message(_) => (self.body(data, at, env), Turn::Http),
-                State::Search(search) => (self.search(search, data, at), Turn::Http),
+                State::Search(search) => (self.search(search, data, at, env), Turn::Http),
                 State::Head | State::Candidate(_) => self.collect(data, at, env),
             };
             data = &data[used..];
@@ -148,7 +160,13 @@ impl Reader {
     }
 
     fn begin(&mut self, at: Arrival) {
-        self.began = Began { time: at.time, offset: at.offset, acked: at.acked, truncated: at.truncated };
+        self.began = Began {
+            time: at.time,
+            offset: at.offset,
+            acked: at.acked,
+            truncated: at.truncated,
+            shared: self.shared,
+        };
         self.head.clear();
         self.line = 0;
     }
@@ -165,7 +183,9 @@ impl Reader {
         self.began.truncated |= at.truncated;
         let line = &self.head[self.line..];
         if lf.is_none() {
-            if self.line == 0 && !could_start(self.side, line, candidate) {
+            // Of a long start line only the new bytes are looked at.
+            let shaped = self.head.len() - used > JUDGED || could_start(self.side, line, candidate);
+            if self.line == 0 && !(shaped && printable(&data[..used])) {
                 self.no_head(env);
             }
             return (used, Turn::Http);
@@ -215,7 +235,7 @@ impl Reader {
         // Where the line began in an earlier segment, what that one acknowledged is not known any more.
         let acked = at.acked.filter(|_| line.len() <= used);
         let offset = end - line.len() as u64;
-        self.began = Began { time: at.time, offset, acked, truncated: at.truncated };
+        self.began = Began { time: at.time, offset, acked, truncated: at.truncated, shared: false };
         self.line = line.len();
         self.head = line;
     }
@@ -338,6 +358,7 @@ impl Reader {
                 complete: true,
                 truncated: self.began.truncated,
                 end: Some(at.offset),
+                acked: at.acked,
                 ..Tail::default()
             };
             self.finish_message(tail, env);
@@ -372,6 +393,7 @@ impl Reader {
                 let end = tail.end.unwrap_or(at.offset);
                 self.finish_message(tail, env);
                 let acked = at.acked.filter(|_| used == next.len());
+                self.shared = end > self.segment;
                 self.begin(Arrival { offset: end, acked, ..at });
                 self.head.extend_from_slice(next);
                 self.state = State::Head;
@@ -381,10 +403,12 @@ impl Reader {
     }
 
     /// Looks for the start of a message.
-    fn search(&mut self, search: Search, data: &[u8], at: Arrival) -> usize {
+    fn search(&mut self, search: Search, data: &[u8], at: Arrival, env: &mut Env<'_, '_>) -> usize {
         if search.at_line_start {
             let begin = data.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
             if begin > 0 {
+                // Where the capture begins with them they may be the end of a head.
+                env.pair.skipped();
                 return begin;
             }
             let line = memchr::memchr(b'\n', data).map_or(data, |lf| &data[..=lf]);
@@ -394,6 +418,8 @@ impl Reader {
                 return 0;
             }
         }
+        self.shared = true;
+        env.pair.skipped();
         let lf = memchr::memchr(b'\n', data);
         self.state = State::Search(Search { at_line_start: lf.is_some(), ..search });
         lf.map_or(data.len(), |lf| lf + 1)
@@ -457,7 +483,12 @@ impl Reader {
 
     /// Hands on a head.
     fn announce(&mut self, head: Head, env: &mut Env<'_, '_>) -> Answers {
-        let place = Place { offset: self.began.offset, acked: self.began.acked, lost: self.lost.take() };
+        let place = Place {
+            offset: self.began.offset,
+            acked: self.began.acked,
+            lost: self.lost.take(),
+            shared: self.began.shared,
+        };
         let message = Message {
             minor_version: head.minor_version,
             head_size: u32::try_from(head.size).unwrap_or(u32::MAX),
@@ -480,6 +511,7 @@ impl Reader {
     fn finish_message(&mut self, tail: Tail, env: &mut Env<'_, '_>) {
         self.state = State::Start;
         self.head = Vec::new();
+        self.shared = true;
         match self.side {
             Side::Client => env.pair.request_ends(tail, env.cx),
             Side::Server => env.pair.response_ends(tail, env.cx),
@@ -520,7 +552,11 @@ fn could_start(side: Side, bytes: &[u8], strict: bool) -> bool {
             let name = &bytes[..method];
             let shaped = name.iter().all(u8::is_ascii_uppercase) && (!whole || (3..=20).contains(&method));
             let likely = !strict || shaped || KNOWN.contains(&name);
-            likely && !bytes.iter().any(|&b| b < b' ' && b != b'\t' && b != b'\r')
+            likely && printable(bytes)
         }
     }
+}
+
+fn printable(bytes: &[u8]) -> bool {
+    !bytes.iter().any(|&b| b < b' ' && b != b'\t' && b != b'\r')
 }

@@ -8,6 +8,7 @@ use crate::{Limits, Timestamp};
 mod bodies;
 mod framing_lost;
 mod heads;
+mod loss;
 mod segmentation;
 
 use Side::{Client, Server};

@@ -89,10 +89,12 @@ fn a_loss_at_the_very_start_holds_pairs_until_they_are_certain() {
     let mut talk = Talk::new();
     talk.gap(Client, 36).gap(Server, 41).say(Client, get("/2")).say(Server, ok("two"));
     assert!(talk.out.is_empty());
-    talk.say(Client, get("/3"));
-    assert_eq!(briefs(&talk.out.drain(..).collect::<Vec<_>>()), ["/2 200"]);
-    talk.say(Server, ok("three"));
-    assert_eq!(briefs(&talk.fin()), ["/3 200"]);
+    talk.say(Client, get("/3")).say(Server, ok("three"));
+    assert!(talk.out.is_empty());
+    talk.say(Client, get("/4"));
+    assert_eq!(briefs(&talk.out.drain(..).collect::<Vec<_>>()), ["/2 200", "/3 200"]);
+    talk.say(Server, ok("four"));
+    assert_eq!(briefs(&talk.fin()), ["/4 200"]);
 }
 
 #[test]

@@ -1,0 +1,138 @@
+//! The parts of a request-target (RFC 9112 section 3.2).
+
+use super::{lossy, split_once};
+use crate::item::Request;
+
+/// A request-target, taken apart. Everything is as sent, without decoding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Target<'a> {
+    /// Scheme of the absolute-form.
+    pub scheme: Option<&'a [u8]>,
+    /// Authority of the absolute-form and the authority-form.
+    pub authority: Option<&'a [u8]>,
+    /// Path; `*` for the asterisk-form, empty for the authority-form.
+    pub path: &'a [u8],
+    /// Query without its question mark.
+    pub query: Option<&'a [u8]>,
+}
+
+impl<'a> Target<'a> {
+    /// Takes the target of a request with this method apart.
+    #[must_use]
+    pub fn parse(method: &[u8], target: &'a [u8]) -> Self {
+        if method == b"CONNECT" && !target.starts_with(b"/") {
+            return Self { authority: Some(target), ..Self::default() };
+        }
+        let (scheme, authority, rest) = match memchr::memmem::find(target, b"://") {
+            Some(at)
+                if at > 0
+                    && target[..at].iter().all(|&b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) =>
+            {
+                let after = &target[at + 3..];
+                let end = after.iter().position(|b| b"/?#".contains(b)).unwrap_or(after.len());
+                (Some(&target[..at]), Some(&after[..end]), &after[end..])
+            }
+            _ => (None, None, target),
+        };
+        let rest = split_once(rest, b'#').map_or(rest, |(before, _)| before);
+        let (path, query) = split_once(rest, b'?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        let path = if path.is_empty() && authority.is_some() { b"/" } else { path };
+        Self { scheme, authority, path, query }
+    }
+}
+
+/// The path's segments, as sent; empty ones at its ends left out.
+#[must_use]
+pub fn path_segments(path: &[u8]) -> Vec<String> {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    if path.is_empty() { Vec::new() } else { path.split(|&b| b == b'/').map(lossy).collect() }
+}
+
+/// Whom the request is for: authority of the target, else the `Host` field (RFC 9112 section 3.2.2).
+#[must_use]
+pub fn host(request: &Request) -> Option<&[u8]> {
+    let target = Target::parse(request.method(), request.target());
+    let host = target.authority.or_else(|| request.message.head.get("host"))?;
+    let host = host.iter().rposition(|&b| b == b'@').map_or(host, |at| &host[at + 1..]);
+    Some(host).filter(|host| !host.is_empty())
+}
+
+/// The absolute URL: scheme by `tls` unless the target has one, host from the request or else `fallback` (such as
+/// `10.0.0.1:80`). Bytes that are not UTF-8 are replaced.
+#[must_use]
+pub fn absolute_url(request: &Request, tls: bool, fallback: &str) -> String {
+    let target = Target::parse(request.method(), request.target());
+    if target.scheme.is_some() {
+        return lossy(request.target());
+    }
+    let scheme = if tls { "https" } else { "http" };
+    let host = host(request).map_or_else(|| fallback.to_owned(), lossy);
+    // Neither asterisk-form nor authority-form has a path.
+    let rest = if target.path == b"*" || target.authority.is_some() { b"" } else { request.target() };
+    let slash = if rest.is_empty() || rest.starts_with(b"/") { "" } else { "/" };
+    format!("{scheme}://{host}{slash}{}", lossy(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::{HeaderBlock, Message, Span};
+
+    fn request(method: &str, target: &str, host: Option<&str>) -> Request {
+        let mut buffer = Vec::new();
+        let mut put = |text: &str| {
+            let start = u32::try_from(buffer.len()).unwrap();
+            buffer.extend_from_slice(text.as_bytes());
+            Span { start, end: u32::try_from(buffer.len()).unwrap() }
+        };
+        let (method, target) = (put(method), put(target));
+        let fields = host.map(|h| (put("Host"), put(h))).into_iter().collect();
+        let head = HeaderBlock::new(buffer.into(), fields);
+        Request { method, target, message: Message { head, ..Message::default() } }
+    }
+
+    #[test]
+    fn forms() {
+        for (method, target, authority, path, query) in [
+            ("GET", "/a/b?c=d?e", None, "/a/b", Some("c=d?e")),
+            ("GET", "/a?", None, "/a", Some("")),
+            ("GET", "http://h:1/a?b#c", Some("h:1"), "/a", Some("b")),
+            ("GET", "http://h?b", Some("h"), "/", Some("b")),
+            ("GET", "/redirect?to=http://x/", None, "/redirect", Some("to=http://x/")),
+            ("OPTIONS", "*", None, "*", None),
+            ("CONNECT", "h:443", Some("h:443"), "", None),
+        ] {
+            let t = Target::parse(method.as_bytes(), target.as_bytes());
+            let got = (t.authority, t.path, t.query);
+            assert_eq!(
+                got,
+                (authority.map(str::as_bytes), path.as_bytes(), query.map(str::as_bytes)),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn segments() {
+        assert_eq!(path_segments(b"/a/b%20c//d/"), ["a", "b%20c", "", "d"]);
+        assert!(path_segments(b"/").is_empty() && path_segments(b"").is_empty());
+    }
+
+    #[test]
+    fn urls_and_hosts() {
+        for (method, target, host_field, tls, url, name) in [
+            ("GET", "/a?b", Some("shop:80"), false, "http://shop:80/a?b", Some("shop:80")),
+            ("GET", "/a", None, true, "https://10.0.0.1:443/a", None),
+            ("GET", "http://x/y", Some("shop"), true, "http://x/y", Some("x")),
+            ("GET", "http://u:p@x/y", None, false, "http://u:p@x/y", Some("x")),
+            ("OPTIONS", "*", Some("shop"), false, "http://shop", Some("shop")),
+            ("CONNECT", "h:443", Some("other"), false, "http://h:443", Some("h:443")),
+            ("GET", "odd", Some(""), false, "http://10.0.0.1:443/odd", None),
+        ] {
+            let request = request(method, target, host_field);
+            assert_eq!(absolute_url(&request, tls, "10.0.0.1:443"), url);
+            assert_eq!(host(&request), name.map(str::as_bytes), "{target}");
+        }
+    }
+}
