@@ -111,8 +111,10 @@ fn group(verdict: &mut Verdict, key: &Connection, expected: &[&Record], found: &
                 if found[f].error.is_some() || carries_nothing(found[f]) {
                     continue;
                 }
-                verdict.tally(key.0, "-").extra += 1;
-                ("-".to_owned(), place(f), "extra".to_owned(), about(found[f]))
+                // In a connection that is ambiguous anyway (one 4-tuple under several tags), more may be there than the oracle saw.
+                let grade = if expected.iter().any(|r| r.grade == "C") { "C" } else { "-" };
+                verdict.tally(key.0, grade).extra += 1;
+                (grade.to_owned(), place(f), "extra".to_owned(), about(found[f]))
             }
             (None, None) => continue,
         };
@@ -241,6 +243,8 @@ mod tests {
         let verdict = compare(&[http("/a", 200, "A")], &[http("/a", 200, ""), cut, http("/b", 200, "")]);
         assert_eq!(verdict.tallies[&("http1", "-".to_owned())].extra, 1);
         assert_eq!(verdict.differences[0].what, "extra");
+        let ambiguous = compare(&[http("/a", 200, "C")], &[http("/a", 200, ""), http("/b", 200, "")]);
+        assert_eq!(ambiguous.tallies[&("http1", "C".to_owned())].extra, 1);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::setup::{self, Ready};
 use crate::sys::{calm, project, run, term};
 
 pub(super) fn format() -> Result<Outcome> {
-    run::ok(project::cargo(None).args(["fmt", "--all", "--check"]))?;
+    let colour = if term::coloured() { "always" } else { "never" };
+    run::ok(project::cargo(None).args(["fmt", "--all", "--check", "--", "--color", colour]))?;
     Ok(Outcome::Passed)
 }
 

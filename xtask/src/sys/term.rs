@@ -3,7 +3,8 @@
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 
-fn coloured() -> bool {
+/// Whether standard output takes colours.
+pub(crate) fn coloured() -> bool {
     static COLOURED: OnceLock<bool> = OnceLock::new();
     *COLOURED.get_or_init(|| std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
 }
