@@ -1,4 +1,5 @@
 //! What a user is told when something is wrong: exit codes and words.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

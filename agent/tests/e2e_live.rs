@@ -1,4 +1,5 @@
 //! The whole way over real eBPF, in namespaces and cgroups of its own: capture, items, scripts, alerts.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Scripts that misbehave: capture and the other scripts go on, and the log names script, line and limit.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -147,14 +147,11 @@ impl Run {
         kernel: Option<serde_json::Value>,
     ) -> anyhow::Result<ExitCode> {
         let mut failed = false;
-        if let Some(scripts) = &self.sinks.scripts {
-            if !scripts.drain(SCRIPTS_PATIENCE) {
-                tracing::warn!(
-                    "scripts had items left after {} s without progress",
-                    SCRIPTS_PATIENCE.as_secs()
-                );
-                failed = true;
-            }
+        if let Some(scripts) = &self.sinks.scripts
+            && !scripts.drain(SCRIPTS_PATIENCE)
+        {
+            tracing::warn!("scripts had items left after {} s without progress", SCRIPTS_PATIENCE.as_secs());
+            failed = true;
         }
         if let Some(outbox) = &self.outbox {
             let drained = self.runtime.block_on(outbox.drain(self.drain));

@@ -68,8 +68,6 @@ pub(crate) enum CallEnd {
     Stopped,
 }
 
-/// Writes an item as JSON.
-
 /// A started script.
 pub(crate) struct Engine {
     // Dropped in this order: what refers to the runtime goes before it.

@@ -1,6 +1,10 @@
 //! The item as the contract's JSON (`scripts/remora.d.ts` has its types).
 
-use agent_core::dissect::http1::view as http;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+
+use agent_core::item::http_view::{self as http, Param, Target};
 use agent_core::item::{Body, Endpoint, HeaderBlock, HttpExchange, Message, Request, Response};
 use agent_core::{Item, Record};
 use base64::Engine as _;
@@ -9,6 +13,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::json::Json;
 use super::redact::{REDACTED, Redaction};
 use crate::captured::{Captured, Name};
+
+/// Cookies, parameters and pairs of a query that an item shows, of each at most.
+const MOST: usize = 1024;
 
 /// How items are shown.
 #[derive(Clone, Debug, Default)]
@@ -94,20 +101,20 @@ impl ItemView {
 
     fn request(&self, j: &mut Json<'_>, item: &Item, request: &Request) {
         let message = &request.message;
-        let target = http::split_target(request.target());
+        let target = Target::parse(request.method(), request.target());
         j.field("method", request.method());
-        j.field("url", &http::url(request, item.tls, (item.server.addr, item.server.port)));
+        j.field("url", url(item, request).as_bytes());
         j.field("target", request.target());
         j.field("path", target.path);
         j.key("pathSegments");
-        j.array(|j| http::path_segments(target.path).for_each(|segment| j.string(segment)));
+        j.array(|j| http::path_segments(target.path).iter().for_each(|segment| j.string(segment.as_bytes())));
         version(j, message);
         self.headers(j, &message.head);
         self.trailers(j, message);
         j.key("cookies");
         j.object(|j| self.request_cookies(j, &message.head));
         j.key("queryString");
-        j.object(|j| query_string(j, target.query.unwrap_or_default()));
+        j.object(|j| map(j, &http::query_pairs(target.query.unwrap_or_default(), MOST), false));
         j.key("postData");
         if message.body.size == 0 && message.body.content.is_empty() {
             j.raw("null");
@@ -139,8 +146,8 @@ impl ItemView {
         j.key("content");
         j.object(|j| {
             j.number("size", message.body.content_size);
-            let mime = message.head.get("content-type").unwrap_or_default();
-            j.field("mimeType", mime);
+            let mime = message.head.get("content-type");
+            j.field("mimeType", mime.unwrap_or_default());
             text_or_base64(j, mime, &message.body);
             j.boolean("truncated", message.body.truncated);
         });
@@ -194,20 +201,19 @@ impl ItemView {
     }
 
     fn request_cookies(&self, j: &mut Json<'_>, head: &HeaderBlock) {
-        let hidden = self.redaction.hides(b"cookie");
-        let values =
-            head.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie")).map(|(_, value)| value);
-        let pairs: Vec<_> = values.flat_map(http::cookies).collect();
-        map(j, &pairs, hidden);
+        map(j, &http::cookies(head, MOST), self.redaction.hides(b"cookie"));
     }
 
     fn response_cookies(&self, j: &mut Json<'_>, head: &HeaderBlock) {
-        let hidden = self.redaction.hides(b"set-cookie");
-        let values =
-            head.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"set-cookie")).map(|(_, value)| value);
-        let pairs: Vec<_> = values.filter_map(http::set_cookie).collect();
-        map(j, &pairs, hidden);
+        let cookies = http::set_cookies(head, MOST);
+        let pairs: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
+        map(j, &pairs, self.redaction.hides(b"set-cookie"));
     }
+}
+
+/// The request's URL; where it names no host, the server's address stands for it.
+pub(super) fn url(item: &Item, request: &Request) -> String {
+    http::absolute_url(request, item.tls, &SocketAddr::new(item.server.addr, item.server.port).to_string())
 }
 
 fn end(j: &mut Json<'_>, end: &Endpoint, name: &Name) {
@@ -268,46 +274,44 @@ fn sizes(j: &mut Json<'_>, message: &Message) {
 }
 
 /// A map of pairs in which a repeated name has an array of its values.
-fn map<N: AsRef<[u8]>, V: AsRef<[u8]>>(j: &mut Json<'_>, pairs: &[(N, V)], hidden: bool) {
-    let shown =
-        |value: &'_ V| -> Vec<u8> { if hidden { REDACTED.to_vec() } else { value.as_ref().to_vec() } };
-    for (at, (name, value)) in pairs.iter().enumerate() {
-        let name = name.as_ref();
-        if pairs[..at].iter().any(|(earlier, _)| earlier.as_ref() == name) {
-            continue;
+fn map(j: &mut Json<'_>, pairs: &[(String, String)], hidden: bool) {
+    let mut at: HashMap<&str, usize> = HashMap::new();
+    let mut entries: Vec<(&str, Vec<&[u8]>)> = Vec::new();
+    for (name, value) in pairs {
+        let shown = if hidden { REDACTED } else { value.as_bytes() };
+        match at.entry(name.as_str()) {
+            Entry::Occupied(entry) => entries[*entry.get()].1.push(shown),
+            Entry::Vacant(entry) => {
+                entry.insert(entries.len());
+                entries.push((name, vec![shown]));
+            }
         }
-        j.key_bytes(name);
-        let mut more = pairs[at + 1..].iter().filter(|(other, _)| other.as_ref() == name).peekable();
-        if more.peek().is_none() {
-            j.string(&shown(value));
-        } else {
-            j.array(|j| {
-                j.string(&shown(value));
-                more.for_each(|(_, value)| j.string(&shown(value)));
-            });
+    }
+    for (name, values) in entries {
+        j.key_bytes(name.as_bytes());
+        match *values {
+            [value] => j.string(value),
+            _ => j.array(|j| values.iter().for_each(|value| j.string(value))),
         }
     }
 }
 
-fn query_string(j: &mut Json<'_>, query: &[u8]) {
-    let pairs: Vec<_> = http::query_pairs(query).collect();
-    map(j, &pairs, false);
-}
-
 fn post_data(j: &mut Json<'_>, message: &Message) {
-    let mime = message.head.get("content-type").unwrap_or_default();
-    j.field("mimeType", mime);
+    let mime = message.head.get("content-type");
+    j.field("mimeType", mime.unwrap_or_default());
     j.key("params");
     j.array(|j| {
-        for param in http::form_params(mime, &message.body.content) {
+        for param in params(mime.unwrap_or_default(), &message.body.content) {
             j.object(|j| {
-                j.field("name", &param.name);
-                j.field("value", &param.value);
-                if let Some(file_name) = &param.file_name {
-                    j.field("fileName", file_name);
-                }
-                if let Some(content_type) = &param.content_type {
-                    j.field("contentType", content_type);
+                j.field("name", param.name.as_bytes());
+                for (name, text) in [
+                    ("value", &param.value),
+                    ("fileName", &param.file_name),
+                    ("contentType", &param.content_type),
+                ] {
+                    if let Some(text) = text {
+                        j.field(name, text.as_bytes());
+                    }
                 }
             });
         }
@@ -316,8 +320,16 @@ fn post_data(j: &mut Json<'_>, message: &Message) {
     j.boolean("truncated", message.body.truncated);
 }
 
-fn text_or_base64(j: &mut Json<'_>, mime: &[u8], body: &Body) {
-    match http::text(mime, &body.content) {
+fn params(content_type: &[u8], body: &[u8]) -> Vec<Param> {
+    match http::mime_type(content_type).as_str() {
+        "application/x-www-form-urlencoded" => http::form_params(body, MOST),
+        "multipart/form-data" => http::multipart_params(content_type, body, MOST).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+fn text_or_base64(j: &mut Json<'_>, mime: Option<&[u8]>, body: &Body) {
+    match http::text(mime, &body.content, body.truncated) {
         http::Text::Text(text) => {
             j.field("encoding", b"");
             j.field("text", text.as_bytes());

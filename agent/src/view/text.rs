@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
-use agent_core::dissect::http1::view as http;
 use agent_core::{Item, Record};
 
+use super::item::url;
 use super::json::rfc3339;
 use crate::captured::Captured;
 
@@ -21,14 +21,14 @@ pub fn text_line(captured: &Captured, out: &mut Vec<u8>) {
         Some(request) => {
             printable(request.method(), out);
             out.push(b' ');
-            let url = http::url(request, item.tls, (item.server.addr, item.server.port));
-            printable(&url[..url.len().min(URL)], out);
+            let url = url(item, request);
+            printable(&url.as_bytes()[..url.len().min(URL)], out);
             if url.len() > URL {
                 out.extend_from_slice("…".as_bytes());
             }
         }
         None => {
-            put(out, format_args!("(request not seen, server {}:{})", item.server.addr, item.server.port))
+            put(out, format_args!("(request not seen, server {}:{})", item.server.addr, item.server.port));
         }
     }
     out.extend_from_slice(" → ".as_bytes());
