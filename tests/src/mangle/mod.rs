@@ -19,7 +19,7 @@
 
 mod capture;
 mod random;
-mod segment;
+pub(crate) mod segment;
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -9,41 +9,41 @@ use pcap_file::DataLink;
 use super::Packet;
 
 /// FIN, SYN and RST: flags that a packet has because of what it is, not of what it carries.
-pub(super) const CONTROL: u8 = 0x07;
-pub(super) const FIN: u8 = 0x01;
-pub(super) const SYN: u8 = 0x02;
-pub(super) const PSH: u8 = 0x08;
+pub(crate) const CONTROL: u8 = 0x07;
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const PSH: u8 = 0x08;
 
 /// Where things are in a frame that holds a whole TCP segment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     ip: usize,
     tcp: usize,
     payload: usize,
     end: usize,
     v6: bool,
-    pub(super) seq: u32,
-    pub(super) flags: u8,
+    pub(crate) seq: u32,
+    pub(crate) flags: u8,
     /// Both ends, sender first.
-    pub(super) flow: Flow,
+    pub(crate) flow: Flow,
 }
 
 /// Addresses (v4 ones in the last 4 bytes) and ports of sender and receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     from: ([u8; 16], u16),
     to: ([u8; 16], u16),
 }
 
 impl Flow {
-    pub(super) fn reverse(self) -> Self {
+    pub(crate) fn reverse(self) -> Self {
         Self { from: self.to, to: self.from }
     }
 }
 
 impl Segment {
     /// The segment in a packet, if all of it is there.
-    pub(super) fn find(link: DataLink, data: &[u8]) -> Option<Self> {
+    pub(crate) fn find(link: DataLink, data: &[u8]) -> Option<Self> {
         let ip = network(link, data)?;
         let v6 = data.get(ip)? >> 4 == 6;
         let (header, total) = if v6 {
@@ -83,17 +83,17 @@ impl Segment {
     }
 
     /// Bytes of payload.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.end - self.payload
     }
 
     /// The payload.
-    pub(super) fn payload<'a>(&self, data: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn payload<'a>(&self, data: &'a [u8]) -> &'a [u8] {
         &data[self.payload..self.end]
     }
 
     /// A packet like `packet` that carries only `range` of its payload, with `flags`.
-    pub(super) fn part(
+    pub(crate) fn part(
         &self,
         packet: &Packet<'_>,
         range: std::ops::Range<usize>,
