@@ -10,7 +10,7 @@ use crate::mangle::segment::{Flow, Segment};
 /// Targets that a transaction can have, `/r/12` or `/r/x12`: these prefixes, at most one letter, digits.
 const PREFIXES: [&[u8]; 3] = [b"/r/", b"/b/", b"/c/"];
 /// What a message begins with.
-const BEGINNINGS: [&[u8]; 3] = [b"HTTP/1.", b"GET /", b"POST /"];
+const BEGINNINGS: [&[u8]; 4] = [b"HTTP/1.1 ", b"HTTP/1.0 ", b"GET /", b"POST /"];
 
 /// All transactions of a capture, numbered.
 #[derive(Debug)]

@@ -127,8 +127,8 @@ impl Tcpdump {
     }
 
     fn stop(mut self) -> Result<()> {
-        // The last packets of closing connections.
-        std::thread::sleep(Duration::from_millis(500));
+        // tcpdump looks at what the kernel has for it once a second, and drops what it has not seen when it ends.
+        std::thread::sleep(Duration::from_millis(1500));
         kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGINT)?;
         let status = self.child.wait()?;
         let said = self.said()?;

@@ -74,7 +74,7 @@ struct Seen {
 #[derive(Debug, Default)]
 pub struct Streams {
     with_gaps: HashSet<u16>,
-    /// Gaps in all streams.
+    /// Gaps in all streams, with those at their ends.
     pub gaps: u64,
 }
 
@@ -90,6 +90,8 @@ struct Stream<'a> {
 #[derive(Deserialize)]
 struct Direction {
     gaps: Vec<serde::de::IgnoredAny>,
+    /// Bytes known to be missing at the end, which are no gap between any.
+    unseen: u64,
 }
 
 impl Streams {
@@ -101,8 +103,11 @@ impl Streams {
         let mut streams = Self::default();
         for line in lines.lines() {
             let stream: Stream<'_> = serde_json::from_str(line).context("a line of --streams")?;
-            let gaps = stream.c2s.gaps.len() + stream.s2c.gaps.len();
-            streams.gaps += gaps as u64;
+            let gaps: u64 = [&stream.c2s, &stream.s2c]
+                .iter()
+                .map(|side| side.gaps.len() as u64 + u64::from(side.unseen > 0))
+                .sum();
+            streams.gaps += gaps;
             if gaps > 0 || !stream.syn {
                 // Who is client may be guessed wrong where the SYN is missing.
                 for end in [stream.client, stream.server] {
@@ -345,7 +350,7 @@ mod tests {
         assert_eq!((all.recovered, all.is_true()), (4, true));
         let mut judge = Judge::new(&ids, Some(&looks));
         items.iter().for_each(|i| judge.item(i.as_bytes()).unwrap());
-        let streams = r#"{"client":"1.1.1.1:13","server":"2.2.2.2:80","syn":true,"c2s":{"gaps":[{"offset":1,"length":2}]},"s2c":{"gaps":[]}}"#;
+        let streams = r#"{"client":"1.1.1.1:13","server":"2.2.2.2:80","syn":true,"c2s":{"gaps":[{"offset":1,"length":2}],"unseen":0},"s2c":{"gaps":[],"unseen":5}}"#;
         judge.finish(&touched, &Streams::read(streams).unwrap()).0
     }
 
@@ -359,7 +364,7 @@ mod tests {
         ];
         let v = judged(&items, [false, true, false, true]);
         assert_eq!((v.recovered, v.damaged, v.apart, v.in_gaps, v.wrong), (1, 1, 1, 1, 0));
-        assert_eq!((v.touched, v.collateral, v.gaps), (2, 1, 1));
+        assert_eq!((v.touched, v.collateral, v.gaps), (2, 1, 2));
         assert_eq!(v.errors.get("gap"), Some(&2));
         let v = judged(&items[..2], [false, true, true, true]);
         assert_eq!((v.untold, v.unaccounted, v.is_true()), (1, 0, true));
