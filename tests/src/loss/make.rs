@@ -66,6 +66,9 @@ pub fn make(shape: Shape, transactions: u64, file: &Path) -> Result<Vec<String>>
     for (namespace, interface) in [(&pair.client, VethPair::CLIENT), (&pair.server, VethPair::SERVER)] {
         namespace.ip(&format!("link set {interface} gso_max_segs 1"))?;
     }
+    // A connection for each request needs more ports than there are: this namespace uses them again after a second.
+    let ports = "echo 1024 65000 > /proc/sys/net/ipv4/ip_local_port_range && echo 1 > /proc/sys/net/ipv4/tcp_tw_reuse";
+    pair.client.command("sh", &["-c", ports])?;
     let addr: SocketAddr = "10.77.0.2:8080".parse()?;
     let nginx = pair.server.run(|| Nginx::start(addr, |command| command))?;
     let tcpdump = pair.server.run(|| Tcpdump::start(file))?;

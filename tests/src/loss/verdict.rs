@@ -197,7 +197,8 @@ impl<'a> Judge<'a> {
             }
             None => None,
         };
-        let response = item.response.as_ref().map(|r| self.answered(r)).transpose()?.flatten();
+        let response = item.response.as_ref().map(|r| self.answered(r, item.error.is_some()));
+        let response = response.transpose()?.flatten();
         let failed = item.error.is_some();
         match (request, &item.response) {
             (None, None) => Err("neither request nor response".to_owned()),
@@ -243,10 +244,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The one transaction that a response names, in its header and its body.
-    fn answered(&self, response: &Response<'_>) -> Result<Option<u32>, String> {
+    /// The one transaction that a response names. Beside an error the body may have a hole in the midst of the name: then the
+    /// header, which is there as a whole or not at all, is believed alone.
+    fn answered(&self, response: &Response<'_>, failed: bool) -> Result<Option<u32>, String> {
         let header = response.headers.target.as_deref().unwrap_or_default();
-        let body = response.content.text.as_deref().unwrap_or_default();
+        let body = response.content.text.as_deref().filter(|_| !failed || header.is_empty());
+        let body = body.unwrap_or_default();
         let mut named = None;
         for number in self.ids.named_in(header.as_bytes()).chain(self.ids.named_in(body.as_bytes())) {
             let number = number.ok_or("a response names what nobody asked for")?;
@@ -393,5 +396,19 @@ mod tests {
         let again = judged(&[right.clone(), right.clone()], [true; 4]);
         assert_eq!((again.wrong, again.recovered), (1, 1));
         assert_eq!(judged(&[right, item(Some(0), None, Some("gap"))], [true; 4]).wrong, 1);
+    }
+
+    #[test]
+    fn a_name_with_a_hole_in_it_is_not_believed() {
+        let cut = |header: &str, error: &str| {
+            format!(
+                r#"{{"id":"1-1","request":{{"target":"/r/0"}},"error":{error},"response":
+                {{"status":200,"headers":{{"X-Target":"{header}"}},"content":{{"text":"you asked for /r/3"}}}}}}"#
+            )
+        };
+        let verdict = judged(&[cut("/r/0", r#"{"type":"gap"}"#)], [true; 4]);
+        assert_eq!((verdict.wrong, verdict.damaged), (0, 1));
+        assert_eq!(judged(&[cut("/r/1", r#"{"type":"gap"}"#)], [true; 4]).wrong, 1);
+        assert_eq!(judged(&[cut("/r/0", "null")], [true; 4]).wrong, 1);
     }
 }
