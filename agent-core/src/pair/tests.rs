@@ -1,1 +1,2 @@
+//! Pairing: by position, after losses, and what must not be paired.
 

@@ -1,3 +1,5 @@
+//! HTTP/1.x from bytes to drafts.
+
 use std::collections::VecDeque;
 
 use super::*;
