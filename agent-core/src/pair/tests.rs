@@ -1,2 +1,1 @@
 //! Pairing: by position, after losses, and what must not be paired.
-
