@@ -270,8 +270,8 @@ impl Reader {
         self.head.extend_from_slice(&data[..room]);
         let anomaly = note(AnomalyKind::HttpHeadTooLarge, "a header section past its limit");
         let error = fault(ErrorKind::Dissection, "the header section is too large to be kept");
-        self.cut_head(at.time, 0, error, Some(anomaly), env);
-        self.lose(Loss::Within, env);
+        let begun = self.cut_head(at.time, 0, error, Some(anomaly), env);
+        self.lose(if begun { Loss::Within } else { Loss::Between }, env);
         self.state = State::Search(Search { gap: false, at_line_start: false });
         room
     }
@@ -284,9 +284,11 @@ impl Reader {
         error: ItemError,
         anomaly: Option<Anomaly>,
         env: &mut Env<'_, '_>,
-    ) {
+    ) -> bool {
         let bytes = std::mem::take(&mut self.head);
-        let Some(mut head) = parse_lenient(self.side, &bytes, true, env.cx.limits.headers) else { return };
+        let Some(mut head) = parse_lenient(self.side, &bytes, true, env.cx.limits.headers) else {
+            return false;
+        };
         head.anomalies.extend(anomaly);
         let tail = Tail {
             last,
@@ -298,6 +300,7 @@ impl Reader {
         };
         self.announce(head, env);
         self.finish_message(tail, env);
+        true
     }
 
     /// A head is complete, `size` bytes of `data` were its last: hands it on and finds out about the body. Returns how many
@@ -433,8 +436,8 @@ impl Reader {
             State::Start => self.lose(Loss::Between, env),
             State::Head => {
                 let error = fault(ErrorKind::Gap, "bytes of a header section are not in the capture");
-                self.cut_head(at.time, 1, error, None, env);
-                self.lose(Loss::Within, env);
+                let begun = self.cut_head(at.time, 1, error, None, env);
+                self.lose(if begun { Loss::Within } else { Loss::Between }, env);
             }
             State::Message(mut current) => match current.gap(n, at) {
                 Skipped::Within => after = State::Message(current),
@@ -462,7 +465,9 @@ impl Reader {
             return;
         }
         match std::mem::replace(&mut self.state, State::Start) {
-            State::Head => self.cut_head(self.began.time.max(time), 0, ended_early(end), None, env),
+            State::Head => {
+                self.cut_head(self.began.time.max(time), 0, ended_early(end), None, env);
+            }
             State::Message(mut current) => {
                 let tail = current.end(end, self.offset);
                 self.finish_message(tail, env);

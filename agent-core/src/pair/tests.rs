@@ -1,1 +1,0 @@
-//! Pairing: by position, after losses, and what must not be paired.
