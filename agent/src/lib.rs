@@ -20,4 +20,5 @@ pub mod pcap;
 pub mod pipeline;
 pub mod resolve;
 pub mod secret;
+mod utc;
 pub mod view;
