@@ -208,9 +208,7 @@ pub struct Message {
 impl Message {
     /// Heap memory held, in bytes.
     fn memory(&self) -> usize {
-        self.head.memory()
-            + self.trailers.as_ref().map_or(0, HeaderBlock::memory)
-            + self.body.content.len()
+        self.head.memory() + self.trailers.as_ref().map_or(0, HeaderBlock::memory) + self.body.content.len()
     }
 }
 

@@ -79,9 +79,8 @@ impl Room {
 
     /// Takes room for so many bytes. `false`: there is none, and no waiting for it.
     fn take(&self, bytes: usize, pace: Pace) -> bool {
-        let full = |used: &mut Used| {
-            !used.ended && used.bytes > 0 && used.bytes.saturating_add(bytes) > QUEUE_BYTES
-        };
+        let full =
+            |used: &mut Used| !used.ended && used.bytes > 0 && used.bytes.saturating_add(bytes) > QUEUE_BYTES;
         let mut used = self.lock();
         if pace == Pace::Replay {
             used = self.freed.wait_while(used, full).unwrap_or_else(PoisonError::into_inner);
@@ -227,8 +226,10 @@ impl Writer {
         if let Err(error) = result {
             // Nobody reads any more, or the disk refuses: let the workers end rather than work for nothing.
             stop.set();
-            let closed_pipe =
-                error.root_cause().downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+            let closed_pipe = error
+                .root_cause()
+                .downcast_ref::<io::Error>()
+                .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
             return if closed_pipe { Ok(()) } else { Err(error) };
         }
         Ok(())
