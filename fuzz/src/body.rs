@@ -71,7 +71,10 @@ fn comes_back(names: &[usize], body: &[u8], cap: usize) {
     let codings = codings(&names);
     // Codings that shrink nothing make a body a little longer with each step.
     let room = body.len() * 2 + 4_096;
-    assert!(decode(&codings, &coded, false, room) == Decoded::Whole(body.to_vec()), "{names:?}: not what was coded");
+    assert!(
+        decode(&codings, &coded, false, room) == Decoded::Whole(body.to_vec()),
+        "{names:?}: not what was coded"
+    );
     // Its start is the start of it.
     let part = coded.get(..cap % (coded.len() + 1)).unwrap_or_default();
     match decode(&codings, part, true, room) {

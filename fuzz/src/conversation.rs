@@ -88,13 +88,16 @@ fn judge(scripts: &[Script], items: &[Item]) {
     let (mut requests, mut responses) = (BTreeSet::new(), BTreeSet::new());
     for item in items {
         let Record::Http(http) = &item.record else { panic!("no HTTP: {item:?}") };
-        let asked = http.request.as_ref().map(|r| number(r.target().strip_prefix(b"/").unwrap_or_default()));
-        let answered = http.response.as_ref().map(|r| header(&r.message));
+        let asked = http.request.as_ref().and_then(|r| header(&r.message, item));
+        let answered = http.response.as_ref().and_then(|r| header(&r.message, item));
+        if let (Some(request), Some(number)) = (&http.request, asked) {
+            assert!(*request.target() == *format!("/{number}").as_bytes(), "{item:#?}");
+        }
         if let (Some(asked), Some(answered)) = (asked, answered) {
             assert_eq!(asked, answered, "the response of another request: {item:#?}");
         }
         for interim in &http.interim {
-            let number = header(&interim.message);
+            let Some(number) = header(&interim.message, item) else { continue };
             assert!(asked.is_none_or(|n| n == number), "a 1xx of another request: {item:#?}");
             assert!(answered.is_none_or(|n| n == number), "a 1xx of another response: {item:#?}");
         }
@@ -131,7 +134,7 @@ fn whole(exchange: &Exchange, http: &HttpExchange, item: &Item) {
 fn all_found(scripts: &[Script], items: &[Item]) {
     for script in scripts {
         let found = items.iter().filter(|i| i.client.port == 40_000 + u16::from(script.connection));
-        let found: Vec<u64> = found
+        let found: Vec<Option<u64>> = found
             .map(|item| {
                 assert!(item.error.is_none() && item.gaps == 0, "nothing was lost: {item:#?}");
                 assert!(item.anomalies.is_empty(), "nothing was odd: {item:#?}");
@@ -140,16 +143,20 @@ fn all_found(scripts: &[Script], items: &[Item]) {
                 number(request.strip_prefix(b"/").unwrap_or_default())
             })
             .collect();
-        let said: Vec<u64> = script.exchanges.iter().map(|e| e.number).collect();
+        let said: Vec<_> = script.exchanges.iter().map(|e| Some(e.number)).collect();
         assert_eq!(found, said, "not all, or not in order");
     }
 }
 
-fn header(message: &Message) -> u64 {
-    number(message.head.get("x-id").unwrap_or_default())
+/// The number in a message's header section; none only where that was cut, which the item has to say.
+fn header(message: &Message, item: &Item) -> Option<u64> {
+    let Some(digits) = message.head.get("x-id") else {
+        assert!(item.error.is_some() && !message.complete, "half a head, and no error: {item:#?}");
+        return None;
+    };
+    number(digits)
 }
 
-/// 0 is nobody's number.
-fn number(digits: &[u8]) -> u64 {
-    std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()).unwrap_or(0)
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

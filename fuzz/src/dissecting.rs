@@ -92,7 +92,15 @@ impl Input {
         if !self.tiny {
             return Limits::default();
         }
-        Limits { head: 200, headers: 6, body: 50, pipelined: 3, interim: 2, anomalies: 3, ..Limits::default() }
+        Limits {
+            head: 200,
+            headers: 6,
+            body: 50,
+            pipelined: 3,
+            interim: 2,
+            anomalies: 3,
+            ..Limits::default()
+        }
     }
 
     fn play(&self, cut: Cut) -> Vec<String> {
@@ -108,9 +116,9 @@ impl Input {
                 Step::Data(side, bytes, ack) => {
                     let mut all = bytes.clone();
                     if cut == Cut::Joined {
-                        while let Some(Step::Data(_, more, _)) = steps
-                            .next_if(|s| matches!(s, Step::Data(with, _, same) if (with, same) == (side, ack)))
-                        {
+                        while let Some(Step::Data(_, more, _)) = steps.next_if(
+                            |s| matches!(s, Step::Data(with, _, same) if (with, same) == (side, ack)),
+                        ) {
                             all.extend(more);
                         }
                     }

@@ -14,6 +14,11 @@ pub fn run(data: &[u8]) {
     let whole = read(data, usize::MAX);
     let pieces = 1 + data.get(20).map_or(0, |&b| usize::from(b));
     let again = read(data, pieces);
+    if data.starts_with(&[0x1f, 0x8b]) && whole.2.is_some() && again.2.is_some() {
+        // How much is inflated before damage is found depends on how much is read at once.
+        let both = whole.0.len().min(again.0.len());
+        return assert!(whole.0[..both] == again.0[..both]);
+    }
     assert!(whole == again, "read in pieces of {pieces}: {again:?}\nat once: {whole:?}");
 }
 
@@ -65,7 +70,6 @@ struct Pieces {
 
 impl Read for Pieces {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        
         let rest = self.data.get(self.at..).unwrap_or_default();
         let n = rest.len().min(self.piece).min(into.len());
         into[..n].copy_from_slice(&rest[..n]);

@@ -10,7 +10,8 @@ use crate::decoding::link;
 /// Records of: link type, milliseconds (by tens) and flags, length (two bytes), bytes.
 pub fn run(data: &[u8]) {
     let limits = limits();
-    let mut engine = Engine::new(EngineConfig { limits: limits.clone(), hash: true, ..EngineConfig::default() });
+    let mut engine =
+        Engine::new(EngineConfig { limits: limits.clone(), hash: true, ..EngineConfig::default() });
     let mut u = Unstructured::new(data);
     let mut now = Timestamp::new(1_000, 0);
     let (mut packets, mut closed) = (0, 0);

@@ -26,8 +26,18 @@ fn step(u: &mut Unstructured<'_>) -> Result<Step> {
         3 => Step::Wait { millis: offset * 4 },
         4 => Step::Empty(offset),
         5 => Step::Fin(offset),
-        6 => Step::Cut { offset, length: u.arbitrary()?, lost: u16::from(u.arbitrary::<u8>()?), version: kind >> 4 },
+        6 => Step::Cut {
+            offset,
+            length: u.arbitrary::<u16>()? % 2_048,
+            lost: u16::from(u.arbitrary::<u8>()?),
+            version: kind >> 4,
+        },
         7 if kind >> 4 == 15 => Step::Far { seq: u.arbitrary()?, length: u.arbitrary()? },
-        _ => Step::Cut { offset, length: u16::from(u.arbitrary::<u8>()?) + 1, lost: 0, version: (kind >> 4) & 3 },
+        _ => Step::Cut {
+            offset,
+            length: u16::from(u.arbitrary::<u8>()?) + 1,
+            lost: 0,
+            version: (kind >> 4) & 3,
+        },
     })
 }

@@ -171,7 +171,7 @@ impl Bench {
 
     fn step(&mut self, step: Step) {
         let now = self.now;
-        if !matches!(step, Step::Cut { lost: 0, .. }) {
+        if !matches!(step, Step::Cut { length: 1.., lost: 0, .. }) {
             self.model.gave_reason = true;
         }
         match step {
@@ -196,7 +196,7 @@ impl Bench {
             Step::Wait { millis } => self.now = now.after(Duration::from_millis(u64::from(millis))),
             Step::Empty(offset) => {
                 let seq = self.seq(offset);
-                self.receiver.empty(seq);
+                self.receiver.empty(seq, now);
             }
             Step::Fin(offset) => {
                 let seq = self.seq(offset);
@@ -212,7 +212,7 @@ impl Bench {
 
     fn segment(&mut self, seq: Seq, payload: &[u8], wire: u64) {
         if wire == 0 {
-            return self.receiver.empty(seq);
+            return self.receiver.empty(seq, self.now);
         }
         let at = Arrival { time: self.now, offset: 0, acked: None, truncated: false };
         let segment = Segment { seq, payload, wire, at };

@@ -109,9 +109,9 @@ impl Exchange {
                 _ => Method::Head,
             },
             request: framing(kind >> 2),
-            request_size: usize::from(sizes[0] % 1_500),
+            request_size: usize::from(sizes[0] % 800),
             response: if kind >> 3 & 3 == 3 { Framing::None } else { framing(kind >> 3) },
-            response_size: usize::from(sizes[1] % 3_000),
+            response_size: usize::from(sizes[1] % 1_600),
             interim: kind & 0x20 != 0,
             pipelined: more & 3 == 1,
         }
@@ -143,7 +143,8 @@ impl Exchange {
             Method::Head => ("HEAD", Framing::None),
             Method::Post => ("POST", self.request),
         };
-        let mut bytes = format!("{method} /{number} HTTP/1.1\r\nHost: shop\r\nX-Id: {number}\r\n").into_bytes();
+        let mut bytes =
+            format!("{method} /{number} HTTP/1.1\r\nHost: shop\r\nX-Id: {number}\r\n").into_bytes();
         framed(&mut bytes, framing, &self.request_body());
         bytes
     }

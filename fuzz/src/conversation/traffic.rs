@@ -18,7 +18,11 @@ pub(super) struct Frame {
 /// All packets in the order of capture.
 pub(super) fn frames(u: &mut Unstructured<'_>, scripts: &[Script], flags: u8, wild: bool) -> Vec<Frame> {
     let layers = Layers { v6: flags & 8 != 0, ethernet: flags & 16 != 0 };
-    let size = 1 + usize::from(u.arbitrary::<u8>().unwrap_or(0)) * 6;
+    // Few packets are small, for many cost time.
+    let size = match u.arbitrary::<u8>().unwrap_or(0) {
+        0 => 1_460,
+        tens => 20 + usize::from(tens) * 8,
+    };
     let mut sent: Vec<Vec<Segment>> = scripts.iter().map(|script| Host::send(script, size, flags)).collect();
     for segments in &mut sent {
         *segments = meddled(u, std::mem::take(segments), wild);
