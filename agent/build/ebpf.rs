@@ -34,6 +34,8 @@ pub(crate) fn build() -> Result<()> {
     if toolchain == "debian" {
         use_debian(&linker)?;
     }
+    // SAFETY: a build script has one thread. What the inner cargo says of its progress would be shown as warnings.
+    unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
     let package = Package { name: "agent-ebpf", root_dir: root, ..Package::default() };
     aya_build::build_ebpf([package], Toolchain::Custom(&toolchain))
         .with_context(|| format!("the eBPF programs did not compile with {toolchain}; {MEND}"))

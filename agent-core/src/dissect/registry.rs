@@ -76,6 +76,15 @@ pub enum Parser {
     Http1(Box<Http1>),
 }
 
+impl Parser {
+    /// Messages that a limit kept from being paired or kept, since the last call.
+    pub fn take_refused(&mut self) -> u64 {
+        match self {
+            Self::Http1(p) => p.take_refused(),
+        }
+    }
+}
+
 impl Dissector for Parser {
     fn chunk(&mut self, side: Side, chunk: Chunk<'_>, at: Arrival, cx: &mut Context<'_>) -> Next {
         match self {

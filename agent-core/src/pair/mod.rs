@@ -22,14 +22,22 @@
 //!   answered. If something else follows they are emitted unpaired. The same goes for a stream that was joined in the
 //!   middle; if that one is pipelined, only its end can tell.
 //!
+//! What this cannot see: a client that pipelines with a steady number of requests in flight, towards a server so slow that
+//! each answer leaves only after the next request came, and of which all that shows it (the first burst) was lost. Its
+//! acknowledgements are those of a client that waits.
+//!
 //! Drafts leave in the order of their requests. All queues are bounded by [`crate::Limits::pipelined`].
 
 mod entry;
+mod known;
+mod matching;
+mod settle;
 
 use std::collections::VecDeque;
 
 pub(crate) use entry::fault;
 pub use entry::{Loss, Place, Tail};
+pub use known::Known;
 
 use crate::anomaly::Anomaly;
 use crate::dissect::{Context, End, Side};
@@ -128,33 +136,7 @@ impl Pairing {
     /// `joined`: the stream was not seen from its first byte.
     #[must_use]
     pub fn new(joined: bool) -> Self {
-        Self {
-            entries: VecDeque::new(),
-            first: 0,
-            orphans: VecDeque::new(),
-            refused_now: None,
-            reading: [Reading::Nothing; 2],
-            synced: !joined,
-            requests_lost: joined.then_some(Loss::Between),
-            lossy: joined,
-            joined,
-            accounted: (!joined).then_some(0),
-            last: None,
-            waits: 0,
-            pipelines: false,
-            held_from: None,
-            confirmed: 0,
-            decided: [0; 2],
-            last_final_ack: None,
-            after_interim: false,
-            last_response: (0, 0),
-            last_acked: None,
-            ended: [None; 2],
-            skip_tail: 0,
-            pending: Vec::new(),
-            memory: 0,
-            refused: 0,
-        }
+        Self::of(&Known::new(joined), [0; 2], VecDeque::new())
     }
 
     /// Heap memory held.
@@ -409,303 +391,6 @@ impl Pairing {
     }
 }
 
-/// Matching.
-impl Pairing {
-    fn target(&mut self, place: Place, interim: bool, limit: usize) -> Reading {
-        let waiting = self.entries.iter().position(Entry::waits);
-        if self.synced {
-            match waiting {
-                Some(at) if self.entries[at].loss.is_none() => {
-                    if self.entries[at].skip_before == 0 {
-                        self.expect_start(at, place.offset);
-                        return Reading::Entry(self.first + at as u64);
-                    }
-                    self.entries[at].skip_before -= u64::from(!interim);
-                    return self.new_orphan(place, true, limit);
-                }
-                None if self.skip_tail > 0 => {
-                    self.skip_tail -= u64::from(!interim);
-                    return self.new_orphan(place, true, limit);
-                }
-                None if self.requests_lost.is_none() => return self.new_orphan(place, false, limit),
-                _ => {}
-            }
-        }
-        let candidates = waiting.map_or(0..0, |at| at..self.entries.len());
-        for at in candidates {
-            if self.entries[at].acked == Some(place.offset) {
-                if !self.may_anchor(at, place) {
-                    break;
-                }
-                for orphan in &mut self.orphans {
-                    orphan.settled = true;
-                }
-                self.anchor(at);
-                return Reading::Entry(self.first + at as u64);
-            }
-        }
-        self.new_orphan(place, false, limit)
-    }
-
-    /// By order, entry `at` is answered from `offset` on: the request of a client that waits acknowledged just that.
-    fn expect_start(&mut self, at: usize, offset: u64) {
-        let entry = &self.entries[at];
-        if entry.exchange.interim.is_empty() && entry.acked.is_some_and(|acked| acked != offset) {
-            self.mark_pipelining();
-        }
-    }
-
-    fn new_orphan(&mut self, place: Place, settled: bool, limit: usize) -> Reading {
-        if self.orphans.len() >= limit
-            && let Some(oldest) = self.orphans.iter_mut().find(|o| !o.settled)
-        {
-            oldest.settled = true;
-            self.refused += 1;
-            self.lossy = true;
-            self.synced = false;
-        }
-        let orphan = Entry::orphan(place, settled);
-        self.memory += orphan.memory;
-        self.orphans.push_back(orphan);
-        Reading::Orphan
-    }
-
-    /// Looks for the response of the newest request among those that came before it was read.
-    fn match_orphan(&mut self) {
-        if self.orphans.is_empty() {
-            return;
-        }
-        let at = self.entries.len() - 1;
-        let entry = &self.entries[at];
-        let first_waiting = self.entries.iter().position(Entry::waits) == Some(at);
-        let by_order = self.synced && entry.loss.is_none() && entry.skip_before == 0;
-        let found = if by_order {
-            self.orphans.iter().position(|o| !o.settled).filter(|_| first_waiting)
-        } else {
-            let acked = entry.acked;
-            self.orphans.iter().position(|o| !o.settled && acked == Some(o.start)).filter(|&found| {
-                let orphan = &self.orphans[found];
-                let place = Place { offset: orphan.start, acked: orphan.acked, lost: None, shared: false };
-                self.may_anchor(at, place)
-            })
-        };
-        let Some(found) = found else { return };
-        if by_order {
-            self.expect_start(at, self.orphans[found].start);
-        } else {
-            self.anchor(at);
-        }
-        for orphan in self.orphans.range_mut(..found) {
-            orphan.settled = true;
-        }
-        let newest = found + 1 == self.orphans.len();
-        let Some(orphan) = self.orphans.remove(found) else { return };
-        let number = self.first + at as u64;
-        if newest && self.reading[Side::Server as usize] == Reading::Orphan {
-            self.reading[Side::Server as usize] = Reading::Entry(number);
-        }
-        self.memory -= size_of::<crate::HttpExchange>();
-        self.entries[at].adopt(orphan);
-    }
-
-    /// Whether a response at `place` certainly answers entry `at`, which acknowledged its start.
-    fn may_anchor(&mut self, at: usize, place: Place) -> bool {
-        let entry = &self.entries[at];
-        if (self.pipelines && !self.joined) || place.acked.is_some_and(|acked| acked <= entry.start) {
-            return false;
-        }
-        match (entry.loss, self.accounted) {
-            (Some(_), Some(known)) if place.offset < known => false,
-            (Some(Loss::Between), Some(known)) if place.offset == known => {
-                // What was lost had not been answered when this was sent.
-                self.mark_pipelining();
-                false
-            }
-            _ => true,
-        }
-    }
-
-    /// From here on order counts again.
-    fn anchor(&mut self, at: usize) {
-        for entry in self.entries.range_mut(..at) {
-            if entry.waits() {
-                entry.settled = true;
-                entry.error.get_or_insert(fault(ErrorKind::Gap, "its response is not in the capture"));
-            }
-        }
-        self.entries[at].loss = None;
-        self.entries[at].skip_before = 0;
-        self.synced = true;
-        if self.waits < PROOF {
-            self.held_from = Some(self.first + at as u64);
-            self.confirmed = 0;
-        }
-    }
-
-    /// What a request's acknowledgement tells about the client, given the request before it.
-    fn compare_with_last(&mut self, place: Place) {
-        let Some(last) = self.last.filter(|_| place.lost.is_none()) else { return };
-        match (place.acked, last.response_end) {
-            (Some(acked), Some(end)) => self.boundary(end, acked),
-            (Some(acked), None) if last.acked == Some(acked) => self.mark_pipelining(),
-            (None, None) if !last.answered => self.mark_pipelining(),
-            _ => {}
-        }
-    }
-
-    /// A request acknowledged `acked`; the response to the one before it ended at `end`.
-    fn boundary(&mut self, end: u64, acked: u64) {
-        if acked < end {
-            self.mark_pipelining();
-        } else if self.held_from.is_none() {
-            self.waits += u32::from(self.synced && !self.pipelines);
-        } else if acked == end {
-            if self.pipelines {
-                // Could be chance: only the end of the stream tells.
-                return;
-            }
-            self.confirmed += 1;
-            if self.confirmed < CONFIRMED {
-                return;
-            }
-            self.held_from = None;
-            self.joined = false;
-            self.waits += 1;
-        } else {
-            self.refute();
-        }
-    }
-
-    fn mark_pipelining(&mut self) {
-        self.pipelines = true;
-        self.waits = 0;
-        if !self.joined {
-            self.refute();
-        }
-    }
-
-    /// The held pairs are not certain: parts them.
-    fn refute(&mut self) {
-        let Some(from) = self.held_from.take() else { return };
-        self.synced = false;
-        let reading = self.reading[Side::Server as usize] == Reading::Orphan;
-        let current = if reading { self.orphans.pop_back() } else { None };
-        for at in usize::try_from(from.saturating_sub(self.first)).unwrap_or(0)..self.entries.len() {
-            let entry = &mut self.entries[at];
-            if entry.response == Part::Missing && entry.exchange.interim.is_empty() {
-                continue;
-            }
-            let orphan = entry.divorce();
-            self.memory += size_of::<crate::HttpExchange>();
-            entry.settled = true;
-            entry.error = Some(fault(ErrorKind::Gap, "which response is its own is not known for certain"));
-            self.orphans.push_back(orphan);
-            if self.reading[Side::Server as usize] == Reading::Entry(self.first + at as u64) {
-                self.reading[Side::Server as usize] = Reading::Orphan;
-            }
-        }
-        self.orphans.extend(current);
-    }
-
-    /// At the end: held pairs are certain if every request was answered and no response is left over.
-    fn resolve_held(&mut self) {
-        if self.held_from.is_none() {
-            return;
-        }
-        let answered = self.entries.iter().all(|e| e.response != Part::Missing || e.settled);
-        if answered && self.skip_tail == 0 && self.orphans.iter().all(|o| o.settled) {
-            self.held_from = None;
-        } else {
-            self.refute();
-        }
-    }
-}
-
-/// Letting go.
-impl Pairing {
-    /// Gives up what cannot be paired any more, after a loss.
-    fn settle(&mut self, cx: &mut Context<'_>) {
-        let read = self.decided[Side::Server as usize];
-        let never = self.pipelines && !self.joined;
-        let mut uncertain = !self.synced;
-        let mut inherited = None;
-        for entry in &mut self.entries {
-            if !entry.waits() {
-                continue;
-            }
-            if let Some(loss) = inherited.take() {
-                entry.loss.get_or_insert(loss);
-            }
-            uncertain |= entry.loss.is_some();
-            if !uncertain {
-                break;
-            }
-            if !never && entry.acked.is_some_and(|acked| read <= acked) {
-                break;
-            }
-            inherited = entry.loss;
-            entry.settled = true;
-            entry.error = Some(fault(ErrorKind::Gap, "which response is its own is not known for certain"));
-        }
-        if inherited.is_some() {
-            self.requests_lost = self.requests_lost.or(inherited);
-        }
-        let ordered = self.synced && self.requests_lost.is_none();
-        let sent = self.decided[Side::Client as usize];
-        if !ordered {
-            for orphan in &mut self.orphans {
-                orphan.settled |= never || orphan.acked.is_none_or(|acked| acked <= sent);
-            }
-        }
-        self.flush(cx);
-    }
-
-    fn give_up_waiting(&mut self, end: End) {
-        let error = if self.lossy && !self.synced {
-            fault(ErrorKind::Gap, "which response is its own is not known for certain")
-        } else {
-            ended_early(end)
-        };
-        for entry in self.entries.iter_mut().filter(|e| e.waits()) {
-            entry.settled = true;
-            entry.error.get_or_insert_with(|| error.clone());
-        }
-    }
-
-    /// Emits what is complete, in order.
-    fn flush(&mut self, cx: &mut Context<'_>) {
-        while let Some(front) = self.entries.front() {
-            if !front.done() || self.held_from.is_some_and(|from| from <= self.first) {
-                break;
-            }
-            let Some(entry) = self.entries.pop_front() else { break };
-            self.first += 1;
-            self.memory = self.memory.saturating_sub(entry.memory);
-            cx.out.push_back(entry.draft(&mut self.pending, cx.limits));
-        }
-        if self.entries.is_empty() && self.entries.capacity() > 0 {
-            self.entries = VecDeque::new();
-        }
-        self.emit_orphans(cx);
-    }
-
-    fn emit_orphans(&mut self, cx: &mut Context<'_>) {
-        while self.orphans.front().is_some_and(|o| o.settled && o.done()) {
-            if self.orphans.len() == 1 && self.reading[Side::Server as usize] == Reading::Orphan {
-                break;
-            }
-            let Some(orphan) = self.orphans.pop_front() else { break };
-            self.memory = self.memory.saturating_sub(orphan.memory);
-            if orphan.exchange.response.is_some() || !orphan.exchange.interim.is_empty() {
-                cx.out.push_back(orphan.draft(&mut self.pending, cx.limits));
-            }
-        }
-        if self.orphans.is_empty() && self.orphans.capacity() > 0 {
-            self.orphans = VecDeque::new();
-        }
-    }
-}
-
 fn entry_mut(entries: &mut VecDeque<Entry>, first: u64, number: u64) -> Option<&mut Entry> {
     entries.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
 }
@@ -725,6 +410,3 @@ pub(crate) fn ended_early(end: End) -> ItemError {
         End::CaptureEnd => fault(ErrorKind::Timeout, "the capture ended first"),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,8 +4,10 @@ mod args;
 mod doctor;
 mod replay;
 mod run;
+mod say;
 mod scripts;
 mod settings;
+mod signals;
 mod stats;
 mod tap;
 
@@ -36,10 +38,24 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("remora: {error:#}");
+            say::err(format_args!("remora: {}", told(&error)));
             exit_code(&error)
         }
     }
+}
+
+/// The error and its causes in a line, without those that the text before them tells already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+        text
+    })
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
@@ -56,5 +72,10 @@ fn start_log() {
     let filter = EnvFilter::try_from_env("REMORA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours =
         std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| say::LogWriter)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
 }

@@ -9,6 +9,9 @@ use super::config::RetryPolicy;
 use super::slack::{Kind, SlackError};
 use super::stats::Counters;
 
+/// Before this attempt the log says that a destination is in trouble; it says so once for each call.
+const WORTH_A_WARNING: u32 = 3;
+
 /// Attempts and time left for one call.
 #[derive(Debug)]
 pub(super) struct Budget<'a> {
@@ -45,7 +48,11 @@ impl<'a> Budget<'a> {
         if error.unanswered {
             self.counters.unanswered.add();
         }
-        tracing::debug!("outbox: {}: again in {} ms", error.code, pause.as_millis());
+        if self.attempts == WORTH_A_WARNING && error.retry_after.is_none() {
+            tracing::warn!("outbox: tried {} times, and will again: {error}", self.attempts - 1);
+        } else {
+            tracing::debug!("outbox: {}: again in {} ms", error.code, pause.as_millis());
+        }
         tokio::time::sleep(pause).await;
         Ok(())
     }

@@ -30,6 +30,8 @@ use super::{PcapAppender, PcapStore, StoreError, recover, writer};
 
 /// How long a reader waits for the disk to take what waits before it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the folder's lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// How often a reader starts again when the disk fails meanwhile.
 const TRIES: usize = 3;
 
@@ -318,10 +320,17 @@ fn take(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(trouble(path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(trouble(path.display())(source)),
+    // The one who had it may be about to end: a process that is being restarted, a child between fork and exec.
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(trouble(path.display())(source)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(StoreError::InUse(dir.to_owned()));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+        }
     }
 }
 

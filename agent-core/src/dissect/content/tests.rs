@@ -1,3 +1,5 @@
+//! Content codings: decoded whole, cut, damaged, stacked, and bombs.
+
 use std::io::Write;
 
 use flate2::Compression;

@@ -54,6 +54,23 @@ enum State {
     Candidate(Search),
 }
 
+/// A reader between two messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Still {
+    pub(super) offset: u64,
+    search: Option<Search>,
+    lost: Option<Loss>,
+    ended: bool,
+}
+
+impl Still {
+    /// A new one; `joined`: the first bytes may be the middle of a message.
+    pub(super) fn new(joined: bool) -> Self {
+        let search = Search { gap: true, at_line_start: true };
+        Self { offset: 0, search: joined.then_some(search), lost: None, ended: false }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Search {
     /// A gap and not junk is why: the start of a segment may then be the start of a message.
@@ -87,20 +104,30 @@ pub(super) enum Turn {
 }
 
 impl Reader {
-    pub(super) fn new(side: Side, joined: bool) -> Self {
-        let search = Search { gap: true, at_line_start: true };
+    pub(super) fn new(side: Side, still: Still) -> Self {
+        let Still { offset, search, lost, ended } = still;
         Self {
             side,
-            state: if joined { State::Search(search) } else { State::Start },
-            offset: 0,
+            state: search.map_or(State::Start, State::Search),
+            offset,
             head: Vec::new(),
             line: 0,
             began: Began::default(),
-            lost: None,
+            lost,
             segment: 0,
             shared: false,
-            ended: false,
+            ended,
         }
+    }
+
+    /// All that a reader between two messages knows. (Where in a segment it is matters only while it reads.)
+    pub(super) fn still(&self) -> Option<Still> {
+        let search = match self.state {
+            State::Start => None,
+            State::Search(search) => Some(search),
+            State::Head | State::Message(_) | State::Candidate(_) => return None,
+        };
+        Some(Still { offset: self.offset, search, lost: self.lost, ended: self.ended })
     }
 
     /// Heap memory held.
@@ -270,8 +297,8 @@ impl Reader {
         self.head.extend_from_slice(&data[..room]);
         let anomaly = note(AnomalyKind::HttpHeadTooLarge, "a header section past its limit");
         let error = fault(ErrorKind::Dissection, "the header section is too large to be kept");
-        self.cut_head(at.time, 0, error, Some(anomaly), env);
-        self.lose(Loss::Within, env);
+        let begun = self.cut_head(at.time, 0, error, Some(anomaly), env);
+        self.lose(if begun { Loss::Within } else { Loss::Between }, env);
         self.state = State::Search(Search { gap: false, at_line_start: false });
         room
     }
@@ -284,9 +311,11 @@ impl Reader {
         error: ItemError,
         anomaly: Option<Anomaly>,
         env: &mut Env<'_, '_>,
-    ) {
+    ) -> bool {
         let bytes = std::mem::take(&mut self.head);
-        let Some(mut head) = parse_lenient(self.side, &bytes, true, env.cx.limits.headers) else { return };
+        let Some(mut head) = parse_lenient(self.side, &bytes, true, env.cx.limits.headers) else {
+            return false;
+        };
         head.anomalies.extend(anomaly);
         let tail = Tail {
             last,
@@ -298,6 +327,7 @@ impl Reader {
         };
         self.announce(head, env);
         self.finish_message(tail, env);
+        true
     }
 
     /// A head is complete, `size` bytes of `data` were its last: hands it on and finds out about the body. Returns how many
@@ -433,8 +463,8 @@ impl Reader {
             State::Start => self.lose(Loss::Between, env),
             State::Head => {
                 let error = fault(ErrorKind::Gap, "bytes of a header section are not in the capture");
-                self.cut_head(at.time, 1, error, None, env);
-                self.lose(Loss::Within, env);
+                let begun = self.cut_head(at.time, 1, error, None, env);
+                self.lose(if begun { Loss::Within } else { Loss::Between }, env);
             }
             State::Message(mut current) => match current.gap(n, at) {
                 Skipped::Within => after = State::Message(current),
@@ -462,7 +492,9 @@ impl Reader {
             return;
         }
         match std::mem::replace(&mut self.state, State::Start) {
-            State::Head => self.cut_head(self.began.time.max(time), 0, ended_early(end), None, env),
+            State::Head => {
+                self.cut_head(self.began.time.max(time), 0, ended_early(end), None, env);
+            }
             State::Message(mut current) => {
                 let tail = current.end(end, self.offset);
                 self.finish_message(tail, env);
