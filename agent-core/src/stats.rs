@@ -99,4 +99,6 @@ pub struct EngineStats {
     pub dissect_peak: u64,
     /// Readers given up to keep [`crate::Limits::dissect_total`].
     pub evicted_readers: u64,
+    /// Messages that were not kept, or not paired, to keep [`crate::Limits::pipelined`] or [`crate::Limits::interim`].
+    pub refused_messages: u64,
 }

@@ -99,6 +99,15 @@ pub struct Context<'a> {
     pub hash: bool,
     /// Where drafts go.
     pub out: &'a mut VecDeque<Draft>,
+    /// Working memory that readers have in common.
+    pub spare: &'a mut Spare,
+}
+
+/// Working memory of readers that rest, kept for the next ones that do not: a message then costs no allocation for it. One
+/// for each engine; bounded.
+#[derive(Debug, Default)]
+pub struct Spare {
+    http1: http1::Spare,
 }
 
 /// Whether the dissector still wants the stream.

@@ -7,7 +7,7 @@ use super::config::Event;
 use super::stream::Meta;
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::dissect::registry::{Detection, MAX_DETECT, Parser, Protocol, detect};
-use crate::dissect::{Arrival, Chunk, Context, Dissector, Draft, End, Next, Side};
+use crate::dissect::{Arrival, Chunk, Context, Dissector, Draft, End, Next, Side, Spare};
 use crate::flow::FlowKey;
 use crate::item::{Endpoint, Item, Record};
 use crate::stats::EngineStats;
@@ -20,7 +20,15 @@ pub(super) struct Shared {
     pub(super) stats: EngineStats,
     pub(super) events: VecDeque<Event>,
     drafts: VecDeque<Draft>,
+    spare: Spare,
     next_item: u64,
+}
+
+impl Shared {
+    /// What a reader is lent.
+    fn context<'a>(&'a mut self, rules: &Rules<'a>) -> Context<'a> {
+        Context { limits: rules.limits, hash: rules.hash, out: &mut self.drafts, spare: &mut self.spare }
+    }
 }
 
 /// What reads a stream.
@@ -113,10 +121,10 @@ impl Feed<'_, '_> {
         let App::Reading(parser) = &mut *self.app else { return };
         let side = self.meta.side(from);
         let Cx { rules, shared, .. } = &mut *self.cx;
-        let drafts = &mut shared.drafts;
-        let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
-        if parser.chunk(side, chunk, at, &mut cx) == Next::Opaque {
-            self.cx.shared.stats.opaque += 1;
+        let next = parser.chunk(side, chunk, at, &mut shared.context(rules));
+        shared.stats.refused_messages += parser.take_refused();
+        if next == Next::Opaque {
+            shared.stats.opaque += 1;
             *self.app = App::Opaque;
         }
         self.items();
@@ -218,9 +226,8 @@ impl Feed<'_, '_> {
         let side = self.meta.side(from);
         if let App::Reading(parser) = &mut *self.app {
             let Cx { rules, shared, .. } = &mut *self.cx;
-            let drafts = &mut shared.drafts;
-            let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
-            parser.end_side(side, End::Fin, at, &mut cx);
+            parser.end_side(side, End::Fin, at, &mut shared.context(rules));
+            shared.stats.refused_messages += parser.take_refused();
             self.items();
             self.account();
         }
@@ -230,9 +237,8 @@ impl Feed<'_, '_> {
     pub(super) fn finish(&mut self, end: End, then: App) {
         if let App::Reading(mut parser) = std::mem::replace(self.app, then) {
             let Cx { rules, shared, .. } = &mut *self.cx;
-            let drafts = &mut shared.drafts;
-            let mut cx = Context { limits: rules.limits, hash: rules.hash, out: drafts };
-            parser.finish(end, rules.now, &mut cx);
+            parser.finish(end, rules.now, &mut shared.context(rules));
+            shared.stats.refused_messages += parser.take_refused();
             self.items();
         }
         self.account();

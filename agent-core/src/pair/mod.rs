@@ -29,6 +29,7 @@
 //! Drafts leave in the order of their requests. All queues are bounded by [`crate::Limits::pipelined`].
 
 mod entry;
+mod known;
 mod matching;
 mod settle;
 
@@ -36,6 +37,7 @@ use std::collections::VecDeque;
 
 pub(crate) use entry::fault;
 pub use entry::{Loss, Place, Tail};
+pub use known::Known;
 
 use crate::anomaly::Anomaly;
 use crate::dissect::{Context, End, Side};
@@ -134,33 +136,7 @@ impl Pairing {
     /// `joined`: the stream was not seen from its first byte.
     #[must_use]
     pub fn new(joined: bool) -> Self {
-        Self {
-            entries: VecDeque::new(),
-            first: 0,
-            orphans: VecDeque::new(),
-            refused_now: None,
-            reading: [Reading::Nothing; 2],
-            synced: !joined,
-            requests_lost: joined.then_some(Loss::Between),
-            lossy: joined,
-            joined,
-            accounted: (!joined).then_some(0),
-            last: None,
-            waits: 0,
-            pipelines: false,
-            held_from: None,
-            confirmed: 0,
-            decided: [0; 2],
-            last_final_ack: None,
-            after_interim: false,
-            last_response: (0, 0),
-            last_acked: None,
-            ended: [None; 2],
-            skip_tail: 0,
-            pending: Vec::new(),
-            memory: 0,
-            refused: 0,
-        }
+        Self::of(&Known::new(joined), [0; 2], VecDeque::new())
     }
 
     /// Heap memory held.

@@ -6,6 +6,9 @@ use super::{Pairing, Reading, ended_early, fault};
 use crate::dissect::{Context, End, Side};
 use crate::item::ErrorKind;
 
+/// Places in the queue of requests that an empty one keeps.
+const KEPT: usize = 4;
+
 impl Pairing {
     /// Gives up what cannot be paired any more, after a loss.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>) {
@@ -67,7 +70,7 @@ impl Pairing {
             self.memory = self.memory.saturating_sub(entry.memory);
             cx.out.push_back(entry.draft(&mut self.pending, cx.limits));
         }
-        if self.entries.is_empty() && self.entries.capacity() > 0 {
+        if self.entries.is_empty() && self.entries.capacity() > KEPT {
             self.entries = VecDeque::new();
         }
         self.emit_orphans(cx);

@@ -85,6 +85,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "streams": totals.sum(|e| e.closed_evicted),
             "holes": totals.sum(|e| e.evicted_holes + e.evicted_holes_total),
             "readers": totals.sum(|e| e.evicted_readers),
+            "messages": totals.sum(|e| e.refused_messages),
             "fragments": totals.sum(|e| e.fragments_refused + e.fragments_evicted),
         },
         "lost": {

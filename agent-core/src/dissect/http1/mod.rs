@@ -6,6 +6,9 @@
 //!   server's bytes ─► Reader ─┘ responses (asks: whose answer is it? for HEAD and CONNECT)
 //! ```
 //!
+//! Between two exchanges a stream keeps no readers, only what they and the pairing have learnt: about a hundred bytes.
+//! Readers are taken from those that others left, and left for others.
+//!
 //! Invariants: memory is bounded by [`crate::Limits`] whatever arrives; no byte is looked at more than a few times, however
 //! the stream is cut; without gaps, how it is cut makes no difference to the drafts.
 
@@ -20,47 +23,133 @@ mod reader;
 pub use probe::{MAX_PROBE, probe};
 
 use super::{Arrival, Chunk, Context, Dissector, End, Next, Side};
-use crate::pair::Pairing;
+use crate::pair::{Known, Pairing};
 use crate::time::Timestamp;
-use reader::{Env, Reader, Turn};
+use reader::{Env, Reader, Still, Turn};
+
+/// Readers kept for later; more are freed.
+const MAX_SPARE: usize = 64;
 
 /// Reader of one HTTP/1.x stream.
 #[derive(Debug)]
 pub struct Http1 {
+    state: State,
+    refused: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing is under way.
+    Rest(Rest),
+    Busy(Box<Busy>),
+    /// The rest of the stream is not HTTP/1.x.
+    Opaque,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    known: Known,
+    client: Still,
+    server: Still,
+}
+
+/// What reads while messages are under way.
+#[derive(Debug)]
+struct Busy {
     client: Reader,
     server: Reader,
     pair: Pairing,
-    opaque: bool,
 }
+
+/// [`Busy`] ones without a stream, at most [`MAX_SPARE`].
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<Box<Busy>>);
 
 impl Http1 {
     /// A reader; `joined`: the stream was not seen from its first byte.
     #[must_use]
     pub fn new(joined: bool) -> Self {
-        Self {
-            client: Reader::new(Side::Client, joined),
-            server: Reader::new(Side::Server, joined),
-            pair: Pairing::new(joined),
-            opaque: false,
-        }
+        let still = Still::new(joined);
+        let state = State::Rest(Rest { known: Known::new(joined), client: still, server: still });
+        Self { state, refused: 0 }
     }
 
     /// Messages that a limit kept from being paired or kept, since the last call.
     pub fn take_refused(&mut self) -> u64 {
-        self.pair.take_refused()
+        u64::from(std::mem::take(&mut self.refused))
+    }
+
+    /// The readers, woken if they rest.
+    fn busy(&mut self, spare: &mut Spare) -> Option<&mut Busy> {
+        if let State::Rest(rest) = &self.state {
+            self.state = State::Busy(spare.wake(rest));
+        }
+        if let State::Busy(busy) = &mut self.state { Some(busy) } else { None }
+    }
+
+    /// Lets the readers rest if nothing is under way.
+    fn rest(&mut self, spare: &mut Spare) {
+        let State::Busy(busy) = &mut self.state else { return };
+        let refused = busy.pair.take_refused();
+        if let Some(rest) = busy.rest()
+            && let State::Busy(busy) = std::mem::replace(&mut self.state, State::Rest(rest))
+        {
+            spare.keep(busy);
+        }
+        self.refuse(refused);
+    }
+
+    /// Nothing is read any more.
+    fn retire(&mut self, spare: &mut Spare) {
+        if let State::Busy(mut busy) = std::mem::replace(&mut self.state, State::Opaque) {
+            self.refuse(busy.pair.take_refused());
+            if busy.pair.is_empty() {
+                spare.keep(busy);
+            }
+        }
+    }
+
+    fn refuse(&mut self, messages: u64) {
+        self.refused = self.refused.saturating_add(u32::try_from(messages).unwrap_or(u32::MAX));
+    }
+}
+
+impl Busy {
+    fn rest(&self) -> Option<Rest> {
+        let (client, server) = (self.client.still()?, self.server.still()?);
+        Some(Rest { known: self.pair.known([client.offset, server.offset])?, client, server })
+    }
+}
+
+impl Spare {
+    fn wake(&mut self, rest: &Rest) -> Box<Busy> {
+        let read = [rest.client.offset, rest.server.offset];
+        let client = Reader::new(Side::Client, rest.client);
+        let server = Reader::new(Side::Server, rest.server);
+        let mut busy = match self.0.pop() {
+            Some(mut busy) => {
+                (busy.client, busy.server) = (client, server);
+                busy
+            }
+            None => Box::new(Busy { client, server, pair: Pairing::new(false) }),
+        };
+        busy.pair.wake(&rest.known, read);
+        busy
+    }
+
+    fn keep(&mut self, busy: Box<Busy>) {
+        if self.0.len() < MAX_SPARE {
+            self.0.push(busy);
+        }
     }
 }
 
 impl Dissector for Http1 {
     fn chunk(&mut self, side: Side, chunk: Chunk<'_>, at: Arrival, cx: &mut Context<'_>) -> Next {
-        if self.opaque {
-            return Next::Opaque;
-        }
-        let reader = match side {
-            Side::Client => &mut self.client,
-            Side::Server => &mut self.server,
-        };
-        let mut env = Env { pair: &mut self.pair, cx };
+        let Some(busy) = self.busy(&mut cx.spare.http1) else { return Next::Opaque };
+        let Busy { client, server, pair } = busy;
+        let reader = if side == Side::Client { &mut *client } else { server };
+        let mut env = Env { pair, cx };
         let turn = match chunk {
             Chunk::Data(data) => reader.data(data, at, &mut env),
             Chunk::Gap(n) => {
@@ -69,39 +158,38 @@ impl Dissector for Http1 {
             }
         };
         if turn == Turn::Tunnel {
-            self.opaque = true;
-            self.client.end(End::Fin, at.time, &mut env);
-            self.pair.finish(End::Fin, cx);
+            client.end(End::Fin, at.time, &mut env);
+            pair.finish(End::Fin, cx);
+            self.retire(&mut cx.spare.http1);
             return Next::Opaque;
         }
         let decided = reader.decided();
-        self.pair.decided(side, decided, cx);
+        pair.decided(side, decided, cx);
+        self.rest(&mut cx.spare.http1);
         Next::Continue
     }
 
     fn end_side(&mut self, side: Side, end: End, at: Timestamp, cx: &mut Context<'_>) {
-        if self.opaque {
-            return;
-        }
-        let reader = match side {
-            Side::Client => &mut self.client,
-            Side::Server => &mut self.server,
-        };
-        reader.end(end, at, &mut Env { pair: &mut self.pair, cx });
-        self.pair.side_ended(side, end, cx);
+        let Some(busy) = self.busy(&mut cx.spare.http1) else { return };
+        let Busy { client, server, pair } = busy;
+        let reader = if side == Side::Client { client } else { server };
+        reader.end(end, at, &mut Env { pair, cx });
+        pair.side_ended(side, end, cx);
+        self.rest(&mut cx.spare.http1);
     }
 
     fn finish(&mut self, end: End, at: Timestamp, cx: &mut Context<'_>) {
-        if std::mem::replace(&mut self.opaque, true) {
-            return;
-        }
-        self.server.end(end, at, &mut Env { pair: &mut self.pair, cx });
-        self.client.end(end, at, &mut Env { pair: &mut self.pair, cx });
-        self.pair.finish(end, cx);
+        let Some(busy) = self.busy(&mut cx.spare.http1) else { return };
+        let Busy { client, server, pair } = busy;
+        server.end(end, at, &mut Env { pair, cx });
+        client.end(end, at, &mut Env { pair, cx });
+        pair.finish(end, cx);
+        self.retire(&mut cx.spare.http1);
     }
 
     fn memory(&self) -> usize {
-        self.client.memory() + self.server.memory() + self.pair.memory()
+        let State::Busy(busy) = &self.state else { return 0 };
+        size_of::<Busy>() + busy.client.memory() + busy.server.memory() + busy.pair.memory()
     }
 }
 

@@ -54,6 +54,23 @@ enum State {
     Candidate(Search),
 }
 
+/// A reader between two messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Still {
+    pub(super) offset: u64,
+    search: Option<Search>,
+    lost: Option<Loss>,
+    ended: bool,
+}
+
+impl Still {
+    /// A new one; `joined`: the first bytes may be the middle of a message.
+    pub(super) fn new(joined: bool) -> Self {
+        let search = Search { gap: true, at_line_start: true };
+        Self { offset: 0, search: joined.then_some(search), lost: None, ended: false }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Search {
     /// A gap and not junk is why: the start of a segment may then be the start of a message.
@@ -87,20 +104,30 @@ pub(super) enum Turn {
 }
 
 impl Reader {
-    pub(super) fn new(side: Side, joined: bool) -> Self {
-        let search = Search { gap: true, at_line_start: true };
+    pub(super) fn new(side: Side, still: Still) -> Self {
+        let Still { offset, search, lost, ended } = still;
         Self {
             side,
-            state: if joined { State::Search(search) } else { State::Start },
-            offset: 0,
+            state: search.map_or(State::Start, State::Search),
+            offset,
             head: Vec::new(),
             line: 0,
             began: Began::default(),
-            lost: None,
+            lost,
             segment: 0,
             shared: false,
-            ended: false,
+            ended,
         }
+    }
+
+    /// All that a reader between two messages knows. (Where in a segment it is matters only while it reads.)
+    pub(super) fn still(&self) -> Option<Still> {
+        let search = match self.state {
+            State::Start => None,
+            State::Search(search) => Some(search),
+            State::Head | State::Message(_) | State::Candidate(_) => return None,
+        };
+        Some(Still { offset: self.offset, search, lost: self.lost, ended: self.ended })
     }
 
     /// Heap memory held.

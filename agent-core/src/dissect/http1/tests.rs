@@ -21,6 +21,7 @@ struct Talk {
     limits: Limits,
     hash: bool,
     out: VecDeque<Draft>,
+    spare: crate::dissect::Spare,
     sent: [u64; 2],
     clock: u64,
     next: Next,
@@ -37,6 +38,7 @@ impl Talk {
             limits,
             hash: false,
             out: VecDeque::new(),
+            spare: crate::dissect::Spare::default(),
             sent: [0; 2],
             clock: 0,
             next: Next::Continue,
@@ -51,7 +53,8 @@ impl Talk {
         self.clock += 1;
         let offset = self.sent[side as usize];
         let at = Arrival { time: Timestamp(self.clock), offset, acked, truncated: false };
-        let mut cx = Context { limits: &self.limits, hash: self.hash, out: &mut self.out };
+        let mut cx =
+            Context { limits: &self.limits, hash: self.hash, out: &mut self.out, spare: &mut self.spare };
         self.next = self.http.chunk(side, chunk, at, &mut cx);
         self.sent[side as usize] += match chunk {
             Chunk::Data(data) => data.len() as u64,
@@ -71,15 +74,18 @@ impl Talk {
     }
 
     fn end_side(&mut self, side: Side, end: End) -> &mut Self {
-        let mut cx = Context { limits: &self.limits, hash: self.hash, out: &mut self.out };
+        let mut cx =
+            Context { limits: &self.limits, hash: self.hash, out: &mut self.out, spare: &mut self.spare };
         self.http.end_side(side, end, Timestamp(self.clock), &mut cx);
         self
     }
 
     fn finish(&mut self, end: End) -> Vec<Draft> {
-        let mut cx = Context { limits: &self.limits, hash: self.hash, out: &mut self.out };
+        let mut cx =
+            Context { limits: &self.limits, hash: self.hash, out: &mut self.out, spare: &mut self.spare };
         self.http.finish(end, Timestamp(self.clock), &mut cx);
-        assert_eq!(self.http.pair.memory(), 0, "nothing is left behind");
+        assert_eq!(self.http.memory(), 0);
+        assert_eq!(self.spare.http1.0.len(), 1, "its readers were left empty");
         self.out.drain(..).collect()
     }
 

@@ -1,0 +1,169 @@
+//! What pairing keeps of a stream on which nothing is under way.
+//!
+//! Between an exchange and the next one a [`Pairing`] has no messages, only what it has learnt of the client and where
+//! the last messages were. Most streams spend most of their life there: [`Known`] is that alone, in few bytes.
+//! Invariant: a [`Pairing`] woken from it acts as the one it was taken from.
+
+use std::collections::VecDeque;
+
+use super::entry::Entry;
+use super::{Last, Loss, Pairing, Reading};
+use crate::dissect::End;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    first: u64,
+    accounted: Offset,
+    response_end: Offset,
+    last_final_ack: Offset,
+    last_response: (u64, u64),
+    last_acked: Offset,
+    held_from: Offset,
+    waits: u32,
+    confirmed: u32,
+    /// Of the last request, whether it was answered, if no loss came after it.
+    last_answered: Option<bool>,
+    requests_lost: Option<Loss>,
+    ended: [Option<End>; 2],
+    synced: bool,
+    lossy: bool,
+    joined: bool,
+    pipelines: bool,
+    after_interim: bool,
+}
+
+impl Known {
+    /// Of a new stream; `joined`: it was not seen from its first byte.
+    #[must_use]
+    pub fn new(joined: bool) -> Self {
+        Self {
+            first: 0,
+            accounted: (!joined).then_some(0).into(),
+            response_end: None.into(),
+            last_final_ack: None.into(),
+            last_response: (0, 0),
+            last_acked: None.into(),
+            held_from: None.into(),
+            waits: 0,
+            confirmed: 0,
+            last_answered: None,
+            requests_lost: joined.then_some(Loss::Between),
+            ended: [None; 2],
+            synced: !joined,
+            lossy: joined,
+            joined,
+            pipelines: false,
+            after_interim: false,
+        }
+    }
+}
+
+/// An `Option<u64>` of which the largest number is `None`: no stream gets there.
+#[derive(Clone, Copy, Debug)]
+struct Offset(u64);
+
+impl From<Option<u64>> for Offset {
+    fn from(offset: Option<u64>) -> Self {
+        Self(offset.unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Offset> for Option<u64> {
+    fn from(offset: Offset) -> Self {
+        Some(offset.0).filter(|&o| o != u64::MAX)
+    }
+}
+
+impl Pairing {
+    /// Whether it holds no message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.orphans.is_empty() && self.refused_now.is_none() && self.memory == 0
+    }
+
+    /// What is known, if nothing is under way. `read`: how far each direction was [decided](Self::decided).
+    #[must_use]
+    pub fn known(&self, read: [u64; 2]) -> Option<Known> {
+        let Self { pending, reading, skip_tail, refused, .. } = self;
+        let Self { first, last, accounted, last_final_ack, last_response, last_acked, held_from, .. } = *self;
+        let Self { waits, confirmed, requests_lost, ended, decided, .. } = *self;
+        let Self { synced, lossy, joined, pipelines, after_interim, .. } = *self;
+        let at_rest = self.is_empty()
+            && pending.is_empty()
+            && *reading == [Reading::Nothing; 2]
+            && (*skip_tail, *refused) == (0, 0)
+            && decided == read
+            // The last request is the one before the next, and the last acknowledgement is its.
+            && last.is_none_or(|l| l.number.checked_add(1) == Some(first) && l.acked == last_acked);
+        let known = || Known {
+            first,
+            accounted: accounted.into(),
+            response_end: last.and_then(|l| l.response_end).into(),
+            last_final_ack: last_final_ack.into(),
+            last_response,
+            last_acked: last_acked.into(),
+            held_from: held_from.into(),
+            waits,
+            confirmed,
+            last_answered: last.map(|l| l.answered),
+            requests_lost,
+            ended,
+            synced,
+            lossy,
+            joined,
+            pipelines,
+            after_interim,
+        };
+        let known = at_rest.then(known);
+        #[cfg(test)]
+        if let Some(known) = &known {
+            let again = Self::of(known, read, VecDeque::new());
+            assert_eq!(format!("{self:?}"), format!("{again:?}"), "nothing is forgotten");
+        }
+        known
+    }
+
+    /// Takes on what is known of a stream; its own place for requests is used again.
+    pub fn wake(&mut self, known: &Known, read: [u64; 2]) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
+        *self = Self::of(known, read, entries);
+    }
+
+    pub(super) fn of(known: &Known, read: [u64; 2], entries: VecDeque<Entry>) -> Self {
+        let last = |answered| Last {
+            number: known.first.saturating_sub(1),
+            acked: known.last_acked.into(),
+            response_end: known.response_end.into(),
+            answered,
+        };
+        Self {
+            entries,
+            first: known.first,
+            orphans: VecDeque::new(),
+            refused_now: None,
+            reading: [Reading::Nothing; 2],
+            synced: known.synced,
+            requests_lost: known.requests_lost,
+            lossy: known.lossy,
+            joined: known.joined,
+            accounted: known.accounted.into(),
+            last: known.last_answered.map(last),
+            waits: known.waits,
+            pipelines: known.pipelines,
+            held_from: known.held_from.into(),
+            confirmed: known.confirmed,
+            decided: read,
+            last_final_ack: known.last_final_ack.into(),
+            after_interim: known.after_interim,
+            last_response: known.last_response,
+            last_acked: known.last_acked.into(),
+            ended: known.ended,
+            skip_tail: 0,
+            pending: Vec::new(),
+            memory: 0,
+            refused: 0,
+        }
+    }
+}
