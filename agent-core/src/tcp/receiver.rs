@@ -180,6 +180,14 @@ impl Receiver {
         self.near(ack).is_some()
     }
 
+    /// Whether a number is neither one of the direction's bytes, nor the one before them or behind its FIN.
+    pub(crate) fn never_had(&self, seq: Seq) -> bool {
+        let offset = self.offset(seq);
+        let fin = if self.fin == NO_FIN { 0 } else { self.fin + 1 };
+        let (first, last) = (self.origin.cast_signed() - 1, self.end.max(self.next).max(fin).cast_signed());
+        self.started && !(first..=last).contains(&offset)
+    }
+
     /// Whether `ack` acknowledges the SYN, or data that came with it, and no more.
     pub(crate) fn begins_at(&self, ack: Seq) -> bool {
         self.base.plus(self.origin) == ack || self.near(ack).is_some_and(|o| o <= self.end)
