@@ -62,6 +62,16 @@ pub struct Item {
     pub truncated: bool,
 }
 
+impl Item {
+    /// Memory held, in bytes: what a queue that holds the item has to count.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let Record::Http(exchange) = &self.record;
+        let anomalies = self.anomalies.iter().map(|anomaly| size_of::<Anomaly>() + anomaly.msg.len());
+        size_of::<Self>() + exchange.memory() + anomalies.sum::<usize>()
+    }
+}
+
 /// What was said, by protocol.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -117,6 +127,17 @@ pub struct HttpExchange {
     pub response: Option<Response>,
     /// Interim (1xx) responses that came before it, at most [`crate::Limits::interim`].
     pub interim: Vec<Response>,
+}
+
+impl HttpExchange {
+    fn memory(&self) -> usize {
+        let request = self.request.as_ref().map(|request| &request.message);
+        let response = self.response.as_ref().map(|response| &response.message);
+        let interim = self.interim.iter().map(|response| size_of::<Response>() + response.message.memory());
+        size_of::<Self>()
+            + request.into_iter().chain(response).map(Message::memory).sum::<usize>()
+            + interim.sum::<usize>()
+    }
 }
 
 /// An HTTP request.
@@ -182,6 +203,13 @@ pub struct Message {
     pub last: Timestamp,
     /// Whether the whole message was seen.
     pub complete: bool,
+}
+
+impl Message {
+    /// Heap memory held, in bytes.
+    fn memory(&self) -> usize {
+        self.head.memory() + self.trailers.as_ref().map_or(0, HeaderBlock::memory) + self.body.content.len()
+    }
 }
 
 /// A range of a [`HeaderBlock`]'s buffer. Always within it.

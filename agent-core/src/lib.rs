@@ -17,6 +17,9 @@ mod decode;
 pub mod dissect;
 pub mod engine;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod item;
 pub mod limits;
 pub mod packet;

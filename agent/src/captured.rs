@@ -61,3 +61,13 @@ pub struct Captured {
     /// Where the bytes came from.
     pub source: Source,
 }
+
+impl Captured {
+    /// Memory held, in bytes: what queues count.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let names =
+            [&self.src, &self.dst].map(|n| n.name.as_ref().map_or(0, String::len) + n.namespace.len());
+        size_of::<Self>() + self.item.memory() + names.iter().sum::<usize>()
+    }
+}

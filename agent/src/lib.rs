@@ -19,5 +19,7 @@ pub mod outbox;
 pub mod pcap;
 pub mod pipeline;
 pub mod resolve;
+mod scratch;
 pub mod secret;
+mod utc;
 pub mod view;

@@ -5,6 +5,8 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{REMORA, remora, script};
 use testkit::synth::Capture;
@@ -103,10 +105,10 @@ fn a_reader_that_goes_away_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("many.pcap");
     capture(&file, 20_000);
-    let mut child = std::process::Command::new(REMORA)
+    let mut child = Command::new(REMORA)
         .args(["replay".as_ref(), file.as_os_str(), "--json".as_ref()])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
@@ -129,4 +131,105 @@ fn help_has_examples() {
     for args in [&["--help"][..], &["replay", "--help"], &["tap", "--help"]] {
         assert!(remora(args).exits(0).stdout.contains("Examples:"));
     }
+}
+
+/// Runs it with standard output and standard error into a pipe that nobody reads.
+fn unheard(args: &[&str], both: bool) -> common::Ran {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(REMORA);
+    command.args(args).env_remove("REMORA_LOG").stdin(Stdio::null()).stdout(writer.try_clone().unwrap());
+    if both {
+        command.stderr(writer);
+    }
+    command.output().unwrap().into()
+}
+
+#[test]
+fn readers_that_go_away_are_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.pcap");
+    capture(&file, 3);
+    let loud = script(dir.path(), "loud.js", "function onItemCaptured() { console.log('x'); throw 1 }");
+    let (file, loud) = (file.to_str().unwrap(), loud.to_str().unwrap());
+    for both in [false, true] {
+        unheard(&["replay", file, "--stats", "--script", loud], both).exits(0);
+        unheard(&["scripts", "check", loud], both).exits(0);
+        // Exit code 1: live capture may not be possible here.
+        assert!(matches!(unheard(&["doctor"], both).never_panicked().code, 0 | 1));
+        unheard(&["replay", "/nonexistent"], both).exits(1);
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.pcap");
+    capture(&file, 3);
+    let mut command = Command::new(REMORA);
+    command.arg("replay").arg(&file).stdout(fs::File::create("/dev/full").unwrap());
+    let ran = common::Ran::from(command.output().unwrap()).exits(1);
+    assert!(ran.stderr.contains("writing to standard output: No space left"), "{}", ran.stderr);
+}
+
+#[test]
+fn repeats_of_an_error_are_told_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.pcap");
+    capture(&file, 200);
+    let throws = script(dir.path(), "throws.js", "function onItemCaptured() { throw new Error('boom') }");
+    for _ in 0..5 {
+        let ran =
+            remora(["replay".as_ref(), file.as_os_str(), "--script".as_ref(), throws.as_os_str()]).exits(0);
+        assert!(ran.stderr.contains("again 199 times"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn every_way_out_removes_the_temporary_folder() {
+    use nix::sys::signal::{Signal, kill};
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.pcap");
+    capture(&file, 3);
+    let slow = script(dir.path(), "slow.js", "function onItemCaptured() { for (;;); }");
+    let broken = script(dir.path(), "broken.js", "function (");
+    let temporary = dir.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let folders = || fs::read_dir(&temporary).unwrap().count();
+    let start = |script: &Path| {
+        let mut command = Command::new(REMORA);
+        command.arg("replay").arg(&file).arg("--script").arg(script).env("TMPDIR", &temporary);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    start(&broken).wait().unwrap();
+    assert_eq!(folders(), 0);
+
+    let wait = |done: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !done() {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    for signals in [&[Signal::SIGINT, Signal::SIGTERM][..], &[Signal::SIGHUP, Signal::SIGHUP]] {
+        let mut child = start(&slow);
+        wait(&|| folders() == 1);
+        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+        for &signal in signals {
+            kill(pid, signal).unwrap();
+            // Two of a kind that come at once are one.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert_eq!(folders(), 0, "{signals:?}");
+    }
+
+    let mut killed = start(&slow);
+    wait(&|| fs::read_dir(&temporary).unwrap().flatten().any(|run| run.path().join("lock").exists()));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(folders(), 1);
+    start(&broken).wait().unwrap();
+    assert_eq!(folders(), 0, "what a killed run left is removed by the next");
 }

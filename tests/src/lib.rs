@@ -2,6 +2,8 @@
 //! captures. Depends on nothing of Remora's own.
 
 pub mod load;
+pub mod loss;
+pub mod mangle;
 pub mod netns;
 pub mod nginx;
 pub mod shop;

@@ -262,7 +262,7 @@ impl Stream {
             stats.evicted_holes += outcome.squeezed;
             feed.meta.overlap |= outcome.differs;
         } else if !t.syn() && !t.fin() {
-            own.empty(seq);
+            own.empty(seq, rules.now);
         }
         if t.fin() {
             own.fin(seq, t.wire, rules.now);

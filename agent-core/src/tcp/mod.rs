@@ -26,6 +26,8 @@
 mod held;
 mod holes;
 mod log;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod model;
 mod receiver;
 mod seq;
 

@@ -365,7 +365,7 @@ impl Receiver {
     }
 
     /// A packet without payload, SYN, FIN or RST.
-    pub(crate) fn empty(&mut self, seq: Seq) {
+    pub(crate) fn empty(&mut self, seq: Seq, now: Timestamp) {
         if !self.known || !self.started {
             self.hint(seq);
         } else if let Some(offset) = self.near(seq)
@@ -373,8 +373,11 @@ impl Receiver {
             // Past a FIN there is only the number of the FIN itself.
             && self.fin == NO_FIN
         {
-            self.waiting = true;
+            let fresh = !std::mem::replace(&mut self.waiting, true);
             let extra = self.extra();
+            if fresh {
+                extra.since = now;
+            }
             extra.sent = extra.sent.max(offset);
             extra.saw(offset);
         }

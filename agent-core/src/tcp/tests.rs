@@ -204,7 +204,7 @@ fn keep_alive_probes_give_nothing_and_differ_from_nothing() {
     b.data(0, "abc");
     assert!(!b.data(2, "\0").differs);
     let seq = b.seq(2);
-    b.receiver.empty(seq);
+    b.receiver.empty(seq, b.now);
     assert!(!b.receiver.waiting());
     b.data(3, "def");
     assert_eq!(b.got(), [text("abcdef")]);
@@ -223,6 +223,18 @@ fn a_join_at_a_keep_alive_probe_does_not_begin_with_its_zero() {
     b.data(0, "\0");
     b.flush();
     assert_eq!(b.got(), [text("\0")]);
+}
+
+#[test]
+fn a_packet_without_payload_captured_before_the_data_before_it_loses_nothing() {
+    let mut b = Bench::with_syn(0);
+    let seq = b.seq(4);
+    b.receiver.empty(seq, b.now);
+    b.settle();
+    assert_eq!(b.got(), []);
+    assert!(b.receiver.deadline(&b.limits).is_some_and(|due| due > b.now));
+    b.data(0, "late");
+    assert_eq!(b.got(), [text("late")]);
 }
 
 #[test]
@@ -376,7 +388,7 @@ fn bytes_only_known_from_empty_packets_are_told_apart() {
     let mut b = Bench::with_syn(0);
     b.data(0, "ab");
     let seq = b.seq(50);
-    b.receiver.empty(seq);
+    b.receiver.empty(seq, b.now);
     b.flush();
     assert_eq!(b.got(), [text("ab"), Got::Gap(48)]);
     let figures = b.receiver.figures();
@@ -531,7 +543,7 @@ proptest! {
                 1 => b.receiver.answers(offset),
                 2 => b.wait(Duration::from_millis(offset)),
                 3 if length == 0 => b.fin(offset),
-                3 => { let seq = b.seq(offset); b.receiver.empty(seq); }
+                3 => { let seq = b.seq(offset); b.receiver.empty(seq, b.now); }
                 _ => {
                     let data = bytes(offset, length.max(1) / 2 + 1, version);
                     for (i, byte) in data.iter().enumerate() {

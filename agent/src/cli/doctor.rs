@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::say;
 use crate::doctor::{State, doctor};
 
 /// Prints what [`doctor`] found; exit code 1 if live capture does not work here.
@@ -14,11 +15,11 @@ pub(super) fn run() -> ExitCode {
             State::Missing => "missing",
         };
         missing |= check.state == State::Missing;
-        println!("{state:8} {}: {}", check.what, check.detail);
+        say::out(format_args!("{state:8} {}: {}", check.what, check.detail));
         if !check.mend.is_empty() {
-            println!("         mend: {}", check.mend);
+            say::out(format_args!("         mend: {}", check.mend));
         }
     }
-    println!("{:8} replay: capture files need no privilege", "ok");
+    say::out(format_args!("{:8} replay: capture files need no privilege", "ok"));
     if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -4,8 +4,10 @@ mod args;
 mod doctor;
 mod replay;
 mod run;
+mod say;
 mod scripts;
 mod settings;
+mod signals;
 mod stats;
 mod tap;
 
@@ -36,7 +38,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("remora: {}", told(&error));
+            say::err(format_args!("remora: {}", told(&error)));
             exit_code(&error)
         }
     }
@@ -72,7 +74,7 @@ fn start_log() {
         std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| say::LogWriter)
         .with_ansi(colours)
         .with_target(false)
         .init();

@@ -7,21 +7,26 @@ use std::time::Duration;
 
 use agent_core::EngineConfig;
 use anyhow::Context as _;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::say;
 use super::settings::Settings;
+use super::signals::Signals;
 use super::stats::{self, Totals};
 use crate::capture::PacketSource;
 use crate::captured::Source;
-use crate::hooks::{Backpressure, HostServices, ScriptLimits, Scripts, TracingLog};
+use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Scripts, TracingLog};
 use crate::outbox::{MemoryOutbox, OutboxConfig};
 use crate::pcap::{Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
 use crate::resolve::Resolver;
+use crate::scratch::Scratch;
 
 /// Patience with scripts at the end of a run, counted anew whenever one gets on.
 const SCRIPTS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the end of a script's thread is waited for.
+const SCRIPTS_END: Duration = Duration::from_secs(5);
 
 /// A started run: everything behind the engine.
 pub(super) struct Run {
@@ -43,20 +48,20 @@ pub(super) struct Run {
 struct Folders {
     data: PathBuf,
     pcap: PathBuf,
-    _temporary: TempDir,
+    temporary: Scratch,
 }
 
 impl Folders {
     fn new(settings: &Settings) -> anyhow::Result<Self> {
         let temporary =
-            tempfile::Builder::new().prefix("remora-").tempdir().context("making a temporary folder")?;
+            Scratch::create(&std::env::temp_dir(), "remora-run-").context("making a temporary folder")?;
         let at = |given: Option<&PathBuf>, name: &str| match given {
             Some(path) => std::path::absolute(path).with_context(|| path.display().to_string()),
             None => Ok(temporary.path().join(name)),
         };
         let data = at(settings.data_dir.as_ref(), "data")?;
         let pcap = at(settings.pcap_dir.as_ref(), "pcap")?;
-        Ok(Self { data, pcap, _temporary: temporary })
+        Ok(Self { data, pcap, temporary })
     }
 }
 
@@ -68,7 +73,6 @@ impl Run {
     /// run on.
     pub(super) fn start(settings: &Settings, source: Source, workers: u16) -> anyhow::Result<Self> {
         let pace = if source == Source::Pcap { Pace::Replay } else { Pace::Live };
-        let folders = Folders::new(settings)?;
         let (stop, resolver) = (Stop::default(), Resolver::of_this_node());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -76,7 +80,9 @@ impl Run {
             .enable_all()
             .build()
             .context("starting the delivery runtime")?;
-        stop_on_signal(&runtime, &stop);
+        let signals = Signals::catch(&runtime);
+        let folders = Folders::new(settings)?;
+        runtime.spawn(signals.set(stop.clone(), folders.temporary.path().to_owned()));
         let storing = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
         let (store, appenders) =
             if storing { open_store(&folders.pcap, workers, pace)? } else { (None, Vec::new()) };
@@ -142,16 +148,21 @@ impl Run {
     /// # Errors
     /// When a source failed or output could not be written.
     pub(super) fn finish(
-        self,
+        mut self,
         reports: Vec<WorkerReport>,
         kernel: Option<serde_json::Value>,
     ) -> anyhow::Result<ExitCode> {
         let mut failed = false;
-        if let Some(scripts) = &self.sinks.scripts
-            && !scripts.drain(SCRIPTS_PATIENCE)
-        {
-            tracing::warn!("scripts had items left after {} s without progress", SCRIPTS_PATIENCE.as_secs());
-            failed = true;
+        let mut scripts = Vec::new();
+        if let Some(running) = self.sinks.scripts.take() {
+            if !running.drain(SCRIPTS_PATIENCE) {
+                tracing::warn!(
+                    "scripts had items left after {} s without progress",
+                    SCRIPTS_PATIENCE.as_secs()
+                );
+                failed = true;
+            }
+            scripts = end_scripts(running);
         }
         if let Some(outbox) = &self.outbox {
             let drained = self.runtime.block_on(outbox.drain(self.drain));
@@ -164,14 +175,14 @@ impl Run {
         let totals = Totals {
             reports: &reports,
             output: self.sinks.output.as_ref().map(|output| output.stats()).unwrap_or_default(),
-            scripts: self.sinks.scripts.as_ref().map(|scripts| scripts.stats()).unwrap_or_default(),
+            scripts,
             deliveries: self.outbox.as_ref().map(|outbox| outbox.stats()).unwrap_or_default(),
             store: self.store.as_ref().map(|store| store.stats()),
             kernel,
         };
         totals.warn();
         if self.stats {
-            eprintln!("{}", stats::json(&totals));
+            say::err(format_args!("{}", stats::json(&totals)));
         } else {
             tracing::info!("{}", stats::summary(&totals));
         }
@@ -180,6 +191,14 @@ impl Run {
         }
         written?;
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// Ends the scripts, so that what their threads still have to say is said.
+fn end_scripts(running: Arc<Scripts>) -> Vec<ScriptStats> {
+    match Arc::try_unwrap(running) {
+        Ok(scripts) => scripts.shutdown(SCRIPTS_END),
+        Err(shared) => shared.stats(),
     }
 }
 
@@ -228,31 +247,6 @@ fn start_output(settings: &Settings, stop: &Stop) -> anyhow::Result<Option<Arc<O
         view: Arc::clone(&settings.view),
     };
     Ok(Some(Arc::new(Output::start(config, stop.clone())?)))
-}
-
-/// SIGINT and SIGTERM end the run after the batch at hand; a second one ends the program at once.
-fn stop_on_signal(runtime: &Runtime, stop: &Stop) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let stop = stop.clone();
-    runtime.spawn(async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
-            tracing::warn!("signals cannot be caught: Ctrl-C ends at once, without waiting for deliveries");
-            return;
-        };
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if stop.is_set() {
-                std::process::exit(130);
-            }
-            tracing::info!("ending: once more ends at once");
-            stop.set();
-        }
-    });
 }
 
 /// A seed that traffic cannot guess, so that nobody can aim at one bucket of the flow table.

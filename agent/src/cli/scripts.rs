@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::say;
+
 /// Compiles each script; one line each, and exit code 1 if any fails.
 pub(super) fn check(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut failed = false;
     for file in files {
         match crate::hooks::check(file) {
-            Ok(outline) => println!("{}: ok: {outline}", file.display()),
+            Ok(outline) => say::out(format_args!("{}: ok: {outline}", file.display())),
             Err(failure) => {
                 failed = true;
-                println!("{failure}");
+                say::out(format_args!("{failure}"));
             }
         }
     }

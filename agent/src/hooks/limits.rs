@@ -13,6 +13,8 @@ pub struct ScriptLimits {
     pub call_time: Duration,
     /// Events that wait for one script; past it the newest is dropped (live) or waited for (replay).
     pub queue: usize,
+    /// Memory that the waiting events of one script may hold together, in bytes.
+    pub queue_bytes: usize,
     /// Size of a script's data folder, counted in whole 4 KiB blocks, a block at least for each file and folder.
     pub file_quota: u64,
     /// Longest wait for one answer of `vendor.webhook` or `vendor.webhookForm`.
@@ -51,6 +53,7 @@ impl Default for ScriptLimits {
             stack: 1 << 20,
             call_time: Duration::from_secs(1),
             queue: 10_000,
+            queue_bytes: 64 << 20,
             file_quota: 256 << 20,
             webhook_timeout: Duration::from_secs(10),
             wait_total: Duration::from_secs(60),

@@ -124,8 +124,9 @@ impl Scripts {
 
     /// Hands an item to every script that defines `onItemCaptured`. Where there is no room it is dropped and counted.
     pub fn deliver(&self, item: &Arc<Captured>) {
+        let bytes = item.memory();
         for script in self.running.iter().filter(|script| script.wants_items) {
-            if !script.queue.push(Event::Item(Arc::clone(item))) {
+            if !script.queue.push(Event::Item(Arc::clone(item)), bytes) {
                 Counters::add(&script.counters.dropped, 1);
             }
         }
@@ -200,7 +201,7 @@ fn begin(
         Arc::new(Logger::new(&source.name, Arc::clone(&services.log), &services.env, limits.console_line));
     let (stop_waits, stop_receiver) = watch::channel(false);
     let stall = limits.call_time + limits.wait_total + GRACE;
-    let queue = Arc::new(Queue::new(limits.queue, backpressure, stall));
+    let queue = Arc::new(Queue::new(limits.queue, limits.queue_bytes, backpressure, stall));
     let (counters, stop) = (Arc::new(Counters::default()), Arc::new(AtomicBool::new(false)));
     let setup = HostSetup {
         name: source.name.clone(),

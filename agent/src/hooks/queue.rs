@@ -1,4 +1,4 @@
-//! The bounded queue before one script.
+//! The bounded queue before one script: a number of events, and the memory that they hold.
 //!
 //! Live, a full queue refuses the newest event and the producer goes on: nothing after the engine may slow it. In a
 //! replay the producer waits for room instead, for as long as the script gets on.
@@ -28,7 +28,10 @@ pub(crate) enum Popped<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    events: VecDeque<T>,
+    /// Each with the memory that it holds, in bytes.
+    events: VecDeque<(T, usize)>,
+    /// Memory of `events`.
+    bytes: usize,
     closed: bool,
     /// The consumer works on an event.
     busy: bool,
@@ -43,6 +46,7 @@ pub(crate) struct Queue<T> {
     arrived: Condvar,
     room: Condvar,
     limit: usize,
+    limit_bytes: usize,
     mode: Backpressure,
     /// Longest wait of a producer while the consumer finishes nothing.
     stall: Duration,
@@ -50,9 +54,11 @@ pub(crate) struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub(crate) fn new(limit: usize, mode: Backpressure, stall: Duration) -> Self {
+    /// A queue of at most `limit` events, which hold at most `limit_bytes` together. One event alone may hold more.
+    pub(crate) fn new(limit: usize, limit_bytes: usize, mode: Backpressure, stall: Duration) -> Self {
         let state = State {
             events: VecDeque::new(),
+            bytes: 0,
             closed: false,
             busy: false,
             consumer_waits: false,
@@ -63,22 +69,24 @@ impl<T> Queue<T> {
             arrived: Condvar::new(),
             room: Condvar::new(),
             limit: limit.max(1),
+            limit_bytes,
             mode,
             stall,
             finished: AtomicU64::new(0),
         }
     }
 
-    /// Queues an event; `false` when it was refused.
-    pub(crate) fn push(&self, event: T) -> bool {
+    /// Queues an event that holds `bytes` of memory; `false` when it was refused.
+    pub(crate) fn push(&self, event: T, bytes: usize) -> bool {
         let mut state = self.lock();
-        if state.events.len() >= self.limit && self.mode == Backpressure::Wait {
-            state = self.wait_for_room(state);
+        if self.is_full(&state, bytes) && self.mode == Backpressure::Wait {
+            state = self.wait_for_room(state, bytes);
         }
-        if state.closed || state.events.len() >= self.limit {
+        if state.closed || self.is_full(&state, bytes) {
             return false;
         }
-        state.events.push_back(event);
+        state.events.push_back((event, bytes));
+        state.bytes += bytes;
         let wake = std::mem::take(&mut state.consumer_waits);
         drop(state);
         if wake {
@@ -87,11 +95,20 @@ impl<T> Queue<T> {
         true
     }
 
-    fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+    fn is_full(&self, state: &State<T>, bytes: usize) -> bool {
+        state.events.len() >= self.limit
+            || (!state.events.is_empty() && state.bytes.saturating_add(bytes) > self.limit_bytes)
+    }
+
+    fn wait_for_room<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<T>>,
+        bytes: usize,
+    ) -> MutexGuard<'a, State<T>> {
         state.producers_wait += 1;
         let mut seen = self.finished();
         let mut since = Instant::now();
-        while state.events.len() >= self.limit && !state.closed && since.elapsed() < self.stall {
+        while self.is_full(&state, bytes) && !state.closed && since.elapsed() < self.stall {
             let wait = Duration::from_millis(100).min(self.stall);
             state = self.room.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
             if self.finished() != seen {
@@ -114,7 +131,8 @@ impl<T> Queue<T> {
             if state.closed {
                 return Popped::Closed;
             }
-            if let Some(event) = state.events.pop_front() {
+            if let Some((event, bytes)) = state.events.pop_front() {
+                state.bytes -= bytes;
                 state.busy = true;
                 let wake = state.producers_wait > 0;
                 drop(state);
@@ -139,6 +157,7 @@ impl<T> Queue<T> {
         state.closed = true;
         let left = state.events.len();
         state.events.clear();
+        state.bytes = 0;
         drop(state);
         self.arrived.notify_all();
         self.room.notify_all();
@@ -175,11 +194,11 @@ mod tests {
 
     #[test]
     fn live_drops_the_newest() {
-        let queue = Queue::new(2, Backpressure::DropNewest, SHORT);
-        assert!(queue.push(1) && queue.push(2));
-        assert!(!queue.push(3), "the third is refused at once");
+        let queue = Queue::new(2, 100, Backpressure::DropNewest, SHORT);
+        assert!(queue.push(1, 1) && queue.push(2, 1));
+        assert!(!queue.push(3, 1), "the third is refused at once");
         assert!(matches!(queue.pop(SHORT), Popped::Event(1)));
-        assert!(queue.push(4));
+        assert!(queue.push(4, 1));
         assert!(matches!(queue.pop(SHORT), Popped::Event(2)));
         assert!(matches!(queue.pop(SHORT), Popped::Event(4)));
         assert!(!queue.is_idle(), "4 is being worked on");
@@ -189,11 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_bounded_as_well_but_for_one_event() {
+        let queue = Queue::new(10, 100, Backpressure::DropNewest, SHORT);
+        assert!(queue.push(1, 1000), "alone it may be larger");
+        assert!(!queue.push(2, 1));
+        assert!(matches!(queue.pop(SHORT), Popped::Event(1)));
+        assert!(queue.push(3, 60) && queue.push(4, 40));
+        assert!(!queue.push(5, 1));
+        assert_eq!(queue.close(), 2);
+    }
+
+    #[test]
     fn replay_waits_for_room_and_loses_nothing() {
-        let queue = Arc::new(Queue::new(2, Backpressure::Wait, Duration::from_secs(10)));
+        let queue = Arc::new(Queue::new(2, 100, Backpressure::Wait, Duration::from_secs(10)));
         let producer = {
             let queue = Arc::clone(&queue);
-            std::thread::spawn(move || (0..1000).all(|n| queue.push(n)))
+            std::thread::spawn(move || (0..1000).all(|n| queue.push(n, 1)))
         };
         for expected in 0..1000 {
             match queue.pop(Duration::from_secs(10)) {
@@ -206,20 +236,20 @@ mod tests {
 
     #[test]
     fn replay_does_not_wait_for_a_script_that_never_gets_on() {
-        let queue = Queue::new(1, Backpressure::Wait, SHORT);
-        assert!(queue.push(1));
+        let queue = Queue::new(1, 100, Backpressure::Wait, SHORT);
+        assert!(queue.push(1, 1));
         let began = Instant::now();
-        assert!(!queue.push(2));
+        assert!(!queue.push(2, 1));
         assert!(began.elapsed() >= SHORT);
     }
 
     #[test]
     fn closing_frees_those_who_wait() {
-        let queue = Arc::new(Queue::new(1, Backpressure::Wait, Duration::from_secs(60)));
-        assert!(queue.push(1));
+        let queue = Arc::new(Queue::new(1, 100, Backpressure::Wait, Duration::from_secs(60)));
+        assert!(queue.push(1, 1));
         let producer = {
             let queue = Arc::clone(&queue);
-            std::thread::spawn(move || queue.push(2))
+            std::thread::spawn(move || queue.push(2, 1))
         };
         std::thread::sleep(SHORT);
         assert_eq!(queue.close(), 1);

@@ -9,26 +9,23 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
-use tempfile::TempDir;
 
 use super::OutboxError;
+use crate::scratch::Scratch;
 
 const PREFIX: &str = "remora-outbox-";
-const LOCK: &str = "lock";
 /// Longest file name shown, in bytes: what file systems take.
 const MAX_FILE_NAME: usize = 255;
 
 /// A folder for copies.
 #[derive(Debug)]
 pub(super) struct Spool {
-    folder: TempDir,
-    /// Held while the process lives, so that another can tell this folder from one left behind.
-    _lock: File,
+    folder: Scratch,
     next: AtomicU64,
 }
 
@@ -105,13 +102,8 @@ impl Spool {
     pub(super) fn create(parent: &Path) -> Result<Self> {
         let within = || format!("outbox spool in {}", parent.display());
         DirBuilder::new().recursive(true).mode(0o700).create(parent).with_context(within)?;
-        remove_stale(parent);
-        let private = std::fs::Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().prefix(PREFIX).permissions(private).tempdir_in(parent);
-        let folder = folder.with_context(within)?;
-        let lock = File::create(folder.path().join(LOCK)).with_context(within)?;
-        lock.try_lock().with_context(within)?;
-        Ok(Self { folder, _lock: lock, next: AtomicU64::new(0) })
+        let folder = Scratch::create(parent, PREFIX).with_context(within)?;
+        Ok(Self { folder, next: AtomicU64::new(0) })
     }
 
     /// Copies what the source holds now. A source that shrinks meanwhile gives a shorter copy.
@@ -140,23 +132,6 @@ fn copy_bytes(source: &mut Source, target: &Path) -> std::io::Result<u64> {
     std::io::copy(&mut source.file.by_ref().take(size), &mut target)
 }
 
-/// Folders whose lock nobody holds are left from a killed process of ours.
-fn remove_stale(parent: &Path) {
-    let own = nix::unistd::geteuid().as_raw();
-    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            continue;
-        }
-        let path = entry.path();
-        let ours = std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir() && m.uid() == own);
-        // A folder without a lock may be another's in the making: left alone.
-        let free = ours && File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
-        if free && let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!("outbox: {} was left behind and cannot be removed: {error}", path.display());
-        }
-    }
-}
-
 /// A file name that a person can save under: no folders, no control characters, not too long.
 fn shown_name(name: &str) -> String {
     let safe = |c: char| if c.is_control() || matches!(c, '/' | '\\') { '_' } else { c };
@@ -169,6 +144,8 @@ fn shown_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -206,19 +183,6 @@ mod tests {
         let pipe = parent.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert!(Source::open("pipe", &pipe).is_err());
-    }
-
-    #[test]
-    fn stale_folders_go_and_live_ones_stay() {
-        let parent = tempfile::tempdir().unwrap();
-        let live = Spool::create(parent.path()).unwrap();
-        let stale = parent.path().join(format!("{PREFIX}dead"));
-        std::fs::create_dir(&stale).unwrap();
-        std::fs::write(stale.join(LOCK), "").unwrap();
-        std::fs::write(stale.join("0"), "old").unwrap();
-        let _second = Spool::create(parent.path()).unwrap();
-        assert!(!stale.exists());
-        assert!(live.path().exists());
     }
 
     #[test]

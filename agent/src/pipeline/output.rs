@@ -5,19 +5,21 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use agent_core::StreamSummary;
 use anyhow::Context as _;
 
+use super::worker::Batch;
 use super::{Pace, Stop};
-use crate::captured::Captured;
 use crate::view::{self, ItemView};
 
 /// Batches that may wait for the writer.
 const QUEUE: usize = 64;
+/// Memory that the items of waiting batches may hold together, in bytes; one batch alone may hold more.
+const QUEUE_BYTES: usize = 64 << 20;
 const BUFFER: usize = 256 << 10;
+const STDOUT: &str = "writing to standard output";
 
 /// How items are written to standard output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,14 +58,55 @@ struct Counters {
     dropped_streams: AtomicU64,
 }
 
-struct Batch {
-    items: Vec<Arc<Captured>>,
-    streams: Vec<StreamSummary>,
+/// Memory of the items that wait for the writer.
+#[derive(Default)]
+struct Room {
+    used: Mutex<Used>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct Used {
+    bytes: usize,
+    /// The writer is gone: nobody has to wait for it.
+    ended: bool,
+}
+
+impl Room {
+    fn lock(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for so many bytes. `false`: there is none, and no waiting for it.
+    fn take(&self, bytes: usize, pace: Pace) -> bool {
+        let full =
+            |used: &mut Used| !used.ended && used.bytes > 0 && used.bytes.saturating_add(bytes) > QUEUE_BYTES;
+        let mut used = self.lock();
+        if pace == Pace::Replay {
+            used = self.freed.wait_while(used, full).unwrap_or_else(PoisonError::into_inner);
+        } else if full(&mut used) {
+            return false;
+        }
+        used.bytes += bytes;
+        true
+    }
+
+    fn give(&self, bytes: usize) {
+        let mut used = self.lock();
+        used.bytes = used.bytes.saturating_sub(bytes);
+        self.freed.notify_all();
+    }
+
+    fn end(&self) {
+        self.lock().ended = true;
+        self.freed.notify_all();
+    }
 }
 
 /// The writer's front: workers send batches, [`Output::close`] waits for the last.
 pub struct Output {
     sender: Mutex<Option<SyncSender<Batch>>>,
+    room: Arc<Room>,
     wants_streams: bool,
     wants_items: bool,
     counters: Counters,
@@ -85,7 +128,9 @@ impl Output {
         };
         let (sender, receiver) = sync_channel(QUEUE);
         let (wants_items, wants_streams) = (config.format != Format::None, streams.is_some());
+        let room = Arc::new(Room::default());
         let mut writer = Writer {
+            room: Arc::clone(&room),
             format: config.format,
             view: config.view,
             out: BufWriter::with_capacity(BUFFER, io::stdout()),
@@ -98,6 +143,7 @@ impl Output {
             .context("starting the output thread")?;
         Ok(Self {
             sender: Mutex::new(Some(sender)),
+            room,
             wants_streams,
             wants_items,
             counters: Counters::default(),
@@ -105,18 +151,21 @@ impl Output {
         })
     }
 
-    /// Hands a batch over, emptying both lists. Live, a full queue drops it and counts; in replay it waits.
-    pub(super) fn send(&self, items: &mut Vec<Arc<Captured>>, streams: &mut Vec<StreamSummary>, pace: Pace) {
+    /// Takes a batch. Live, it is dropped and counted where there is no room; in replay this waits for room.
+    pub(super) fn send(&self, mut batch: Batch, pace: Pace) {
         if !self.wants_items {
-            items.clear();
+            batch.items.clear();
+            batch.bytes = 0;
         }
         if !self.wants_streams {
-            streams.clear();
+            batch.streams.clear();
         }
-        if items.is_empty() && streams.is_empty() {
+        if batch.items.is_empty() && batch.streams.is_empty() {
             return;
         }
-        let batch = Batch { items: std::mem::take(items), streams: std::mem::take(streams) };
+        if !self.room.take(batch.bytes, pace) {
+            return self.count(&batch);
+        }
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(sender) = sender else { return };
         let refused = match pace {
@@ -126,9 +175,15 @@ impl Output {
             }),
         };
         if let Some(batch) = refused {
-            self.counters.dropped_items.fetch_add(batch.items.len() as u64, Ordering::Relaxed);
-            self.counters.dropped_streams.fetch_add(batch.streams.len() as u64, Ordering::Relaxed);
+            self.room.give(batch.bytes);
+            self.count(&batch);
         }
+    }
+
+    /// Counts what was dropped.
+    fn count(&self, batch: &Batch) {
+        self.counters.dropped_items.fetch_add(batch.items.len() as u64, Ordering::Relaxed);
+        self.counters.dropped_streams.fetch_add(batch.streams.len() as u64, Ordering::Relaxed);
     }
 
     /// Writes what waits and ends the writer.
@@ -156,6 +211,7 @@ impl Output {
 }
 
 struct Writer {
+    room: Arc<Room>,
     format: Format,
     view: Arc<ItemView>,
     out: BufWriter<io::Stdout>,
@@ -166,11 +222,14 @@ struct Writer {
 impl Writer {
     fn run(&mut self, receiver: &Receiver<Batch>, stop: &Stop) -> anyhow::Result<()> {
         let result = self.write_all(receiver);
+        self.room.end();
         if let Err(error) = result {
             // Nobody reads any more, or the disk refuses: let the workers end rather than work for nothing.
             stop.set();
-            let closed_pipe =
-                error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+            let closed_pipe = error
+                .root_cause()
+                .downcast_ref::<io::Error>()
+                .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
             return if closed_pipe { Ok(()) } else { Err(error) };
         }
         Ok(())
@@ -178,10 +237,10 @@ impl Writer {
 
     fn write_all(&mut self, receiver: &Receiver<Batch>) -> anyhow::Result<()> {
         while let Ok(batch) = receiver.recv() {
-            self.write(&batch)?;
+            self.write_batch(&batch)?;
             let mut more = 0;
             while let Ok(batch) = receiver.try_recv() {
-                self.write(&batch)?;
+                self.write_batch(&batch)?;
                 more += 1;
                 if more == QUEUE {
                     break;
@@ -190,6 +249,12 @@ impl Writer {
             self.flush()?;
         }
         self.flush()
+    }
+
+    fn write_batch(&mut self, batch: &Batch) -> anyhow::Result<()> {
+        let written = self.write(batch);
+        self.room.give(batch.bytes);
+        written
     }
 
     fn write(&mut self, batch: &Batch) -> anyhow::Result<()> {
@@ -201,7 +266,7 @@ impl Writer {
                 Format::Json => self.view.json(item, &mut self.line),
             }
             self.line.push(b'\n');
-            self.out.write_all(&self.line)?;
+            self.out.write_all(&self.line).context(STDOUT)?;
         }
         if let Some((path, file)) = &mut self.streams {
             for summary in &batch.streams {
@@ -215,7 +280,7 @@ impl Writer {
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        self.out.flush()?;
+        self.out.flush().context(STDOUT)?;
         if let Some((path, file)) = &mut self.streams {
             file.flush().with_context(|| to(path))?;
         }
@@ -225,4 +290,38 @@ impl Writer {
 
 fn to(path: &Path) -> String {
     format!("writing {}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn live_a_full_room_refuses_and_one_batch_alone_may_be_larger() {
+        let room = Room::default();
+        assert!(room.take(2 * QUEUE_BYTES, Pace::Live));
+        assert!(!room.take(1, Pace::Live));
+        room.give(2 * QUEUE_BYTES);
+        assert!(room.take(QUEUE_BYTES, Pace::Live));
+    }
+
+    #[test]
+    fn in_replay_a_full_room_is_waited_for_unless_the_writer_is_gone() {
+        let room = Arc::new(Room::default());
+        assert!(room.take(QUEUE_BYTES, Pace::Replay));
+        let waits = |room: &Arc<Room>| {
+            let room = Arc::clone(room);
+            std::thread::spawn(move || room.take(1, Pace::Replay))
+        };
+        let waiting = waits(&room);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!waiting.is_finished());
+        room.give(1);
+        assert!(waiting.join().unwrap());
+        let waiting = waits(&room);
+        room.end();
+        assert!(waiting.join().unwrap());
+    }
 }

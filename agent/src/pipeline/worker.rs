@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, StreamSummary, Timestamp};
+use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, Packet, StreamSummary, Timestamp};
 
 use super::{Pace, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
@@ -12,6 +12,8 @@ use crate::pcap::PcapAppender;
 
 /// Packets taken before the store is committed and items go out.
 const BATCH: usize = 512;
+/// Memory of items that ends a batch before that, in bytes.
+const BATCH_BYTES: usize = 4 << 20;
 /// Longest wait for a packet: bounds how late timeouts fire and how long a stop takes.
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -46,73 +48,94 @@ impl Worker {
     /// Runs until the source ends, fails, or a stop is asked for; then closes every stream.
     #[must_use]
     pub fn run(self) -> WorkerReport {
-        let Self { id, mut source, mut store, engine, pace, sinks } = self;
-        let mut engine = Engine::new(engine);
-        let mut batch = Batch::default();
+        let Self { id, mut source, store, engine, pace, sinks } = self;
+        let mut line = Line { id, engine: Engine::new(engine), store, pace, sinks, batch: Batch::default() };
         let error = loop {
-            let progress = source.poll(BATCH, WAIT, &mut |packet| {
-                let handled = engine.handle_packet(packet);
-                if let Some(store) = store.as_mut().filter(|_| !handled.copy) {
-                    store.append(handled.stream, packet);
-                }
-            });
+            let progress = source.poll(BATCH, WAIT, &mut |packet| line.packet(packet));
             if pace == Pace::Live {
-                engine.handle_timeout(now());
+                line.engine.handle_timeout(now());
             }
             let ended = match progress {
                 Ok(Progress::End) => Some(None),
                 Err(error) => Some(Some(error)),
                 // A live source ends by itself once it is stopped, when what its ring held has been read.
-                Ok(_) if sinks.stop.is_set() && pace == Pace::Replay => Some(None),
+                Ok(_) if line.sinks.stop.is_set() && pace == Pace::Replay => Some(None),
                 Ok(_) => None,
             };
             if ended.is_some() {
-                engine.finish();
+                line.engine.finish();
             }
-            if let Some(store) = &mut store {
-                store.commit();
-            }
-            batch.collect(&mut engine, id, &sinks);
-            batch.hand_on(&sinks, pace);
+            line.draw();
+            line.hand_on();
             if let Some(error) = ended {
                 break error;
             }
         };
-        WorkerReport { engine: engine.stats().clone(), loss: source.loss(), error }
+        WorkerReport { engine: line.engine.stats().clone(), loss: source.loss(), error }
     }
 }
 
-/// What one batch of packets brought.
-#[derive(Default)]
-struct Batch {
-    items: Vec<Arc<Captured>>,
-    streams: Vec<StreamSummary>,
+/// What a packet passes from source to sinks.
+struct Line {
+    id: u16,
+    engine: Engine,
+    store: Option<Box<dyn PcapAppender>>,
+    pace: Pace,
+    sinks: Sinks,
+    batch: Batch,
 }
 
-impl Batch {
-    fn collect(&mut self, engine: &mut Engine, worker: u16, sinks: &Sinks) {
-        while let Some(event) = engine.poll_event() {
+impl Line {
+    fn packet(&mut self, packet: &Packet<'_>) {
+        let handled = self.engine.handle_packet(packet);
+        if let Some(store) = self.store.as_mut().filter(|_| !handled.copy) {
+            store.append(handled.stream, packet);
+        }
+        self.draw();
+        // A packet can bring much more than its own size: compressed bodies, thousands of small messages.
+        if self.batch.bytes >= BATCH_BYTES {
+            self.hand_on();
+        }
+    }
+
+    /// Takes what the engine found.
+    fn draw(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
             match event {
-                Event::Item(item) => self.items.push(Arc::new(captured(item, worker, sinks))),
-                Event::StreamClosed(summary) => self.streams.push(*summary),
+                Event::Item(item) => {
+                    let item = Arc::new(captured(item, self.id, &self.sinks));
+                    self.batch.bytes += item.memory();
+                    self.batch.items.push(item);
+                }
+                Event::StreamClosed(summary) => self.batch.streams.push(*summary),
             }
         }
     }
 
-    fn hand_on(&mut self, sinks: &Sinks, pace: Pace) {
-        if let Some(scripts) = &sinks.scripts {
-            for item in &self.items {
+    /// Commits the store, then gives the batch to the sinks.
+    fn hand_on(&mut self) {
+        if let Some(store) = &mut self.store {
+            store.commit();
+        }
+        if let Some(scripts) = &self.sinks.scripts {
+            for item in &self.batch.items {
                 scripts.deliver(item);
             }
         }
-        match &sinks.output {
-            Some(output) => output.send(&mut self.items, &mut self.streams, pace),
-            None => {
-                self.items.clear();
-                self.streams.clear();
-            }
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(output) = &self.sinks.output {
+            output.send(batch, self.pace);
         }
     }
+}
+
+/// What a batch of packets brought.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) items: Vec<Arc<Captured>>,
+    pub(super) streams: Vec<StreamSummary>,
+    /// Memory that the items hold, in bytes.
+    pub(super) bytes: usize,
 }
 
 fn captured(item: Box<Item>, worker: u16, sinks: &Sinks) -> Captured {

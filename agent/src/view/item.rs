@@ -159,20 +159,18 @@ impl ItemView {
     fn headers(&self, j: &mut Json<'_>, head: &HeaderBlock) {
         j.key("headers");
         j.object(|j| {
+            let fields: Vec<(&[u8], &[u8])> = head.iter().collect();
+            let alike = alike(&fields);
             let mut joined = Vec::new();
-            for (at, (name, value)) in head.iter().enumerate() {
-                if head.iter().take(at).any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
-                    continue;
-                }
+            for (at, &(name, _)) in fields.iter().enumerate().filter(|&(at, _)| alike[at].first) {
                 j.key_bytes(name);
                 joined.clear();
-                joined.extend_from_slice(self.redaction.shown(name, value));
                 let glue: &[u8] = if name.eq_ignore_ascii_case(b"set-cookie") { b"\n" } else { b", " };
-                for (_, value) in
-                    head.iter().skip(at + 1).filter(|(other, _)| other.eq_ignore_ascii_case(name))
-                {
-                    joined.extend_from_slice(glue);
+                let mut next = Some(at);
+                while let Some(&(_, value)) = next.and_then(|at| fields.get(at)) {
                     joined.extend_from_slice(self.redaction.shown(name, value));
+                    next = next.and_then(|at| alike[at].next);
+                    joined.extend_from_slice(if next.is_some() { glue } else { b"" });
                 }
                 j.string(&joined);
             }
@@ -209,6 +207,29 @@ impl ItemView {
         let pairs: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
         map(j, &pairs, self.redaction.hides(b"set-cookie"));
     }
+}
+
+/// A field among those of the same name.
+#[derive(Clone, Copy)]
+struct Alike {
+    first: bool,
+    next: Option<usize>,
+}
+
+/// Which fields have the same name, in any case. By sorting: a head may have hundreds of fields.
+fn alike(fields: &[(&[u8], &[u8])]) -> Vec<Alike> {
+    let folded = |at: usize| fields[at].0.iter().map(u8::to_ascii_lowercase);
+    let mut order: Vec<usize> = (0..fields.len()).collect();
+    order.sort_by(|&a, &b| folded(a).cmp(folded(b)));
+    let mut alike = vec![Alike { first: true, next: None }; fields.len()];
+    for pair in order.windows(2) {
+        let (a, b) = (pair[0], pair[1]);
+        if fields[a].0.eq_ignore_ascii_case(fields[b].0) {
+            alike[a].next = Some(b);
+            alike[b].first = false;
+        }
+    }
+    alike
 }
 
 /// The request's URL; where it names no host, the server's address stands for it.

@@ -3,6 +3,8 @@
 
 use agent_core::Timestamp;
 
+use crate::utc::civil;
+
 /// A JSON text under construction. Commas come by themselves: a key or element puts one unless it is the first.
 pub(super) struct Json<'a>(pub(super) &'a mut Vec<u8>);
 
@@ -181,19 +183,6 @@ pub(super) fn rfc3339(time: Timestamp, out: &mut Vec<u8>) {
         json.padded(value, width);
         json.0.push(end);
     }
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar: eras of 400 years
-/// that begin on 1 March, so that the leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ fn one_direction(j: &mut Json<'_>, direction: &DirectionSummary) {
             });
         }
     });
+    // No gap, for nothing was captured behind them.
+    j.number("unseen", direction.unseen);
     j.number("retransmitted", direction.retransmitted);
     j.number("overlaps", direction.overlaps);
     if let Some(sum) = &direction.sha256 {

@@ -1,7 +1,8 @@
 //! A real nginx for tests: its own configuration, folder and address; ended when dropped.
 //!
-//! `/r/N` answers with the request's own target, so that a response can be told from any other; `/fail/N` the same with
-//! status 500; `/big` 256 KiB. The access log is an account of what was served, independent of any capture.
+//! `/r/N` answers with the request's own target, in a header and in the body, so that a response can be told from any
+//! other; `/c/N` the same in chunks; `/b/N` the same around 4 KiB; `/fail/N` the same with status 500; `/big` 256 KiB.
+//! The access log is an account of what was served, independent of any capture.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -108,7 +109,10 @@ http {{
   client_body_temp_path {tmp}; proxy_temp_path {tmp}; fastcgi_temp_path {tmp}; uwsgi_temp_path {tmp}; scgi_temp_path {tmp};
   server {{
     listen {addr} backlog=4096; root {www};
+    add_header X-Target $request_uri always;
     location /r/ {{ return 200 'you asked for $request_uri\\n'; }}
+    location /c/ {{ sub_filter_types *; sub_filter asked asked; return 200 'you asked for $request_uri\\n'; }}
+    location /b/ {{ return 200 'you asked for $request_uri\\n{filler}\\nthat was $request_uri\\n'; }}
     location /fail/ {{ return 500 'you asked for $request_uri\\n'; }}
   }}
 }}
@@ -118,5 +122,6 @@ http {{
         access = at("access.log"),
         tmp = at("tmp"),
         www = at("www"),
+        filler = "x".repeat(4000),
     )
 }

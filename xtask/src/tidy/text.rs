@@ -56,8 +56,8 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
         if let Some(path) = MACHINE_PATHS.iter().find(|p| holds_path(text, p)) {
             found("machine-path", line, format!("{path} is one machine's own"));
         }
-        // The lock file names its registry by itself.
-        if file.path != "Cargo.lock"
+        // A lock file names its registry by itself.
+        if !file.path.ends_with("Cargo.lock")
             && let Some(host) = HOSTS.iter().find(|h| holds_url(text, h))
         {
             found(
