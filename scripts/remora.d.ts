@@ -38,8 +38,9 @@ interface Item {
   timestamp: number;
   /** RFC 3339 with nanoseconds. */
   startTime: string;
-  /** Milliseconds from the first byte of the request to the last of the response. */
-  elapsedTime: number;
+  /** Milliseconds from the first byte of the request to the last of the response; null where one of them is missing. */
+  elapsedTime: number | null;
+  /** Head and body as captured, in bytes; 0 where there is none. */
   requestSize: number;
   responseSize: number;
   request: HttpRequest | null;
@@ -65,11 +66,27 @@ interface Endpoint {
   processId?: number;
   processName?: string;
   containerId?: string;
-  cgroupId?: number | string;
+  /** cgroup v2 id, where the capture knows it. */
+  cgroupId?: number;
 }
 
 /** Order, case and repeats as they were sent. */
 type HeaderList = { name: string; value: string }[];
+
+/** Values by name: an array where a name is repeated. */
+type Values = Record<string, string | string[]>;
+
+/** A request's body. */
+interface PostData {
+  mimeType: string;
+  /** Fields of a form, url-encoded or multipart; else empty. */
+  params: { name: string; value?: string; fileName?: string; contentType?: string }[];
+  /** "base64" where the body is no text, else "". */
+  encoding: string;
+  text: string;
+  /** Whether `text` is not all of the body. */
+  truncated: boolean;
+}
 
 interface HttpRequest {
   method: string;
@@ -85,9 +102,12 @@ interface HttpRequest {
   headers: Record<string, string>;
   headersList: HeaderList;
   trailersList: HeaderList;
-  cookies: unknown;
-  queryString: unknown;
-  postData: { mimeType: string; params: unknown; text: string };
+  /** Without redaction their values; by default "[REDACTED]" in their place. */
+  cookies: Values;
+  /** Names and values decoded. */
+  queryString: Values;
+  /** null where there is no body. */
+  postData: PostData | null;
   headersSize: number;
   /** After transfer decoding, before content decoding. */
   bodySize: number;
@@ -105,12 +125,16 @@ interface HttpResponse {
   headers: Record<string, string>;
   headersList: HeaderList;
   trailersList: HeaderList;
-  cookies: unknown;
-  /** Bytes that are not text are base64, and `encoding` says so. `size` is the true size even where `truncated`. */
+  /** As `request.cookies`; attributes are in the headers. */
+  cookies: Values;
+  /** Bytes that are not text are base64, and `encoding` says so, else it is "". `size` is the true size even where `truncated`. */
   content: { size: number; mimeType: string; encoding: string; text: string; truncated: boolean };
+  /** The Location header; "" without one. */
   redirectURL: string;
   headersSize: number;
+  /** After transfer decoding, before content decoding. */
   bodySize: number;
+  /** With --hash. */
   bodySha256?: string;
 }
 

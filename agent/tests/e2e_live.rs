@@ -76,8 +76,9 @@ fn ten_thousand_requests_each_once_with_its_own_response() {
     let recorded = dump.end();
     let log = nginx.stop().unwrap();
 
-    check_each_once(&ran, &observed);
+    // First, for it says where something was lost.
     check_nothing_lost(&ran, connections);
+    check_each_once(&ran, &observed);
     check_access_log(&ran.items(), &log);
     assert!(recorded.stderr.contains("\n0 packets dropped by kernel"), "{}", recorded.stderr);
     check_same_from_file(&ran.items(), &dir.path().join("tcpdump.pcap"));
@@ -288,4 +289,26 @@ fn without_privilege_it_says_which_and_exits_3() {
     };
     let ran = run("--interface", VethPair::SERVER).exits(3);
     assert!(ran.stderr.contains("CAP_BPF") || ran.stderr.contains("CAP_NET_ADMIN"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_vanishes_is_told_and_the_last_of_it_ends_the_run() {
+    if !is_root("what_vanishes") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (pair, cgroup) = (VethPair::new().unwrap(), Cgroup::new("vanish").unwrap());
+    let folder = cgroup.path().display().to_string();
+    let args = ["--interface", VethPair::SERVER, "--cgroup", &folder, "--json"];
+    let tap = Background::tap(&pair.server, dir.path(), &args);
+    pair.server.ip(&format!("link del {}", VethPair::SERVER)).unwrap();
+    let gone = format!("interface {} is gone", VethPair::SERVER);
+    tap.wait_for_words(&gone);
+    drop(cgroup);
+    let ran = tap.ended().exits(1);
+    assert!(
+        ran.stderr.contains(&gone) && ran.stderr.contains("nothing is left to capture"),
+        "{}",
+        ran.stderr
+    );
 }

@@ -245,7 +245,7 @@ impl Bench {
     fn finish(mut self) {
         let next = if self.receiver.started { None } else { self.model.first.keys().next().copied() };
         self.with(|receiver, rules, model| {
-            receiver.flush(rules, &mut |chunk, at| model.handed_on(chunk, at))
+            receiver.flush(rules, &mut |chunk, at| model.handed_on(chunk, at));
         });
         let Self { mut receiver, mut model, limits, .. } = self;
         assert!(!receiver.waiting());

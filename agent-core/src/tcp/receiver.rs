@@ -422,11 +422,17 @@ impl Receiver {
             if self.hinted && offset == self.end.cast_signed() && !self.waiting {
                 self.start_at(self.end, at.time, sink);
                 next = offset;
-            } else if let Ok(offset) = u64::try_from(offset) {
-                self.hold(offset, &Segment { at, ..segment }, rules.now, &mut outcome);
-                self.squeeze(rules, sink, &mut outcome);
-                return outcome;
             } else {
+                // Nothing is sent beyond a FIN.
+                let Some((offset, wire)) = u64::try_from(offset).ok().map(|o| (o, wire.min(self.fin - o)))
+                else {
+                    return outcome;
+                };
+                let payload = payload.get(..wire as usize).unwrap_or(payload);
+                if wire > 0 {
+                    self.hold(offset, &Segment { payload, wire, at, ..segment }, rules.now, &mut outcome);
+                    self.squeeze(rules, sink, &mut outcome);
+                }
                 return outcome;
             }
         }

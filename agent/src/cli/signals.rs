@@ -67,7 +67,7 @@ async fn next(signal: &mut Option<Signal>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// proc(5): `SigIgn` is a mask in hexadecimal, SIGHUP its lowest bit.

@@ -27,6 +27,8 @@ mod live {
 
     /// How often losses are looked at, to warn while there is time to act.
     const WATCH: Duration = Duration::from_secs(10);
+    /// How often is looked whether what is watched is still there.
+    const LOOK: Duration = Duration::from_secs(1);
     const TICK: Duration = Duration::from_millis(100);
 
     pub(in crate::cli) fn run(args: &Tap) -> anyhow::Result<ExitCode> {
@@ -43,13 +45,14 @@ mod live {
             })
             .collect::<Result<Vec<_>, _>>()?;
         tracing::info!("capturing on {}; Ctrl-C ends it", live.attachments().join(", "));
-        watch(&mut live, &run, &workers)?;
+        let watched = watch(&mut live, &run, &workers);
         live.stop()?;
         let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
         let balance = balance_json(&live.balance()?);
         // Detached before scripts and deliveries are waited for: the application pays nothing for our end.
         drop(live);
-        run.finish(reports, Some(balance))
+        let code = run.finish(reports, Some(balance))?;
+        watched.map(|()| code)
     }
 
     fn config(args: &Tap) -> anyhow::Result<LiveConfig> {
@@ -77,25 +80,44 @@ mod live {
     }
 
     /// Until the end is asked for, or every worker has ended by itself.
+    ///
+    /// # Errors
+    /// When nothing is left to capture, a worker fails, or the kernel's counters cannot be read.
     fn watch(live: &mut Live, run: &Run, workers: &[JoinHandle<WorkerReport>]) -> anyhow::Result<()> {
-        let (mut looked, mut known) = (Instant::now(), 0);
-        while !run.stop().is_set() && workers.iter().any(|worker| !worker.is_finished()) {
-            std::thread::sleep(TICK);
-            if looked.elapsed() < WATCH {
-                continue;
+        let (mut looked, mut balanced, mut known) = (Instant::now(), Instant::now(), 0);
+        while !run.stop().is_set() {
+            // A live source ends only when it is told to: who has ended before has failed, and its report says why.
+            if workers.iter().any(JoinHandle::is_finished) {
+                return Ok(());
             }
-            looked = Instant::now();
-            let lost = live.balance()?.total().dropped().packets;
-            if lost > known {
-                tracing::warn!(
-                    "{} packets lost in the last {} s, their rings were full: raise --ring-mib or --workers, or filter with --port and --net",
-                    lost - known,
-                    WATCH.as_secs()
+            std::thread::sleep(TICK);
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                for name in live.vanished() {
+                    tracing::warn!("{name} is gone: nothing more is captured there");
+                }
+                anyhow::ensure!(
+                    !live.is_bereft(),
+                    "nothing is left to capture: all that was watched is gone"
                 );
             }
-            known = lost;
+            if balanced.elapsed() >= WATCH {
+                balanced = Instant::now();
+                let lost = live.balance()?.total().dropped().packets;
+                warn_of_loss(lost.saturating_sub(known));
+                known = lost;
+            }
         }
         Ok(())
+    }
+
+    fn warn_of_loss(lost: u64) {
+        if lost > 0 {
+            tracing::warn!(
+                "{lost} packets lost in the last {} s, their rings were full: raise --ring-mib or --workers, or filter with --port and --net",
+                WATCH.as_secs()
+            );
+        }
     }
 
     fn joined(worker: JoinHandle<WorkerReport>) -> anyhow::Result<WorkerReport> {

@@ -57,7 +57,8 @@ impl Logger {
     ) -> Self {
         let mut secrets: Vec<String> = env
             .iter()
-            .filter(|(key, value)| is_secret_name(key) && value.trim().len() >= SHORTEST_SECRET)
+            .filter(|(key, value)| is_secret_name(key) || is_secret_value(value))
+            .filter(|(_, value)| value.trim().len() >= SHORTEST_SECRET)
             .map(|(_, value)| value.trim().to_owned())
             .collect();
         // The longest first: one secret may be part of another.
@@ -106,9 +107,16 @@ impl Logger {
 /// Whether a variable of that name is taken for a secret.
 pub(crate) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "WEBHOOK", "CREDENTIAL"]
+    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "HOOK", "CREDENTIAL"]
         .iter()
         .any(|word| name.contains(word))
+}
+
+/// Whether a value is one whatever its name: Slack's tokens and webhook URLs.
+fn is_secret_value(value: &str) -> bool {
+    let value = value.trim();
+    ["xoxb-", "xoxp-", "xoxa-", "xoxe-", "xapp-"].iter().any(|start| value.starts_with(start))
+        || value.contains("://hooks.slack.com/")
 }
 
 /// The first `longest` bytes at most, at a character's border, and how many bytes follow.
@@ -136,6 +144,9 @@ mod tests {
                 ("SLACK_AUTH_TOKEN", "xoxb-123\n"),
                 ("API_KEY", "xoxb-123-more"),
                 ("NAME", "visible"),
+                ("HOOK", "http://fake/services/T/B/x"),
+                ("ALERTS_TO", "https://hooks.slack.com/services/T/B/y"),
+                ("BOT", " xoxp-777"),
                 ("KEY", "abc"),
             ],
             1000,
@@ -143,6 +154,10 @@ mod tests {
         assert_eq!(
             logger.clean("a xoxb-123-more b xoxb-123 visible abc"),
             "a [REDACTED] b [REDACTED] visible abc"
+        );
+        assert_eq!(
+            logger.clean("xoxp-777 http://fake/services/T/B/x https://hooks.slack.com/services/T/B/y"),
+            "[REDACTED] [REDACTED] [REDACTED]"
         );
     }
 

@@ -14,8 +14,11 @@ use super::worker::Batch;
 use super::{Pace, Stop};
 use crate::view::{self, ItemView};
 
-/// Batches that may wait for the writer.
-const QUEUE: usize = 64;
+/// Batches that may wait for the writer. Live ones are small, a few packets each, and come every few milliseconds: a
+/// writer that does not get its turn for a second must not lose any.
+const QUEUE: usize = 4096;
+/// Batches written before what was written is flushed.
+const FLUSH: usize = 64;
 /// Memory that the items of waiting batches may hold together, in bytes; one batch alone may hold more.
 const QUEUE_BYTES: usize = 64 << 20;
 const BUFFER: usize = 256 << 10;
@@ -242,7 +245,7 @@ impl Writer {
             while let Ok(batch) = receiver.try_recv() {
                 self.write_batch(&batch)?;
                 more += 1;
-                if more == QUEUE {
+                if more == FLUSH {
                     break;
                 }
             }

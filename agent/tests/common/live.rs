@@ -87,10 +87,26 @@ impl Background {
         }
     }
 
+    /// Waits until it has said so on standard error.
+    #[track_caller]
+    pub(crate) fn wait_for_words(&self, words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.said().contains(words) {
+            assert!(Instant::now() < deadline, "{words:?} was never said: {}", self.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Asks it to end as Ctrl-C would, and gives what it left.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Ran {
+    pub(crate) fn end(self) -> Ran {
         self.signal(Signal::SIGINT);
+        self.ended()
+    }
+
+    /// Waits until it has ended, and gives what it left.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Ran {
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < deadline, "it does not end: {}", self.said());

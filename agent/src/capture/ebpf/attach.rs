@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
@@ -15,6 +16,7 @@ use super::LiveConfig;
 use super::cgroup::Cgroup;
 use super::error::LiveError;
 use super::interface::{Framing, Interface};
+use super::target::Target;
 
 /// How to attach to interfaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -63,13 +65,14 @@ pub(super) fn load_all(ebpf: &mut Ebpf) -> Result<(), LiveError> {
 pub(super) struct Attached {
     ebpf: Option<Ebpf>,
     names: Vec<String>,
+    targets: Vec<Target>,
     /// The network namespace of clsact filters, which can only be taken away from within.
     namespace: Option<File>,
 }
 
 impl Attached {
     pub(super) fn new(ebpf: Ebpf, plan: Plan, hook: TcHook) -> Result<Self, LiveError> {
-        let mut attached = Self { ebpf: Some(ebpf), names: Vec::new(), namespace: None };
+        let mut attached = Self { ebpf: Some(ebpf), names: Vec::new(), targets: Vec::new(), namespace: None };
         for interface in plan.interfaces {
             attached.attach_interface(&interface, hook)?;
         }
@@ -81,6 +84,10 @@ impl Attached {
 
     pub(super) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    pub(super) fn targets(&mut self) -> &mut [Target] {
+        &mut self.targets
     }
 
     fn attach_interface(&mut self, interface: &Interface, hook: TcHook) -> Result<(), LiveError> {
@@ -96,6 +103,7 @@ impl Attached {
         }
         let used = if used == TcHook::Clsact { "clsact" } else { "tcx" };
         self.names.push(format!("{} ({used}, {kind})", interface.name));
+        self.targets.push(Target::interface(&interface.name, interface.index));
         Ok(())
     }
 
@@ -146,6 +154,9 @@ impl Attached {
             })?;
         }
         self.names.push(format!("cgroup {}", cgroup.path.display()));
+        if let Ok(metadata) = cgroup.folder.metadata() {
+            self.targets.push(Target::cgroup(cgroup.path.clone(), metadata.ino()));
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub(super) enum Framing {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Interface {
     pub(super) name: String,
+    pub(super) index: u32,
     pub(super) framing: Framing,
 }
 
@@ -28,12 +29,10 @@ impl Interface {
     /// Looks `name` up.
     pub(super) fn find(name: &str) -> Result<Self, LiveError> {
         let missing = || LiveError::NoInterface { name: name.to_owned(), existing: existing() };
-        if nix::net::if_::if_nametoindex(name).is_err() {
-            return Err(missing());
-        }
+        let index = nix::net::if_::if_nametoindex(name).map_err(|_| missing())?;
         let arphrd = hardware_type(name).map_err(|_| missing())?;
         let framing = framing(arphrd).ok_or_else(|| LiveError::LinkType { name: name.to_owned(), arphrd })?;
-        Ok(Self { name: name.to_owned(), framing })
+        Ok(Self { name: name.to_owned(), index, framing })
     }
 }
 

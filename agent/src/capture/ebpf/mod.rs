@@ -31,6 +31,7 @@ mod memory;
 mod permission;
 pub(crate) mod probe;
 mod ring;
+mod target;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -150,6 +151,18 @@ impl Live {
     #[must_use]
     pub fn attachments(&self) -> &[String] {
         self.attached.names()
+    }
+
+    /// Names of the interfaces and cgroups that have gone since the last look. To be called in the network namespace
+    /// that the capture was started in.
+    pub fn vanished(&mut self) -> Vec<String> {
+        self.attached.targets().iter_mut().filter_map(|target| target.look().map(str::to_owned)).collect()
+    }
+
+    /// Whether nothing is left that packets could come from, as the last look found.
+    #[must_use]
+    pub fn is_bereft(&mut self) -> bool {
+        self.attached.targets().iter().all(target::Target::is_gone)
     }
 
     /// Leaves the traffic of one more endpoint out from now on: one of the agent's own sockets.
