@@ -23,56 +23,81 @@ http {
   log_format json escape=json '{"client":"$remote_addr:$remote_port","request":"$request_method $request_uri",'
     '"status":$status,"body":$body_bytes_sent,"nth":$connection_requests}';
   access_log FOLDER/access.log json;
-  gzip on; gzip_types application/json; gzip_min_length 100; keepalive_timeout 20s;
+  gzip on; gzip_types application/json; gzip_min_length 100; keepalive_timeout 20s; if_modified_since before;
   server {
     listen 10.99.0.1:8080;
     root FOLDER/www;
     location = /error { return 500 "it broke\n"; }
     location = /moved { return 301 /page.html; }
     location = /empty { return 204; }
+    location /r/ { return 200 "you asked for $request_uri\n"; }
     location = /post { client_max_body_size 1m; return 200 "thanks\n"; }
   }
 }
 "#;
 
 /// One curl a line: the requests go over one connection each, in order.
-const VISITS: [&[&str]; 4] = [
+const VISITS: [&[&str]; 8] = [
     &["/page.html", "/list.json", "/nowhere", "/error", "/moved", "/empty", "/blob.bin"],
     &["-I", "/page.html", "/list.json", "/blob.bin"],
     &["--compressed", "/list.json", "/list.json?again=1", "/page.html"],
     &["-r", "100-299", "/blob.bin", "/blob.bin?2"],
+    &["-z", "2099-01-01", "/page.html", "/list.json?not-since"],
+    &["--http1.0", "/list.json?old"],
+    &["--http1.0", "-H", "Connection: keep-alive", "/page.html?old", "/page.html?old-again"],
+    &["-F", "name=J\u{fc}rgen", "-F", "file=@tests/fixtures/README.md;type=text/markdown", "/post"],
 ];
 
 pub(super) fn record(world: &World, capture: &Path) -> Result<Story> {
-    let folder = tempfile::tempdir()?;
-    write_site(folder.path())?;
-    let config = folder.path().join("nginx.conf");
-    let program =
-        project::program("nginx").context("nginx is not installed; `cargo xtask setup` does that")?;
-    let mut command = world.server.enter(program);
-    command.arg("-c").arg(&config).arg("-p").arg(folder.path());
-    let mut nginx = Running::start("nginx", &command, Stdio::null(), Stdio::null())?;
-    world.wait_for_server()?;
-    fs::write(folder.path().join("access.log"), "")?;
+    let nginx = Nginx::start(world)?;
     recorded(world, capture, || visits(world))?;
-    let log = folder.path().join("access.log");
-    let requests: usize = 7 + 3 + 3 + 2 + 2;
-    let complete = || Ok(fs::read_to_string(&log)?.lines().count() >= requests);
-    if !interrupt::wait_for(Duration::from_secs(5), complete)? {
-        bail!("nginx logged {} of {requests} requests", fs::read_to_string(&log)?.lines().count());
-    }
-    nginx.interrupt(Duration::from_secs(5))?;
+    let requests = VISITS.iter().flat_map(|v| v.iter()).filter(|a| a.starts_with('/')).count() + 2;
     Ok(Story {
-        expected: fs::read_to_string(&log)?,
+        account: nginx.stop(Some(requests))?,
         what: "curl to nginx over kept-alive connections: static files with Content-Length, gzip (chunked), HEAD, ranges, 204, 301, \
-               404, 500, a POST with a body and one with `Expect: 100-continue`. `expected.jsonl` is nginx's own access log: \
-               the client's address, request line, status, bytes of body sent, number of the request in its connection.",
+               304, 404, 500, HTTP/1.0 with and without keep-alive, a multipart form, a POST with a body and one with \
+               `Expect: 100-continue`. `account.jsonl` is nginx's own access log: the client's address, request line, \
+               status, bytes of body sent (framing of chunks included), number of the request in its connection.",
         versions: vec![
             version("nginx", &["-v"]),
             version("curl", &["--version"]),
             version("tcpdump", &["--version"]),
         ],
     })
+}
+
+/// A running nginx with a folder of its own.
+pub(super) struct Nginx {
+    running: Running,
+    folder: tempfile::TempDir,
+}
+
+impl Nginx {
+    pub(super) fn start(world: &World) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        write_site(folder.path())?;
+        let program =
+            project::program("nginx").context("nginx is not installed; `cargo xtask setup` does that")?;
+        let mut command = world.server.enter(program);
+        command.arg("-c").arg(folder.path().join("nginx.conf")).arg("-p").arg(folder.path());
+        let running = Running::start("nginx", &command, Stdio::null(), Stdio::null())?;
+        world.wait_for_server()?;
+        fs::write(folder.path().join("access.log"), "")?;
+        Ok(Self { running, folder })
+    }
+
+    /// Its access log, once that has as many lines as `requests`, if that is known.
+    pub(super) fn stop(mut self, requests: Option<usize>) -> Result<String> {
+        let log = self.folder.path().join("access.log");
+        if let Some(requests) = requests {
+            let complete = || Ok(fs::read_to_string(&log)?.lines().count() >= requests);
+            if !interrupt::wait_for(Duration::from_secs(5), complete)? {
+                bail!("nginx logged {} of {requests} requests", fs::read_to_string(&log)?.lines().count());
+            }
+        }
+        self.running.interrupt(Duration::from_secs(5))?;
+        Ok(fs::read_to_string(&log)?)
+    }
 }
 
 fn write_site(folder: &Path) -> Result<()> {

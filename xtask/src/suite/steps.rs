@@ -69,6 +69,14 @@ fn programs(ready: &Ready, options: &[&str]) -> Result<()> {
     calm::cargo(&mut cargo)
 }
 
+/// `cargo test` for one of agent's test programs.
+pub(crate) fn agent_test(ready: &Ready, name: &str) -> Command {
+    let mut cargo = project::cargo(ready.ebpf_toolchain.as_deref());
+    cargo.args(["test", "--locked", "-p", "agent", "--test", name]);
+    without_ebpf(&mut cargo, ready);
+    cargo
+}
+
 pub(super) fn clippy(ready: &Ready) -> Result<Outcome> {
     calm::cargo(workspace(ready, "clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
     Ok(Outcome::Passed)
