@@ -1,7 +1,7 @@
 //! Packets removed at random: no response with another's request, and nothing missing without account.
 //!
 //! The long run is `cargo xtask loss`: real clients and servers, 100,000 transactions, 100 seeds.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
 

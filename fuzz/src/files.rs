@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use agent::capture::file::FileSource;
-use agent::capture::{PacketSource, Progress};
+use crate::capture::file::FileSource;
+use crate::capture::{PacketSource, Progress};
 
 /// More than a reader needs for any file of the size that is tried here, in bytes.
 const MOST: usize = 24 << 20;

@@ -6,6 +6,7 @@ pub mod loss;
 pub mod mangle;
 pub mod netns;
 pub mod nginx;
+pub mod served;
 pub mod shop;
 pub mod slack;
 pub mod synth;

@@ -5,6 +5,7 @@
 
 mod corpus;
 mod demo;
+mod fuzz;
 mod record;
 mod setup;
 mod suite;
@@ -44,6 +45,8 @@ enum Task {
     Corpus(corpus::Corpus),
     /// Record a fixture from real servers and clients (root).
     Record(record::Record),
+    /// Run the fuzz targets for a while.
+    Fuzz(fuzz::Fuzz),
     /// Check the project's own rules: direction of dependencies, module docs, licences, …
     Tidy,
 }
@@ -69,6 +72,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Record(options) => record::run(options),
         Task::Test(options) => suite::run(options),
         Task::Corpus(options) => corpus::run(options),
+        Task::Fuzz(options) => fuzz::run(options),
         Task::Tidy => tidy::run(),
     }
 }

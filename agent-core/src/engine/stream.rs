@@ -118,11 +118,16 @@ impl Stream {
 
     /// Whether a packet opens a new connection on this one's addresses and ports.
     pub(super) fn replaced_by(&self, from: usize, t: &TcpPacket<'_>) -> bool {
-        if !t.syn() || t.rst() || t.fin() {
-            return false;
-        }
         let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
         let closed = self.meta.reason.is_some();
+        if !t.syn() {
+            // Its handshake is missing from the capture. Both numbers must be new: a stray packet of the old one has at
+            // least an acknowledgement that fits.
+            return closed && !t.rst() && t.ack_flag() && own.never_had(t.seq) && peer.never_had(t.ack);
+        }
+        if t.rst() || t.fin() {
+            return false;
+        }
         // A handshake that goes on after a RST: that RST was forged, or answered something older.
         let revived =
             t.ack_flag() && self.meta.reason == Some(Reason::Reset) && !own.any_data() && !peer.any_data();

@@ -234,6 +234,40 @@ fn a_new_syn_on_old_ports_is_a_new_stream() {
 }
 
 #[test]
+fn a_new_connection_on_old_ports_without_its_handshake_is_a_new_stream() {
+    let over = || {
+        let mut bench = Bench::new();
+        bench.open(40_000);
+        bench.exchange(40_000);
+        bench.close(40_000);
+        assert_eq!(bench.items.len(), 1);
+        bench
+    };
+    let (request, response) = (REQUEST.len() as u32, RESPONSE.len() as u32);
+    let mut bench = over();
+    // Both SYNs are missing; one number is near the old one, the other far from it.
+    let first = bench.send(&Seg::c2s(70_001, 9_000_001, ACK, REQUEST));
+    let second = bench.send(&Seg::s2c(9_000_001, 70_001 + request, ACK, RESPONSE));
+    assert_eq!(first, second);
+    bench.send(&Seg::c2s(70_001 + request, 9_000_001 + response, FIN | ACK, b""));
+    bench.send(&Seg::s2c(9_000_001 + response, 70_002 + request, FIN | ACK, b""));
+    bench.finish();
+    let ends: Vec<_> = bench.closed.iter().map(|c| c.reason).collect();
+    assert_eq!((bench.items.len(), ends), (2, vec![Reason::Fin; 2]));
+    assert_eq!(bench.items[1].error, None);
+
+    // What is late of the old one, or has but one number that is none of it, opens nothing.
+    let mut bench = over();
+    bench.send(&Seg::c2s(101, 501, ACK, REQUEST));
+    bench.send(&Seg::s2c(501, 101 + request, ACK, RESPONSE));
+    bench.send(&Seg::c2s(102 + request, 502 + response, ACK, b""));
+    bench.send(&Seg::c2s(70_001, 501 + response, ACK, REQUEST));
+    bench.send(&Seg::c2s(101, 9_000_001, ACK, REQUEST));
+    bench.send(&Seg::c2s(70_001, 9_000_001, RST | ACK, b""));
+    assert_eq!((bench.items.len(), bench.engine.stats().streams), (1, 1));
+}
+
+#[test]
 fn half_open_streams_go_on_one_way() {
     let mut b = Bench::new();
     b.open(1);

@@ -180,6 +180,14 @@ impl Receiver {
         self.near(ack).is_some()
     }
 
+    /// Whether a number is neither one of the direction's bytes, nor the one before them or behind its FIN.
+    pub(crate) fn never_had(&self, seq: Seq) -> bool {
+        let offset = self.offset(seq);
+        let fin = if self.fin == NO_FIN { 0 } else { self.fin + 1 };
+        let (first, last) = (self.origin.cast_signed() - 1, self.end.max(self.next).max(fin).cast_signed());
+        self.started && !(first..=last).contains(&offset)
+    }
+
     /// Whether `ack` acknowledges the SYN, or data that came with it, and no more.
     pub(crate) fn begins_at(&self, ack: Seq) -> bool {
         self.base.plus(self.origin) == ack || self.near(ack).is_some_and(|o| o <= self.end)
@@ -414,11 +422,17 @@ impl Receiver {
             if self.hinted && offset == self.end.cast_signed() && !self.waiting {
                 self.start_at(self.end, at.time, sink);
                 next = offset;
-            } else if let Ok(offset) = u64::try_from(offset) {
-                self.hold(offset, &Segment { at, ..segment }, rules.now, &mut outcome);
-                self.squeeze(rules, sink, &mut outcome);
-                return outcome;
             } else {
+                // Nothing is sent beyond a FIN.
+                let Some((offset, wire)) = u64::try_from(offset).ok().map(|o| (o, wire.min(self.fin - o)))
+                else {
+                    return outcome;
+                };
+                let payload = payload.get(..wire as usize).unwrap_or(payload);
+                if wire > 0 {
+                    self.hold(offset, &Segment { payload, wire, at, ..segment }, rules.now, &mut outcome);
+                    self.squeeze(rules, sink, &mut outcome);
+                }
                 return outcome;
             }
         }

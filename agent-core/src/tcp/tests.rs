@@ -238,6 +238,19 @@ fn a_packet_without_payload_captured_before_the_data_before_it_loses_nothing() {
 }
 
 #[test]
+fn bytes_beyond_a_fin_are_not_taken() {
+    for mut b in [Bench::with_syn(99), Bench::joined(100)] {
+        b.data(0, "ab");
+        b.fin(4);
+        b.data(4, "no");
+        b.data(2, "cdno");
+        b.flush();
+        assert_eq!(b.got(), [text("abcd")]);
+        assert!(b.receiver.done());
+    }
+}
+
+#[test]
 fn a_hole_that_nobody_acknowledged_is_waited_for() {
     let mut b = Bench::with_syn(0);
     b.data(3, "def");

@@ -129,13 +129,14 @@ mod tests {
 
     #[test]
     fn waits_do_not_count_but_are_bounded() {
-        let (clock, _, _) = clock(30, 60);
+        // The call has 2 s so that a busy machine does not end it; it would be over if the waits counted.
+        let (clock, _, _) = clock(2000, 2500);
         clock.arm();
-        clock.wait(|| std::thread::sleep(Duration::from_millis(50)));
-        assert!(!clock.poll(), "50 ms of waiting are free");
-        clock.wait(|| std::thread::sleep(Duration::from_millis(50)));
+        clock.wait(|| std::thread::sleep(Duration::from_millis(2100)));
+        assert!(!clock.poll(), "2.1 s of waiting are free");
+        clock.wait(|| std::thread::sleep(Duration::from_millis(2500)));
         assert_eq!(clock.wait_left(), Duration::ZERO);
-        assert!(clock.poll(), "but only 60 ms of them");
+        assert!(clock.poll(), "but only 2.5 s of them");
     }
 
     #[test]

@@ -62,6 +62,12 @@ impl Ids {
         self.numbers.get(target).copied()
     }
 
+    /// The target with a number; for what is said, not for use in quantity.
+    pub(super) fn target(&self, number: u32) -> String {
+        let target = self.numbers.iter().find(|(_, n)| **n == number);
+        target.map(|(target, _)| String::from_utf8_lossy(target).into_owned()).unwrap_or_default()
+    }
+
     pub(super) fn port(&self, number: u32) -> u16 {
         self.ports[number as usize]
     }

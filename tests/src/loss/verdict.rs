@@ -276,7 +276,13 @@ impl<'a> Judge<'a> {
                 Seen { response: true, .. } => &mut v.response_alone,
                 _ if streams.with_gaps.contains(&self.ids.port(number)) => &mut v.in_gaps,
                 _ if touched => &mut v.untold,
-                _ => &mut v.unaccounted,
+                _ => {
+                    if v.described.len() < DESCRIBED {
+                        let (target, port) = (self.ids.target(number), self.ids.port(number));
+                        v.described.push(format!("{target} of port {port} is gone without a trace"));
+                    }
+                    &mut v.unaccounted
+                }
             };
             *place += 1;
         }

@@ -5,6 +5,7 @@
 
 mod apt;
 mod ebpf;
+mod fuzz;
 mod policy;
 mod rust;
 mod sources;
@@ -15,6 +16,7 @@ use clap::{Args, ValueEnum};
 
 use crate::sys::{NotPermitted, interrupt, term};
 
+pub(crate) use fuzz::toolchain as fuzz_toolchain;
 pub(crate) use rust::{WASM, has_target};
 pub(crate) use venv::python as judge_python;
 
@@ -41,11 +43,13 @@ enum Part {
     Rust,
     /// A nightly with rust-src, and bpf-linker.
     Ebpf,
+    /// cargo-fuzz, which builds the fuzz targets.
+    Fuzz,
     /// A Python environment with Slack's official client, which judges our Slack fake.
     Judge,
 }
 
-const PARTS: [Part; 4] = [Part::Apt, Part::Rust, Part::Ebpf, Part::Judge];
+const PARTS: [Part; 5] = [Part::Apt, Part::Rust, Part::Ebpf, Part::Fuzz, Part::Judge];
 
 /// What a part came to.
 #[derive(Debug)]
@@ -109,6 +113,7 @@ pub(crate) fn prepare(options: &Setup) -> Result<Ready> {
                 ready.ebpf_toolchain = toolchain.filter(|t| *t != ebpf::pinned());
                 states
             }
+            Part::Fuzz => vec![fuzz::install(options.check)],
             Part::Judge => vec![venv::install(options.check)?],
         };
         for state in &states {

@@ -105,5 +105,6 @@ fn checks(options: &Test, ready: &Ready, report: &mut Report) -> Result<()> {
         return Ok(());
     }
     report.step("core without a system", steps::wasm)?;
-    report.step("corpus", steps::corpus)
+    report.step("corpus", steps::corpus)?;
+    report.step("fuzzing", steps::fuzz)
 }

@@ -13,6 +13,16 @@ use crate::sys::{calm, project, run, term};
 pub(super) fn format() -> Result<Outcome> {
     let colour = if term::coloured() { "always" } else { "never" };
     run::ok(project::cargo(None).args(["fmt", "--all", "--check", "--", "--color", colour]))?;
+    // A workspace of its own.
+    run::ok(project::cargo(None).args([
+        "fmt",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--check",
+        "--",
+        "--color",
+        colour,
+    ]))?;
     Ok(Outcome::Passed)
 }
 
@@ -78,6 +88,15 @@ pub(super) fn corpus() -> Result<Outcome> {
         return Ok(Outcome::Skipped("no folder ../shared/pcaps with captures here".to_owned()));
     }
     crate::corpus::check(&folder)?;
+    Ok(Outcome::Passed)
+}
+
+/// A few seconds of each fuzz target.
+pub(super) fn fuzz() -> Result<Outcome> {
+    if setup::fuzz_toolchain().is_none() {
+        return Ok(Outcome::Skipped("cargo-fuzz, or a nightly compiler for it, is not installed".to_owned()));
+    }
+    crate::fuzz::briefly()?;
     Ok(Outcome::Passed)
 }
 

@@ -63,6 +63,7 @@ struct Busy {
 
 /// [`Busy`] ones without a stream, at most [`MAX_SPARE`].
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a stream takes the box as it is")]
 pub(super) struct Spare(Vec<Box<Busy>>);
 
 impl Http1 {

@@ -185,6 +185,11 @@ fn readers_and_writers_at_once() {
             });
         }
         writers.into_iter().for_each(|writer| writer.join().unwrap());
+        // On a busy machine the readers may hardly have begun.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while reads.load(Ordering::SeqCst) <= 10 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         done.store(true, Ordering::SeqCst);
     });
     assert!(reads.load(Ordering::SeqCst) > 10);
