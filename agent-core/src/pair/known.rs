@@ -4,9 +4,6 @@
 //! the last messages were. Most streams spend most of their life there: [`Known`] is that alone, in few bytes.
 //! Invariant: a [`Pairing`] woken from it acts as the one it was taken from.
 
-use std::collections::VecDeque;
-
-use super::entry::Entry;
 use super::{Last, Loss, Pairing, Reading};
 use crate::dissect::End;
 
@@ -84,6 +81,7 @@ impl Pairing {
 
     /// What is known, if nothing is under way. `read`: how far each direction was [decided](Self::decided).
     #[must_use]
+    #[inline]
     pub fn known(&self, read: [u64; 2]) -> Option<Known> {
         let Self { pending, reading, skip_tail, refused, .. } = self;
         let Self { first, last, accounted, last_final_ack, last_response, last_acked, held_from, .. } = *self;
@@ -118,52 +116,43 @@ impl Pairing {
         let known = at_rest.then(known);
         #[cfg(test)]
         if let Some(known) = &known {
-            let again = Self::of(known, read, VecDeque::new());
+            let mut again = Self::new(false);
+            again.wake(known, read);
             assert_eq!(format!("{self:?}"), format!("{again:?}"), "nothing is forgotten");
         }
         known
     }
 
-    /// Takes on what is known of a stream; its own place for requests is used again.
+    /// Takes on what is known of a stream. It must hold no message; its place for requests is used again.
+    #[inline]
     pub fn wake(&mut self, known: &Known, read: [u64; 2]) {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.clear();
-        *self = Self::of(known, read, entries);
-    }
-
-    pub(super) fn of(known: &Known, read: [u64; 2], entries: VecDeque<Entry>) -> Self {
         let last = |answered| Last {
             number: known.first.saturating_sub(1),
             acked: known.last_acked.into(),
             response_end: known.response_end.into(),
             answered,
         };
-        Self {
-            entries,
-            first: known.first,
-            orphans: VecDeque::new(),
-            refused_now: None,
-            reading: [Reading::Nothing; 2],
-            synced: known.synced,
-            requests_lost: known.requests_lost,
-            lossy: known.lossy,
-            joined: known.joined,
-            accounted: known.accounted.into(),
-            last: known.last_answered.map(last),
-            waits: known.waits,
-            pipelines: known.pipelines,
-            held_from: known.held_from.into(),
-            confirmed: known.confirmed,
-            decided: read,
-            last_final_ack: known.last_final_ack.into(),
-            after_interim: known.after_interim,
-            last_response: known.last_response,
-            last_acked: known.last_acked.into(),
-            ended: known.ended,
-            skip_tail: 0,
-            pending: Vec::new(),
-            memory: 0,
-            refused: 0,
-        }
+        // In place, for this is done for every exchange.
+        self.first = known.first;
+        self.reading = [Reading::Nothing; 2];
+        self.synced = known.synced;
+        self.requests_lost = known.requests_lost;
+        self.lossy = known.lossy;
+        self.joined = known.joined;
+        self.accounted = known.accounted.into();
+        self.last = known.last_answered.map(last);
+        self.waits = known.waits;
+        self.pipelines = known.pipelines;
+        self.held_from = known.held_from.into();
+        self.confirmed = known.confirmed;
+        self.decided = read;
+        self.last_final_ack = known.last_final_ack.into();
+        self.after_interim = known.after_interim;
+        self.last_response = known.last_response;
+        self.last_acked = known.last_acked.into();
+        self.ended = known.ended;
+        self.skip_tail = 0;
+        self.refused = 0;
+        self.pending.clear();
     }
 }

@@ -177,8 +177,7 @@ impl Bench {
         match step {
             Step::Cut { offset, length, lost, version } => {
                 let begins = u64::from(offset);
-                let data: Vec<u8> =
-                    (begins..begins + u64::from(length)).map(|o| byte(o, version)).collect();
+                let data: Vec<u8> = (begins..begins + u64::from(length)).map(|o| byte(o, version)).collect();
                 let seq = self.seq(offset);
                 let next = if self.receiver.started { self.receiver.next } else { 0 };
                 self.model.arrived(begins, &data, next, self.receiver.fin);
@@ -245,7 +244,9 @@ impl Bench {
 
     fn finish(mut self) {
         let next = if self.receiver.started { None } else { self.model.first.keys().next().copied() };
-        self.with(|receiver, rules, model| receiver.flush(rules, &mut |chunk, at| model.handed_on(chunk, at)));
+        self.with(|receiver, rules, model| {
+            receiver.flush(rules, &mut |chunk, at| model.handed_on(chunk, at));
+        });
         let Self { mut receiver, mut model, limits, .. } = self;
         assert!(!receiver.waiting());
         assert_eq!(receiver.held_memory(), 0);

@@ -115,6 +115,16 @@ impl Http1 {
     }
 }
 
+impl Default for Busy {
+    fn default() -> Self {
+        Self {
+            client: Reader::new(Side::Client),
+            server: Reader::new(Side::Server),
+            pair: Pairing::new(false),
+        }
+    }
+}
+
 impl Busy {
     fn rest(&self) -> Option<Rest> {
         let (client, server) = (self.client.still()?, self.server.still()?);
@@ -124,17 +134,10 @@ impl Busy {
 
 impl Spare {
     fn wake(&mut self, rest: &Rest) -> Box<Busy> {
-        let read = [rest.client.offset, rest.server.offset];
-        let client = Reader::new(Side::Client, rest.client);
-        let server = Reader::new(Side::Server, rest.server);
-        let mut busy = match self.0.pop() {
-            Some(mut busy) => {
-                (busy.client, busy.server) = (client, server);
-                busy
-            }
-            None => Box::new(Busy { client, server, pair: Pairing::new(false) }),
-        };
-        busy.pair.wake(&rest.known, read);
+        let mut busy = self.0.pop().unwrap_or_default();
+        busy.client.wake(&rest.client);
+        busy.server.wake(&rest.server);
+        busy.pair.wake(&rest.known, [rest.client.offset, rest.server.offset]);
         busy
     }
 

@@ -104,20 +104,27 @@ pub(super) enum Turn {
 }
 
 impl Reader {
-    pub(super) fn new(side: Side, still: Still) -> Self {
-        let Still { offset, search, lost, ended } = still;
+    pub(super) fn new(side: Side) -> Self {
         Self {
             side,
-            state: search.map_or(State::Start, State::Search),
-            offset,
+            state: State::Start,
+            offset: 0,
             head: Vec::new(),
             line: 0,
             began: Began::default(),
-            lost,
+            lost: None,
             segment: 0,
             shared: false,
-            ended,
+            ended: false,
         }
+    }
+
+    /// Goes on as another one did; this one must be between two messages, or have ended.
+    pub(super) fn wake(&mut self, still: &Still) {
+        self.state = still.search.map_or(State::Start, State::Search);
+        self.offset = still.offset;
+        self.lost = still.lost;
+        self.ended = still.ended;
     }
 
     /// All that a reader between two messages knows. (Where in a segment it is matters only while it reads.)
