@@ -75,6 +75,7 @@ impl From<Offset> for Option<u64> {
 impl Pairing {
     /// Whether it holds no message.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.orphans.is_empty() && self.refused_now.is_none() && self.memory == 0
     }

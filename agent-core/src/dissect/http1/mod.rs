@@ -92,7 +92,8 @@ impl Http1 {
     fn rest(&mut self, spare: &mut Spare) {
         let State::Busy(busy) = &mut self.state else { return };
         let refused = busy.pair.take_refused();
-        if let Some(rest) = busy.rest()
+        if busy.pair.is_empty()
+            && let Some(rest) = busy.rest()
             && let State::Busy(busy) = std::mem::replace(&mut self.state, State::Rest(rest))
         {
             spare.keep(busy);
