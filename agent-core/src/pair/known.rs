@@ -80,48 +80,48 @@ impl Pairing {
         self.entries.is_empty() && self.orphans.is_empty() && self.refused_now.is_none() && self.memory == 0
     }
 
-    /// What is known, if nothing is under way. `read`: how far each direction was [decided](Self::decided).
+    /// Whether nothing is under way. `read`: how far each direction was [decided](Self::decided).
     #[must_use]
     #[inline]
-    pub fn known(&self, read: [u64; 2]) -> Option<Known> {
-        let Self { pending, reading, skip_tail, refused, .. } = self;
-        let Self { first, last, accounted, last_final_ack, last_response, last_acked, held_from, .. } = *self;
-        let Self { waits, confirmed, requests_lost, ended, decided, .. } = *self;
-        let Self { synced, lossy, joined, pipelines, after_interim, .. } = *self;
-        let at_rest = self.is_empty()
-            && pending.is_empty()
-            && *reading == [Reading::Nothing; 2]
-            && (*skip_tail, *refused) == (0, 0)
-            && decided == read
+    pub fn at_rest(&self, read: [u64; 2]) -> bool {
+        self.is_empty()
+            && self.pending.is_empty()
+            && self.reading == [Reading::Nothing; 2]
+            && self.skip_tail == 0
+            && self.decided == read
             // The last request is the one before the next, and the last acknowledgement is its.
-            && last.is_none_or(|l| l.number.checked_add(1) == Some(first) && l.acked == last_acked);
-        let known = || Known {
-            first,
-            accounted: accounted.into(),
-            response_end: last.and_then(|l| l.response_end).into(),
-            last_final_ack: last_final_ack.into(),
-            last_response,
-            last_acked: last_acked.into(),
-            held_from: held_from.into(),
-            waits,
-            confirmed,
-            last_answered: last.map(|l| l.answered),
-            requests_lost,
-            ended,
-            synced,
-            lossy,
-            joined,
-            pipelines,
-            after_interim,
-        };
-        let known = at_rest.then(known);
+            && self.last.is_none_or(|last| {
+                last.number.checked_add(1) == Some(self.first) && last.acked == self.last_acked
+            })
+    }
+
+    /// Tells what is known, where [`Self::at_rest`] holds.
+    #[inline]
+    pub fn tell(&self, known: &mut Known) {
+        // In place, for this is done for every exchange.
+        known.first = self.first;
+        known.accounted = self.accounted.into();
+        known.response_end = self.last.and_then(|last| last.response_end).into();
+        known.last_final_ack = self.last_final_ack.into();
+        known.last_response = self.last_response;
+        known.last_acked = self.last_acked.into();
+        known.held_from = self.held_from.into();
+        known.waits = self.waits;
+        known.confirmed = self.confirmed;
+        known.last_answered = self.last.map(|last| last.answered);
+        known.requests_lost = self.requests_lost;
+        known.ended = self.ended;
+        known.synced = self.synced;
+        known.lossy = self.lossy;
+        known.joined = self.joined;
+        known.pipelines = self.pipelines;
+        known.after_interim = self.after_interim;
         #[cfg(test)]
-        if let Some(known) = &known {
+        {
             let mut again = Self::new(false);
-            again.wake(known, read);
+            again.wake(known, self.decided);
             assert_eq!(format!("{self:?}"), format!("{again:?}"), "nothing is forgotten");
         }
-        known
     }
 
     /// Takes on what is known of a stream. It must hold no message; its place for requests is used again.
@@ -133,7 +133,6 @@ impl Pairing {
             response_end: known.response_end.into(),
             answered,
         };
-        // In place, for this is done for every exchange.
         self.first = known.first;
         self.reading = [Reading::Nothing; 2];
         self.synced = known.synced;
@@ -153,7 +152,6 @@ impl Pairing {
         self.last_acked = known.last_acked.into();
         self.ended = known.ended;
         self.skip_tail = 0;
-        self.refused = 0;
         self.pending.clear();
     }
 }
