@@ -6,6 +6,8 @@
 mod corpus;
 mod demo;
 mod fuzz;
+mod load;
+mod loss;
 mod record;
 mod setup;
 mod suite;
@@ -43,6 +45,10 @@ enum Task {
     Test(suite::Test),
     /// Hold `remora replay` against what an oracle found in a folder of captures.
     Corpus(corpus::Corpus),
+    /// Remove packets from big captures at random, and hold what is found in the rest to account.
+    Loss(loss::Loss),
+    /// Hold what is found in captures of real loads against nginx's access log, request for request.
+    Load(load::Load),
     /// Record a fixture from real servers and clients (root).
     Record(record::Record),
     /// Run the fuzz targets for a while.
@@ -72,6 +78,8 @@ fn run(task: &Task) -> Result<()> {
         Task::Record(options) => record::run(options),
         Task::Test(options) => suite::run(options),
         Task::Corpus(options) => corpus::run(options),
+        Task::Loss(options) => loss::run(options),
+        Task::Load(options) => load::run(options),
         Task::Fuzz(options) => fuzz::run(options),
         Task::Tidy => tidy::run(),
     }

@@ -1,7 +1,7 @@
 //! Known faults of the oracle: differences that are explained, each with its reason, in `tests/corpus/oracle-faults`.
 //!
 //! A line is `FILE KIND CLIENT SERVER NUMBER FACT reason…`; FACT is a fact's name, `missing` or `extra`, and `*` stands
-//! for any. One that explains nothing any more is reported, so that the list does not rot.
+//! for any. `FILE@MORPH` is about the capture changed in that way only (with `_` for a blank), a plain FILE about it in any. One that explains nothing any more is reported, so that the list does not rot.
 
 use std::fs;
 
@@ -55,11 +55,12 @@ impl Faults {
     }
 
     /// Whether every part of the difference is explained.
-    pub(super) fn explain(&mut self, file: &str, difference: &Difference) -> bool {
+    pub(super) fn explain(&mut self, file: &str, morph: &str, difference: &Difference) -> bool {
+        let changed = format!("{file}@{}", morph.replace(' ', "_"));
         difference.what.split("; ").all(|part| {
             let fact = part.split(':').next().unwrap_or_default();
             let fault = self.0.iter_mut().find(|f| {
-                f.file == file
+                (f.file == file || f.file == changed)
                     && f.kind == difference.kind
                     && (f.place == difference.place || f.place == "* > * #*")
                     && (f.fact == fact || f.fact == "*")
@@ -68,9 +69,13 @@ impl Faults {
         })
     }
 
-    /// Lines that explained nothing, of the files that were looked at.
-    pub(super) fn stale(&self, files: &[String]) -> Vec<String> {
-        let unused = self.0.iter().filter(|f| !f.used && files.contains(&f.file));
+    /// Lines that explained nothing, of the files that were looked at, changed ones too where `morphed`.
+    pub(super) fn stale(&self, files: &[String], morphed: bool) -> Vec<String> {
+        let looked_at = |f: &Fault| match f.file.split_once('@') {
+            Some((file, _)) => morphed && files.iter().any(|name| name == file),
+            None => files.contains(&f.file),
+        };
+        let unused = self.0.iter().filter(|f| !f.used && looked_at(f));
         unused.map(|f| format!("{} {} {} {}", f.file, f.kind, f.place, f.fact)).collect()
     }
 }
@@ -92,15 +97,21 @@ mod tests {
             about: String::new(),
         };
         let headers = "resp_headers: expected 1, found 2";
-        assert_eq!(faults.stale(&["x.pcap".to_owned()]).len(), 1);
-        assert!(!faults.explain("y.pcap", &difference(headers, "a:1 > b:2 #3")));
-        assert!(!faults.explain("x.pcap", &difference(headers, "a:1 > b:2 #4")));
+        assert_eq!(faults.stale(&["x.pcap".to_owned()], false).len(), 1);
+        assert!(!faults.explain("y.pcap", "", &difference(headers, "a:1 > b:2 #3")));
+        assert!(!faults.explain("x.pcap", "", &difference(headers, "a:1 > b:2 #4")));
         assert!(!faults.explain(
             "x.pcap",
+            "",
             &difference("resp_headers: expected 1, found 2; status: expected 1, found 2", "a:1 > b:2 #3")
         ));
-        assert!(faults.explain("x.pcap", &difference(headers, "a:1 > b:2 #3")));
-        assert_eq!(faults.stale(&["x.pcap".to_owned()]), [""; 0]);
+        assert!(faults.explain("x.pcap", "", &difference(headers, "a:1 > b:2 #3")));
+        assert_eq!(faults.stale(&["x.pcap".to_owned()], false), [""; 0]);
         assert!(Faults::parse("x.pcap http1 a:1 b:2 3 resp_headers\n").is_err());
+        let mut faults = Faults::parse("x.pcap@split_1 http1 a:1 b:2 3 * why\n").unwrap();
+        assert!(!faults.explain("x.pcap", "", &difference(headers, "a:1 > b:2 #3")));
+        assert!(faults.stale(&["x.pcap".to_owned()], false).is_empty());
+        assert_eq!(faults.stale(&["x.pcap".to_owned()], true).len(), 1);
+        assert!(faults.explain("x.pcap", "split 1", &difference(headers, "a:1 > b:2 #3")));
     }
 }

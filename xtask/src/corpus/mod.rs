@@ -10,8 +10,11 @@ mod record;
 mod replay;
 mod report;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -77,44 +80,70 @@ fn all(options: &Corpus) -> Result<(Vec<Capture>, Vec<String>)> {
     let files = files(&options.dir, &options.only)?;
     let mut faults = Faults::read()?;
     let mut captures = Vec::new();
-    for file in &files {
-        interrupt::check()?;
-        let expected = expected(&options.dir, file)?;
-        let path = options.dir.join(file);
-        captures.push(one(file, "", &path, &expected, &mut faults));
-        if options.morph {
-            for morphed in morph::all(&options.dir, &path)? {
-                let expected =
-                    if morphed.graded_down { morph::graded_down(&expected) } else { expected.clone() };
-                captures.push(one(file, morphed.name, morphed.file.path(), &expected, &mut faults));
-            }
-        }
+    for of_file in in_parallel(&files, |file| of_file(options, file)) {
+        captures.extend(of_file?);
     }
-    Ok((captures, faults.stale(&files)))
+    captures.iter_mut().for_each(|capture| excuse(capture, &mut faults));
+    Ok((captures, faults.stale(&files, options.morph)))
 }
 
-fn one(file: &str, morph: &'static str, path: &Path, expected: &[Record], faults: &mut Faults) -> Capture {
-    match replay::replay(path) {
-        Ok(found) => {
-            let mut verdict = compare::compare(expected, &found);
-            let mut explained = Vec::new();
-            verdict.differences.retain(|d| {
-                let known = faults.explain(file, d);
-                if known {
-                    explained.push((d.kind, d.grade.clone(), d.what.clone()));
+/// Runs `task` for all files, as many at a time as there are processors; the results are in the order of the files.
+fn in_parallel<T: Send>(files: &[String], task: impl Fn(&str) -> Result<T> + Sync) -> Vec<Result<T>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(files.len()) {
+            scope.spawn(|| {
+                while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&at| at < files.len())
+                {
+                    let result = interrupt::check().and_then(|()| task(&files[at]));
+                    results.lock().unwrap_or_else(PoisonError::into_inner).insert(at, result);
                 }
-                !known
             });
-            for (kind, grade, what) in explained {
-                report::excuse(verdict.tally(kind, &grade), &what);
-            }
-            Capture { file: file.to_owned(), morph, verdict, failure: None }
         }
-        Err(error) => {
-            let failure = Some(format!("{error:#}"));
-            // What was expected is missing, all of it.
-            Capture { file: file.to_owned(), morph, verdict: compare::compare(expected, &[]), failure }
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// A capture as it is, and with `--morph` in all other ways.
+fn of_file(options: &Corpus, file: &str) -> Result<Vec<Capture>> {
+    let expected = expected(&options.dir, file)?;
+    let path = options.dir.join(file);
+    let mut captures = vec![one(file, "", &path, &expected)];
+    if options.morph {
+        for morphed in morph::all(&options.dir, &path)? {
+            let expected = if morphed.graded_down { morph::graded_down(&expected) } else { expected.clone() };
+            captures.push(one(file, morphed.name, morphed.file.path(), &expected));
         }
+    }
+    Ok(captures)
+}
+
+fn one(file: &str, morph: &'static str, path: &Path, expected: &[Record]) -> Capture {
+    let (verdict, failure) = match replay::replay(path) {
+        Ok(found) => (compare::compare(expected, &found), None),
+        // What was expected is missing, all of it.
+        Err(error) => (compare::compare(expected, &[]), Some(format!("{error:#}"))),
+    };
+    Capture { file: file.to_owned(), morph, verdict, failure }
+}
+
+/// Takes out what the list explains.
+fn excuse(capture: &mut Capture, faults: &mut Faults) {
+    if capture.failure.is_some() {
+        return;
+    }
+    let mut explained = Vec::new();
+    capture.verdict.differences.retain(|d| {
+        let known = faults.explain(&capture.file, capture.morph, d);
+        if known {
+            explained.push((d.kind, d.grade.clone(), d.what.clone()));
+        }
+        !known
+    });
+    for (kind, grade, what) in explained {
+        report::excuse(capture.verdict.tally(kind, &grade), &what);
     }
 }
 

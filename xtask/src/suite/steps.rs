@@ -54,8 +54,17 @@ fn without_ebpf(cargo: &mut Command, ready: &Ready) {
 
 /// The agent's binary, and the helper programs of the test crate.
 pub(crate) fn build(ready: &Ready) -> Result<()> {
+    programs(ready, &[])
+}
+
+/// The same, optimised.
+pub(crate) fn build_release(ready: &Ready) -> Result<()> {
+    programs(ready, &["--release"])
+}
+
+fn programs(ready: &Ready, options: &[&str]) -> Result<()> {
     let mut cargo = project::cargo(ready.ebpf_toolchain.as_deref());
-    cargo.args(["build", "--locked", "-p", "agent", "-p", "testkit", "--bins"]);
+    cargo.args(["build", "--locked", "-p", "agent", "-p", "testkit", "--bins"]).args(options);
     without_ebpf(&mut cargo, ready);
     calm::cargo(&mut cargo)
 }

@@ -27,6 +27,11 @@ pub(crate) fn built(program: &str) -> PathBuf {
     target().join("debug").join(program)
 }
 
+/// A program that `cargo build --release` made.
+pub(crate) fn optimised(program: &str) -> PathBuf {
+    target().join("release").join(program)
+}
+
 /// `cargo` in the workspace's folder. With `ebpf`, agent's build script uses that toolchain for the eBPF programs.
 pub(crate) fn cargo(ebpf: Option<&str>) -> Command {
     let mut cargo = command(program("cargo").map_or_else(|| "cargo".into(), PathBuf::into_os_string));
