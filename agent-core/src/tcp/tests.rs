@@ -455,6 +455,14 @@ fn no_more_gaps_are_listed_than_the_limit() {
     let figures = b.receiver.figures();
     assert_eq!((figures.gaps.len(), figures.gaps_total, figures.gap_bytes), (3, 10, 50));
     assert_eq!(figures.runs.len(), 4);
+    // The last run, which no gap ends, is none too many.
+    let mut b = Bench::with_syn(0);
+    b.limits.listed_gaps = 3;
+    for i in 0..10 {
+        b.cut(i * 10, b"abcde", 10);
+    }
+    b.data(100, "the last run");
+    assert_eq!(b.receiver.figures().runs.len(), 4);
 }
 
 /// Offset, length and version of segments, in order of arrival. Versions give the same range different bytes.
