@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use agent_core::dissect::http1::Http1;
 use agent_core::dissect::{Arrival, Chunk, Context, Dissector, Draft, End, Next, Side};
-use agent_core::item::{ErrorKind, Message};
+use agent_core::item::{ErrorKind, HeaderBlock, Message};
 use agent_core::{Limits, Record, Timestamp};
 use arbitrary::Unstructured;
 
@@ -235,26 +235,33 @@ impl Outcome {
         let error = draft.error.as_ref().map(|e| e.kind);
         self.uncertain |= matches!(error, Some(ErrorKind::Gap | ErrorKind::PairNotFound));
         (draft.started, draft.finished) = (Timestamp(0), Timestamp(0));
+        let before = self.messages.len();
         let Record::Http(exchange) = &mut draft.record else { panic!("no HTTP: {draft:?}") };
         assert!(exchange.request.is_some() || exchange.response.is_some() || !exchange.interim.is_empty());
         assert!(exchange.interim.len() <= limits.interim);
         if let Some(request) = &mut exchange.request {
-            judge(&mut request.message, limits);
-            self.messages.push(format!("{request:?}"));
+            let head = judge(&mut request.message, limits);
+            self.messages.push(format!("{head} {request:?}"));
         }
         for response in exchange.interim.iter_mut().chain(&mut exchange.response) {
-            judge(&mut response.message, limits);
-            self.messages.push(format!("{response:?}"));
+            let head = judge(&mut response.message, limits);
+            self.messages.push(format!("{head} {response:?}"));
         }
-        self.drafts.push(format!("{draft:?}"));
+        let messages = &self.messages[before..];
+        self.drafts.push(format!("{draft:?} {messages:?}"));
     }
 }
 
-/// A message is within its limits; takes its times off.
-fn judge(message: &mut Message, limits: &Limits) {
+/// A message is within its limits; takes its times off, and its head, which it gives as text: where in the buffer an
+/// empty value lies does not matter.
+fn judge(message: &mut Message, limits: &Limits) -> String {
     assert!(message.body.content.len() <= limits.body, "{} bytes of body", message.body.content.len());
     assert!(message.head.len() <= limits.headers, "{} headers", message.head.len());
     assert!(message.head_size as usize <= limits.head, "a head of {} bytes", message.head_size);
     assert!(message.first <= message.last, "it ends before it begins");
     (message.first, message.last) = (Timestamp(0), Timestamp(0));
+    let head = std::mem::take(&mut message.head);
+    let trailers = message.trailers.take();
+    let fields = |block: &HeaderBlock| format!("{:?}", block.iter().collect::<Vec<_>>());
+    format!("{} {:?}", fields(&head), trailers.as_ref().map(fields))
 }

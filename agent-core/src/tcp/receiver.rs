@@ -75,6 +75,8 @@ pub(crate) struct Receiver {
     pub(super) started: bool,
     /// Whether the first byte is expected at `next`, for a direction whose SYN was not seen.
     pub(super) hinted: bool,
+    /// Whether the other end's SYN was seen: what is missing at the start of this direction was sent within the capture.
+    pub(super) answering: bool,
     /// Whether something is held, or known to be missing.
     pub(super) waiting: bool,
     pub(super) extra: Option<Box<Extra>>,
@@ -141,6 +143,7 @@ impl Default for Receiver {
             syn: false,
             started: false,
             hinted: false,
+            answering: false,
             waiting: false,
             extra: None,
         }
@@ -270,6 +273,11 @@ impl Receiver {
         }
     }
 
+    /// The other end's SYN was seen.
+    pub(crate) fn answers_syn(&mut self) {
+        self.answering = true;
+    }
+
     pub(super) fn start(&mut self, at: u64) {
         (self.started, self.next, self.origin) = (true, at, at);
         self.end = self.end.max(at);
@@ -369,7 +377,7 @@ impl Receiver {
         if !self.known || !self.started {
             self.hint(seq);
         } else if let Some(offset) = self.near(seq)
-            && offset > self.end
+            && offset > self.end.max(self.next)
             // Past a FIN there is only the number of the FIN itself.
             && self.fin == NO_FIN
         {

@@ -238,6 +238,18 @@ fn a_packet_without_payload_captured_before_the_data_before_it_loses_nothing() {
 }
 
 #[test]
+fn a_packet_without_payload_at_the_end_of_a_gap_tells_nothing_new() {
+    let mut b = Bench::with_syn(0);
+    let seq = b.seq(4);
+    b.receiver.empty(seq, b.now);
+    b.wait(Duration::from_secs(11));
+    assert_eq!(b.got(), [Got::Gap(4)]);
+    b.receiver.empty(seq, b.now);
+    assert!(!b.receiver.waiting());
+    assert_eq!(b.receiver.deadline(&b.limits), None);
+}
+
+#[test]
 fn bytes_beyond_a_fin_are_not_taken() {
     for mut b in [Bench::with_syn(99), Bench::joined(100)] {
         b.data(0, "ab");
