@@ -230,7 +230,7 @@ impl Stream {
         let mut seq = t.seq;
         if t.syn() {
             if own.same_syn(seq) {
-                own.syn(seq);
+                meta.dropped |= own.syn(seq);
             }
             seq = seq.plus(1);
             peer.answers_syn();

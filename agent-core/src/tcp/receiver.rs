@@ -248,10 +248,10 @@ impl Receiver {
         self.extra.as_ref().and_then(|x| x.held.first())
     }
 
-    /// A SYN for which [`Self::same_syn`] holds.
-    pub(crate) fn syn(&mut self, seq: Seq) {
+    /// A SYN for which [`Self::same_syn`] holds. Whether it tells that the direction did not begin where it was taken to.
+    pub(crate) fn syn(&mut self, seq: Seq) -> bool {
         if self.syn {
-            return;
+            return false;
         }
         self.syn = true;
         let first = seq.plus(1);
@@ -269,8 +269,10 @@ impl Receiver {
                 if extra.gaps.total == 0 {
                     extra.gaps.add(offset, missed, usize::MAX);
                 }
+                return true;
             }
         }
+        false
     }
 
     /// The other end's SYN was seen.
