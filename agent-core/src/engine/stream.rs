@@ -235,9 +235,10 @@ impl Stream {
         let mut seq = t.seq;
         if t.syn() {
             if own.same_syn(seq) {
-                own.syn(seq);
+                meta.dropped |= own.syn(seq);
             }
             seq = seq.plus(1);
+            peer.answers_syn();
             if t.ack_flag() && !peer.known() {
                 // The SYN was missed; its number is the one before what is acknowledged.
                 peer.syn(crate::tcp::Seq(t.ack.0.wrapping_sub(1)));

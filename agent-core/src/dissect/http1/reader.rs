@@ -229,7 +229,8 @@ impl Reader {
         }
         let text = content(line);
         if self.line == 0 {
-            if !is_start_line(self.side, text) || !could_start(self.side, text, candidate) {
+            let shaped = could_start(self.side, text, candidate) && printable(text);
+            if !(shaped && is_start_line(self.side, text)) {
                 self.no_head(env);
                 return (used, Turn::Http);
             }
