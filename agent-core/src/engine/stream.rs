@@ -248,6 +248,7 @@ impl Stream {
         if t.ack_flag() {
             let answer = if t.wire > 0 { own.end_of(seq, t.wire) } else { None };
             acked = peer.acknowledged(t.ack, answer, rules.now);
+            meta.dropped |= peer.began_before(t.ack);
         }
         let mut feed = Feed { meta, app, cx };
         if peer.waiting() {

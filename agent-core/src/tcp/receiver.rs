@@ -208,6 +208,12 @@ impl Receiver {
         (self.started && end <= self.next) || self.extra.as_ref().is_some_and(|x| x.held.covers(start, end))
     }
 
+    /// Whether the other end had received less when it sent this acknowledgement than lies before where this direction
+    /// was taken to begin.
+    pub(crate) fn began_before(&self, ack: Seq) -> bool {
+        self.started && !self.syn && self.near(ack).is_some_and(|offset| offset < self.origin)
+    }
+
     /// Whether it waits for missing bytes.
     pub(crate) fn waiting(&self) -> bool {
         self.waiting

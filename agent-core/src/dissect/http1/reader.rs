@@ -185,7 +185,9 @@ impl Reader {
         self.begin(at);
         let limits = env.cx.limits;
         match parse_strict(self.side, data) {
-            Ok(head) if head.size <= limits.head && head.block.len() <= limits.headers => {
+            Ok(head)
+                if head.size <= limits.head && head.block.len() <= limits.headers && method_fits(&head) =>
+            {
                 let size = head.size;
                 self.accept(head, at, data, size, env)
             }
@@ -597,6 +599,14 @@ fn could_start(side: Side, bytes: &[u8], strict: bool) -> bool {
             let likely = !strict || shaped || KNOWN.contains(&name);
             likely && printable(bytes)
         }
+    }
+}
+
+/// Heads in pieces are not collected behind a method that is longer.
+fn method_fits(head: &Head) -> bool {
+    match head.start {
+        StartLine::Request { method, .. } => (method.end - method.start) as usize <= super::probe::MAX_METHOD,
+        StartLine::Response { .. } => true,
     }
 }
 

@@ -110,6 +110,17 @@ fn a_start_line_with_control_characters_is_none_however_it_is_cut() {
 }
 
 #[test]
+fn a_method_that_is_too_long_is_none_however_it_is_cut() {
+    let request = format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(probe::MAX_METHOD + 1));
+    let [whole, cut] = both_ways(Client, &request);
+    assert_eq!(whole, cut);
+    assert_eq!(whole, [""; 0]);
+    let [whole, cut] = both_ways(Client, &request[1..]);
+    assert_eq!(whole, cut);
+    assert_eq!(whole.len(), 1);
+}
+
+#[test]
 fn byte_by_byte() {
     assert!(run(|_| 1) == run(|n| n));
 }
