@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use agent_core::dissect::http1::Http1;
-use agent_core::dissect::{Arrival, Chunk, Context, Dissector, Draft, End, Next, Side};
+use agent_core::dissect::{Arrival, Chunk, Context, Dissector, Draft, End, Next, Side, Spare};
 use agent_core::item::{ErrorKind, HeaderBlock, Message};
 use agent_core::{Limits, Record, Timestamp};
 use arbitrary::Unstructured;
@@ -152,6 +152,7 @@ struct Talk {
     hash: bool,
     bound: usize,
     out: VecDeque<Draft>,
+    spare: Spare,
     sent: [u64; 2],
     ended: [bool; 2],
     opaque: bool,
@@ -166,6 +167,7 @@ impl Talk {
             hash,
             bound,
             out: VecDeque::new(),
+            spare: Spare::default(),
             sent: [0; 2],
             ended: [false; 2],
             opaque: false,
@@ -189,7 +191,8 @@ impl Talk {
         self.clock += 1;
         let offset = self.sent[side as usize];
         let at = Arrival { time: Timestamp(self.clock), offset, acked, truncated: false };
-        let mut cx = Context { limits: &self.limits, hash: self.hash, out: &mut self.out };
+        let mut cx =
+            Context { limits: &self.limits, hash: self.hash, out: &mut self.out, spare: &mut self.spare };
         self.opaque = self.http.chunk(side, chunk, at, &mut cx) == Next::Opaque;
         self.sent[side as usize] += match chunk {
             Chunk::Data(data) => data.len() as u64,
@@ -201,13 +204,15 @@ impl Talk {
 
     fn end_side(&mut self, side: Side, end: End) {
         if !std::mem::replace(&mut self.ended[side as usize], true) && !self.opaque {
-            let mut cx = Context { limits: &self.limits, hash: self.hash, out: &mut self.out };
+            let mut cx =
+                Context { limits: &self.limits, hash: self.hash, out: &mut self.out, spare: &mut self.spare };
             self.http.end_side(side, end, Timestamp(self.clock), &mut cx);
         }
     }
 
     fn finish(mut self, end: End) -> Outcome {
-        let mut cx = Context { limits: &self.limits, hash: self.hash, out: &mut self.out };
+        let mut cx =
+            Context { limits: &self.limits, hash: self.hash, out: &mut self.out, spare: &mut self.spare };
         self.http.finish(end, Timestamp(self.clock), &mut cx);
         let left = self.http.memory();
         assert!(left <= self.limits.head + 1_024, "{left} bytes are left behind");
