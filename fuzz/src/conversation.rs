@@ -127,7 +127,9 @@ fn whole(exchange: &Exchange, http: &HttpExchange, item: &Item) {
         if message.complete && item.error.is_none() {
             assert_eq!(body.size, said.len() as u64, "{item:#?}");
         }
-        if message.complete && !body.truncated {
+        // The length of a response whose request is not known may be that of an answer to HEAD.
+        let perhaps_head = http.request.is_none() && body.size == 0;
+        if message.complete && !body.truncated && !perhaps_head {
             assert!(*body.content == *said, "not the whole body: {item:#?}");
         }
     }

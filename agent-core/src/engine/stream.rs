@@ -235,9 +235,10 @@ impl Stream {
         let mut seq = t.seq;
         if t.syn() {
             if own.same_syn(seq) {
-                own.syn(seq);
+                meta.dropped |= own.syn(seq);
             }
             seq = seq.plus(1);
+            peer.answers_syn();
             if t.ack_flag() && !peer.known() {
                 // The SYN was missed; its number is the one before what is acknowledged.
                 peer.syn(crate::tcp::Seq(t.ack.0.wrapping_sub(1)));
@@ -247,6 +248,7 @@ impl Stream {
         if t.ack_flag() {
             let answer = if t.wire > 0 { own.end_of(seq, t.wire) } else { None };
             acked = peer.acknowledged(t.ack, answer, rules.now);
+            meta.dropped |= peer.began_before(t.ack);
         }
         let mut feed = Feed { meta, app, cx };
         if peer.waiting() {

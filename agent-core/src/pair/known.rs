@@ -4,9 +4,6 @@
 //! the last messages were. Most streams spend most of their life there: [`Known`] is that alone, in few bytes.
 //! Invariant: a [`Pairing`] woken from it acts as the one it was taken from.
 
-use std::collections::VecDeque;
-
-use super::entry::Entry;
 use super::{Last, Loss, Pairing, Reading};
 use crate::dissect::End;
 
@@ -78,92 +75,83 @@ impl From<Offset> for Option<u64> {
 impl Pairing {
     /// Whether it holds no message.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.orphans.is_empty() && self.refused_now.is_none() && self.memory == 0
     }
 
-    /// What is known, if nothing is under way. `read`: how far each direction was [decided](Self::decided).
+    /// Whether nothing is under way. `read`: how far each direction was [decided](Self::decided).
     #[must_use]
-    pub fn known(&self, read: [u64; 2]) -> Option<Known> {
-        let Self { pending, reading, skip_tail, refused, .. } = self;
-        let Self { first, last, accounted, last_final_ack, last_response, last_acked, held_from, .. } = *self;
-        let Self { waits, confirmed, requests_lost, ended, decided, .. } = *self;
-        let Self { synced, lossy, joined, pipelines, after_interim, .. } = *self;
-        let at_rest = self.is_empty()
-            && pending.is_empty()
-            && *reading == [Reading::Nothing; 2]
-            && (*skip_tail, *refused) == (0, 0)
-            && decided == read
+    #[inline]
+    pub fn at_rest(&self, read: [u64; 2]) -> bool {
+        self.is_empty()
+            && self.pending.is_empty()
+            && self.reading == [Reading::Nothing; 2]
+            && self.skip_tail == 0
+            && self.decided == read
             // The last request is the one before the next, and the last acknowledgement is its.
-            && last.is_none_or(|l| l.number.checked_add(1) == Some(first) && l.acked == last_acked);
-        let known = || Known {
-            first,
-            accounted: accounted.into(),
-            response_end: last.and_then(|l| l.response_end).into(),
-            last_final_ack: last_final_ack.into(),
-            last_response,
-            last_acked: last_acked.into(),
-            held_from: held_from.into(),
-            waits,
-            confirmed,
-            last_answered: last.map(|l| l.answered),
-            requests_lost,
-            ended,
-            synced,
-            lossy,
-            joined,
-            pipelines,
-            after_interim,
-        };
-        let known = at_rest.then(known);
+            && self.last.is_none_or(|last| {
+                last.number.checked_add(1) == Some(self.first) && last.acked == self.last_acked
+            })
+    }
+
+    /// Tells what is known, where [`Self::at_rest`] holds.
+    #[inline]
+    pub fn tell(&self, known: &mut Known) {
+        // In place, for this is done for every exchange.
+        known.first = self.first;
+        known.accounted = self.accounted.into();
+        known.response_end = self.last.and_then(|last| last.response_end).into();
+        known.last_final_ack = self.last_final_ack.into();
+        known.last_response = self.last_response;
+        known.last_acked = self.last_acked.into();
+        known.held_from = self.held_from.into();
+        known.waits = self.waits;
+        known.confirmed = self.confirmed;
+        known.last_answered = self.last.map(|last| last.answered);
+        known.requests_lost = self.requests_lost;
+        known.ended = self.ended;
+        known.synced = self.synced;
+        known.lossy = self.lossy;
+        known.joined = self.joined;
+        known.pipelines = self.pipelines;
+        known.after_interim = self.after_interim;
         #[cfg(test)]
-        if let Some(known) = &known {
-            let again = Self::of(known, read, VecDeque::new());
+        {
+            let mut again = Self::new(false);
+            again.wake(known, self.decided);
             assert_eq!(format!("{self:?}"), format!("{again:?}"), "nothing is forgotten");
         }
-        known
     }
 
-    /// Takes on what is known of a stream; its own place for requests is used again.
+    /// Takes on what is known of a stream. It must hold no message; its place for requests is used again.
+    #[inline]
     pub fn wake(&mut self, known: &Known, read: [u64; 2]) {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.clear();
-        *self = Self::of(known, read, entries);
-    }
-
-    pub(super) fn of(known: &Known, read: [u64; 2], entries: VecDeque<Entry>) -> Self {
         let last = |answered| Last {
             number: known.first.saturating_sub(1),
             acked: known.last_acked.into(),
             response_end: known.response_end.into(),
             answered,
         };
-        Self {
-            entries,
-            first: known.first,
-            orphans: VecDeque::new(),
-            refused_now: None,
-            reading: [Reading::Nothing; 2],
-            synced: known.synced,
-            requests_lost: known.requests_lost,
-            lossy: known.lossy,
-            joined: known.joined,
-            accounted: known.accounted.into(),
-            last: known.last_answered.map(last),
-            waits: known.waits,
-            pipelines: known.pipelines,
-            held_from: known.held_from.into(),
-            confirmed: known.confirmed,
-            decided: read,
-            last_final_ack: known.last_final_ack.into(),
-            after_interim: known.after_interim,
-            last_response: known.last_response,
-            last_acked: known.last_acked.into(),
-            ended: known.ended,
-            skip_tail: 0,
-            pending: Vec::new(),
-            memory: 0,
-            refused: 0,
-        }
+        self.first = known.first;
+        self.reading = [Reading::Nothing; 2];
+        self.synced = known.synced;
+        self.requests_lost = known.requests_lost;
+        self.lossy = known.lossy;
+        self.joined = known.joined;
+        self.accounted = known.accounted.into();
+        self.last = known.last_answered.map(last);
+        self.waits = known.waits;
+        self.pipelines = known.pipelines;
+        self.held_from = known.held_from.into();
+        self.confirmed = known.confirmed;
+        self.decided = read;
+        self.last_final_ack = known.last_final_ack.into();
+        self.after_interim = known.after_interim;
+        self.last_response = known.last_response;
+        self.last_acked = known.last_acked.into();
+        self.ended = known.ended;
+        self.skip_tail = 0;
+        self.pending.clear();
     }
 }

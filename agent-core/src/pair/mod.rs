@@ -87,7 +87,7 @@ struct Last {
 }
 
 /// Pairs the messages of one stream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pairing {
     /// Requests in order; the first has number `first`.
     entries: VecDeque<Entry>,
@@ -136,7 +136,9 @@ impl Pairing {
     /// `joined`: the stream was not seen from its first byte.
     #[must_use]
     pub fn new(joined: bool) -> Self {
-        Self::of(&Known::new(joined), [0; 2], VecDeque::new())
+        let mut pair = Self::default();
+        pair.wake(&Known::new(joined), [0; 2]);
+        pair
     }
 
     /// Heap memory held.

@@ -157,7 +157,12 @@ impl Receiver {
             } else {
                 extra.held.insert(start, &segment.data, segment.lost, segment.at);
             }
-            self.start_at(start + u64::from(probe), now, sink);
+            let begins = start + u64::from(probe);
+            if self.answering && !self.hinted {
+                // How much is missing before is not known, but whoever takes this for the beginning would pair wrongly.
+                self.next = self.next.min(begins.saturating_sub(1));
+            }
+            self.start_at(begins, now, sink);
         }
     }
 

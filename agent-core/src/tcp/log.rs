@@ -62,10 +62,15 @@ pub(crate) struct HashLog {
     start: u64,
     length: u64,
     runs: Vec<HashedRun>,
+    /// Whether there are as many runs as may be.
+    full: bool,
 }
 
 impl HashLog {
     pub(crate) fn data(&mut self, offset: u64, data: &[u8]) {
+        if self.full {
+            return;
+        }
         if self.length == 0 {
             self.start = offset;
         }
@@ -73,19 +78,18 @@ impl HashLog {
         self.length += data.len() as u64;
     }
 
-    /// A gap ends a run; past `limit` runs are hashed no more.
+    /// A gap ends a run; with one run more than `limit` no more is hashed.
     pub(crate) fn gap(&mut self, limit: usize) {
         if self.length > 0 {
             let hash = self.current.finalize_reset().into();
-            if self.runs.len() <= limit {
-                self.runs.push((self.start, self.length, hash));
-            }
+            self.runs.push((self.start, self.length, hash));
             self.length = 0;
+            self.full = self.runs.len() > limit;
         }
     }
 
     pub(crate) fn finish(mut self) -> Vec<HashedRun> {
-        self.gap(usize::MAX - 1);
+        self.gap(usize::MAX);
         self.runs
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Receiver {
     pub(super) started: bool,
     /// Whether the first byte is expected at `next`, for a direction whose SYN was not seen.
     pub(super) hinted: bool,
+    /// Whether the other end's SYN was seen: what is missing at the start of this direction was sent within the capture.
+    pub(super) answering: bool,
     /// Whether something is held, or known to be missing.
     pub(super) waiting: bool,
     pub(super) extra: Option<Box<Extra>>,
@@ -141,6 +143,7 @@ impl Default for Receiver {
             syn: false,
             started: false,
             hinted: false,
+            answering: false,
             waiting: false,
             extra: None,
         }
@@ -205,6 +208,12 @@ impl Receiver {
         (self.started && end <= self.next) || self.extra.as_ref().is_some_and(|x| x.held.covers(start, end))
     }
 
+    /// Whether the other end had received less when it sent this acknowledgement than lies before where this direction
+    /// was taken to begin.
+    pub(crate) fn began_before(&self, ack: Seq) -> bool {
+        self.started && !self.syn && self.near(ack).is_some_and(|offset| offset < self.origin)
+    }
+
     /// Whether it waits for missing bytes.
     pub(crate) fn waiting(&self) -> bool {
         self.waiting
@@ -253,10 +262,10 @@ impl Receiver {
         self.extra.as_ref().and_then(|x| x.held.first())
     }
 
-    /// A SYN for which [`Self::same_syn`] holds.
-    pub(crate) fn syn(&mut self, seq: Seq) {
+    /// A SYN for which [`Self::same_syn`] holds. Whether it tells that the direction did not begin where it was taken to.
+    pub(crate) fn syn(&mut self, seq: Seq) -> bool {
         if self.syn {
-            return;
+            return false;
         }
         self.syn = true;
         let first = seq.plus(1);
@@ -274,8 +283,15 @@ impl Receiver {
                 if extra.gaps.total == 0 {
                     extra.gaps.add(offset, missed, usize::MAX);
                 }
+                return true;
             }
         }
+        false
+    }
+
+    /// The other end's SYN was seen.
+    pub(crate) fn answers_syn(&mut self) {
+        self.answering = true;
     }
 
     pub(super) fn start(&mut self, at: u64) {
@@ -377,7 +393,7 @@ impl Receiver {
         if !self.known || !self.started {
             self.hint(seq);
         } else if let Some(offset) = self.near(seq)
-            && offset > self.end
+            && offset > self.end.max(self.next)
             // Past a FIN there is only the number of the FIN itself.
             && self.fin == NO_FIN
         {

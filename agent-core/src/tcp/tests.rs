@@ -238,6 +238,18 @@ fn a_packet_without_payload_captured_before_the_data_before_it_loses_nothing() {
 }
 
 #[test]
+fn a_packet_without_payload_at_the_end_of_a_gap_tells_nothing_new() {
+    let mut b = Bench::with_syn(0);
+    let seq = b.seq(4);
+    b.receiver.empty(seq, b.now);
+    b.wait(Duration::from_secs(11));
+    assert_eq!(b.got(), [Got::Gap(4)]);
+    b.receiver.empty(seq, b.now);
+    assert!(!b.receiver.waiting());
+    assert_eq!(b.receiver.deadline(&b.limits), None);
+}
+
+#[test]
 fn bytes_beyond_a_fin_are_not_taken() {
     for mut b in [Bench::with_syn(99), Bench::joined(100)] {
         b.data(0, "ab");
@@ -455,6 +467,14 @@ fn no_more_gaps_are_listed_than_the_limit() {
     let figures = b.receiver.figures();
     assert_eq!((figures.gaps.len(), figures.gaps_total, figures.gap_bytes), (3, 10, 50));
     assert_eq!(figures.runs.len(), 4);
+    // The last run, which no gap ends, is none too many.
+    let mut b = Bench::with_syn(0);
+    b.limits.listed_gaps = 3;
+    for i in 0..10 {
+        b.cut(i * 10, b"abcde", 10);
+    }
+    b.data(100, "the last run");
+    assert_eq!(b.receiver.figures().runs.len(), 4);
 }
 
 /// Offset, length and version of segments, in order of arrival. Versions give the same range different bytes.

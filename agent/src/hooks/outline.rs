@@ -42,7 +42,7 @@ impl std::fmt::Display for Outline {
             write!(f, "; this version never calls {}", self.uncalled_hooks.join(", "))?;
         }
         match &self.remark {
-            Some(remark) => write!(f, "; its top level throws when run without variables: {remark}"),
+            Some(remark) => write!(f, "; without variables its top level ends in {remark}"),
             None => Ok(()),
         }
     }
@@ -70,6 +70,9 @@ fn outline(source: &Source, limits: &ScriptLimits) -> Result<Outline, ScriptFail
         kind: engine.kind(),
         hooks: engine.hooks(),
         uncalled_hooks: engine.uncalled_hooks().to_vec(),
-        remark: failure.map(|failure| failure.to_string()),
+        remark: failure.map(|failure| {
+            let what = failure.message.strip_prefix("its top level threw ").unwrap_or(&failure.message);
+            failure.line.map_or_else(|| what.to_owned(), |line| format!("{what} (line {line})"))
+        }),
     })
 }

@@ -259,7 +259,7 @@ fn a_full_queue_drops_the_newest_and_counts() {
     let mut rig = Rig::new();
     rig.backpressure = Backpressure::DropNewest;
     rig.limits.queue = 10;
-    rig.limits.call_time = Duration::from_millis(300);
+    rig.limits.call_time = Duration::from_secs(4);
     let (scripts, failures) = rig.load(&[rig.script(
         "a.js",
         "function onItemCaptured(data) { if (data.index === 0) for (;;); console.log(data.index) }",
@@ -273,7 +273,7 @@ fn a_full_queue_drops_the_newest_and_counts() {
     for n in 1..=100 {
         scripts.deliver(&item(n));
     }
-    assert!(began.elapsed() < Duration::from_millis(200), "delivering does not wait");
+    assert!(began.elapsed() < Duration::from_secs(3), "delivering does not wait for the call");
     assert!(scripts.drain(PATIENCE));
     let stats = scripts.shutdown(PATIENCE).remove(0);
     assert_eq!((stats.dropped, stats.calls), (90, 11));
@@ -328,8 +328,8 @@ fn a_bad_script_does_not_touch_its_neighbours() {
 #[test]
 fn a_script_that_keeps_running_out_of_time_is_paused() {
     let mut rig = quick();
-    rig.limits.call_time = Duration::from_millis(10);
-    rig.limits.pause_first = Duration::from_millis(200);
+    rig.limits.call_time = Duration::from_millis(200);
+    rig.limits.pause_first = Duration::from_secs(1);
     let (scripts, _) = rig.load(&[rig.script(
         "a.js",
         "function onItemCaptured(data) { if (data.index < 1000) for(;;); console.log('back') }",
@@ -340,18 +340,18 @@ fn a_script_that_keeps_running_out_of_time_is_paused() {
     assert!(scripts.drain(PATIENCE), "a pause holds no replay up");
     let stats = &scripts.stats()[0];
     assert_eq!((stats.calls, stats.skipped, stats.pauses, stats.paused), (3, 47, 1, true));
-    std::thread::sleep(Duration::from_millis(250));
+    std::thread::sleep(Duration::from_millis(1100));
     scripts.deliver(&item(1));
     assert!(scripts.drain(PATIENCE));
-    std::thread::sleep(Duration::from_millis(450));
+    std::thread::sleep(Duration::from_millis(2100));
     scripts.deliver(&item(1000));
     assert!(scripts.drain(PATIENCE));
     let stats = scripts.shutdown(PATIENCE).remove(0);
     assert_eq!((stats.calls, stats.pauses, stats.paused), (5, 2, false));
     assert_eq!(rig.log.console(), ["back"]);
     let about = rig.log.about();
-    assert!(about.iter().any(|line| line.contains("is paused for 200 ms")), "{about:?}");
-    assert!(about.iter().any(|line| line.contains("is paused for 400 ms")), "{about:?}");
+    assert!(about.iter().any(|line| line.contains("is paused for 1 s")), "{about:?}");
+    assert!(about.iter().any(|line| line.contains("is paused for 2 s")), "{about:?}");
 }
 
 #[test]

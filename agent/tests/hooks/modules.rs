@@ -158,7 +158,7 @@ fn check_says_what_a_script_is() {
 
     let outline = check(&rig.script("c.js", "function onItemCaptured() {}\nMISSING_TOKEN;")).unwrap();
     assert_eq!(outline.hooks, ["onItemCaptured"]);
-    assert!(outline.remark.unwrap().contains("c.js:2:1: its top level threw ReferenceError: MISSING_TOKEN"));
+    assert!(outline.remark.unwrap().starts_with("ReferenceError: MISSING_TOKEN"));
     assert!(!rig.data().exists(), "nothing was written");
 }
 

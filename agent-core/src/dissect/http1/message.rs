@@ -216,8 +216,8 @@ impl Current {
     pub(super) fn end(&mut self, end: End, offset: u64) -> Tail {
         let complete = match &self.frame {
             Frame::Close => end == End::Fin,
-            // A response to HEAD, it seems.
-            Frame::Perhaps { seen: 0, .. } => true,
+            // A response to HEAD, it seems, if there was time for a body.
+            Frame::Perhaps { seen: 0, .. } => end == End::Fin,
             Frame::Chunked(chunked) => chunked.data_complete(),
             _ => false,
         };

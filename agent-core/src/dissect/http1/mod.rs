@@ -33,24 +33,15 @@ const MAX_SPARE: usize = 64;
 /// Reader of one HTTP/1.x stream.
 #[derive(Debug)]
 pub struct Http1 {
-    state: State,
-    refused: u32,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Nothing is under way.
-    Rest(Rest),
-    Busy(Box<Busy>),
-    /// The rest of the stream is not HTTP/1.x.
-    Opaque,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Rest {
+    /// There while something is under way.
+    busy: Option<Box<Busy>>,
+    /// What there is to know while nothing is.
     known: Known,
     client: Still,
     server: Still,
+    refused: u32,
+    /// The rest of the stream is not HTTP/1.x.
+    opaque: bool,
 }
 
 /// What reads while messages are under way.
@@ -70,9 +61,14 @@ impl Http1 {
     /// A reader; `joined`: the stream was not seen from its first byte.
     #[must_use]
     pub fn new(joined: bool) -> Self {
-        let still = Still::new(joined);
-        let state = State::Rest(Rest { known: Known::new(joined), client: still, server: still });
-        Self { state, refused: 0 }
+        Self {
+            busy: None,
+            known: Known::new(joined),
+            client: Still::new(joined),
+            server: Still::new(joined),
+            refused: 0,
+            opaque: false,
+        }
     }
 
     /// Messages that a limit kept from being paired or kept, since the last call.
@@ -81,33 +77,40 @@ impl Http1 {
     }
 
     /// The readers, woken if they rest.
-    fn busy(&mut self, spare: &mut Spare) -> Option<&mut Busy> {
-        if let State::Rest(rest) = &self.state {
-            self.state = State::Busy(spare.wake(rest));
+    fn wake(&mut self, spare: &mut Spare) -> Option<&mut Busy> {
+        if self.opaque {
+            return None;
         }
-        if let State::Busy(busy) = &mut self.state { Some(busy) } else { None }
+        let Self { busy, known, client, server, .. } = self;
+        let busy = busy.get_or_insert_with(|| {
+            let mut busy = spare.0.pop().unwrap_or_default();
+            busy.client.wake(client);
+            busy.server.wake(server);
+            busy.pair.wake(known, [busy.client.decided(), busy.server.decided()]);
+            busy
+        });
+        Some(busy)
     }
 
     /// Lets the readers rest if nothing is under way.
     fn rest(&mut self, spare: &mut Spare) {
-        let State::Busy(busy) = &mut self.state else { return };
+        let Some(busy) = self.busy.as_mut() else { return };
         let refused = busy.pair.take_refused();
-        if let Some(rest) = busy.rest()
-            && let State::Busy(busy) = std::mem::replace(&mut self.state, State::Rest(rest))
-        {
-            spare.keep(busy);
+        if busy.at_rest() {
+            busy.client.tell(&mut self.client);
+            busy.server.tell(&mut self.server);
+            busy.pair.tell(&mut self.known);
+            spare.keep(self.busy.take());
         }
         self.refuse(refused);
     }
 
     /// Nothing is read any more.
     fn retire(&mut self, spare: &mut Spare) {
-        if let State::Busy(mut busy) = std::mem::replace(&mut self.state, State::Opaque) {
-            self.refuse(busy.pair.take_refused());
-            if busy.pair.is_empty() {
-                spare.keep(busy);
-            }
-        }
+        self.opaque = true;
+        let mut busy = self.busy.take();
+        self.refuse(busy.as_mut().map_or(0, |b| b.pair.take_refused()));
+        spare.keep(busy.filter(|b| b.pair.is_empty()));
     }
 
     fn refuse(&mut self, messages: u64) {
@@ -115,39 +118,34 @@ impl Http1 {
     }
 }
 
+impl Default for Busy {
+    fn default() -> Self {
+        Self {
+            client: Reader::new(Side::Client),
+            server: Reader::new(Side::Server),
+            pair: Pairing::new(false),
+        }
+    }
+}
+
 impl Busy {
-    fn rest(&self) -> Option<Rest> {
-        let (client, server) = (self.client.still()?, self.server.still()?);
-        Some(Rest { known: self.pair.known([client.offset, server.offset])?, client, server })
+    fn at_rest(&self) -> bool {
+        let read = [self.client.decided(), self.server.decided()];
+        self.pair.at_rest(read) && self.client.at_rest() && self.server.at_rest()
     }
 }
 
 impl Spare {
-    fn wake(&mut self, rest: &Rest) -> Box<Busy> {
-        let read = [rest.client.offset, rest.server.offset];
-        let client = Reader::new(Side::Client, rest.client);
-        let server = Reader::new(Side::Server, rest.server);
-        let mut busy = match self.0.pop() {
-            Some(mut busy) => {
-                (busy.client, busy.server) = (client, server);
-                busy
-            }
-            None => Box::new(Busy { client, server, pair: Pairing::new(false) }),
-        };
-        busy.pair.wake(&rest.known, read);
-        busy
-    }
-
-    fn keep(&mut self, busy: Box<Busy>) {
+    fn keep(&mut self, busy: Option<Box<Busy>>) {
         if self.0.len() < MAX_SPARE {
-            self.0.push(busy);
+            self.0.extend(busy);
         }
     }
 }
 
 impl Dissector for Http1 {
     fn chunk(&mut self, side: Side, chunk: Chunk<'_>, at: Arrival, cx: &mut Context<'_>) -> Next {
-        let Some(busy) = self.busy(&mut cx.spare.http1) else { return Next::Opaque };
+        let Some(busy) = self.wake(&mut cx.spare.http1) else { return Next::Opaque };
         let Busy { client, server, pair } = busy;
         let reader = if side == Side::Client { &mut *client } else { server };
         let mut env = Env { pair, cx };
@@ -171,7 +169,7 @@ impl Dissector for Http1 {
     }
 
     fn end_side(&mut self, side: Side, end: End, at: Timestamp, cx: &mut Context<'_>) {
-        let Some(busy) = self.busy(&mut cx.spare.http1) else { return };
+        let Some(busy) = self.wake(&mut cx.spare.http1) else { return };
         let Busy { client, server, pair } = busy;
         let reader = if side == Side::Client { client } else { server };
         reader.end(end, at, &mut Env { pair, cx });
@@ -180,7 +178,7 @@ impl Dissector for Http1 {
     }
 
     fn finish(&mut self, end: End, at: Timestamp, cx: &mut Context<'_>) {
-        let Some(busy) = self.busy(&mut cx.spare.http1) else { return };
+        let Some(busy) = self.wake(&mut cx.spare.http1) else { return };
         let Busy { client, server, pair } = busy;
         server.end(end, at, &mut Env { pair, cx });
         client.end(end, at, &mut Env { pair, cx });
@@ -189,7 +187,7 @@ impl Dissector for Http1 {
     }
 
     fn memory(&self) -> usize {
-        let State::Busy(busy) = &self.state else { return 0 };
+        let Some(busy) = &self.busy else { return 0 };
         size_of::<Busy>() + busy.client.memory() + busy.server.memory() + busy.pair.memory()
     }
 }

@@ -55,9 +55,9 @@ enum State {
 }
 
 /// A reader between two messages.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Still {
-    pub(super) offset: u64,
+    offset: u64,
     search: Option<Search>,
     lost: Option<Loss>,
     ended: bool,
@@ -104,30 +104,40 @@ pub(super) enum Turn {
 }
 
 impl Reader {
-    pub(super) fn new(side: Side, still: Still) -> Self {
-        let Still { offset, search, lost, ended } = still;
+    pub(super) fn new(side: Side) -> Self {
         Self {
             side,
-            state: search.map_or(State::Start, State::Search),
-            offset,
+            state: State::Start,
+            offset: 0,
             head: Vec::new(),
             line: 0,
             began: Began::default(),
-            lost,
+            lost: None,
             segment: 0,
             shared: false,
-            ended,
+            ended: false,
         }
     }
 
-    /// All that a reader between two messages knows. (Where in a segment it is matters only while it reads.)
-    pub(super) fn still(&self) -> Option<Still> {
-        let search = match self.state {
-            State::Start => None,
-            State::Search(search) => Some(search),
-            State::Head | State::Message(_) | State::Candidate(_) => return None,
-        };
-        Some(Still { offset: self.offset, search, lost: self.lost, ended: self.ended })
+    /// Goes on as another one did; this one must be between two messages, or have ended.
+    pub(super) fn wake(&mut self, still: &Still) {
+        self.state = still.search.map_or(State::Start, State::Search);
+        self.offset = still.offset;
+        self.lost = still.lost;
+        self.ended = still.ended;
+    }
+
+    /// Whether it is between two messages.
+    pub(super) fn at_rest(&self) -> bool {
+        matches!(self.state, State::Start | State::Search(_))
+    }
+
+    /// Tells all it knows, where [`Self::at_rest`] holds. (Where in a segment it is matters only while it reads.)
+    pub(super) fn tell(&self, still: &mut Still) {
+        still.offset = self.offset;
+        still.search = if let State::Search(search) = self.state { Some(search) } else { None };
+        still.lost = self.lost;
+        still.ended = self.ended;
     }
 
     /// Heap memory held.
@@ -175,7 +185,9 @@ impl Reader {
         self.begin(at);
         let limits = env.cx.limits;
         match parse_strict(self.side, data) {
-            Ok(head) if head.size <= limits.head && head.block.len() <= limits.headers => {
+            Ok(head)
+                if head.size <= limits.head && head.block.len() <= limits.headers && method_fits(&head) =>
+            {
                 let size = head.size;
                 self.accept(head, at, data, size, env)
             }
@@ -219,7 +231,8 @@ impl Reader {
         }
         let text = content(line);
         if self.line == 0 {
-            if !is_start_line(self.side, text) || !could_start(self.side, text, candidate) {
+            let shaped = could_start(self.side, text, candidate) && printable(text);
+            if !(shaped && is_start_line(self.side, text)) {
                 self.no_head(env);
                 return (used, Turn::Http);
             }
@@ -586,6 +599,14 @@ fn could_start(side: Side, bytes: &[u8], strict: bool) -> bool {
             let likely = !strict || shaped || KNOWN.contains(&name);
             likely && printable(bytes)
         }
+    }
+}
+
+/// Heads in pieces are not collected behind a method that is longer.
+fn method_fits(head: &Head) -> bool {
+    match head.start {
+        StartLine::Request { method, .. } => (method.end - method.start) as usize <= super::probe::MAX_METHOD,
+        StartLine::Response { .. } => true,
     }
 }
 

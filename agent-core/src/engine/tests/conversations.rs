@@ -253,3 +253,63 @@ proptest! {
         prop_assert_eq!(b.closed.iter().map(|s| s.items).sum::<u64>(), stats.items);
     }
 }
+
+/// The client's direction lags in the capture, and of the server's the start is missing: the SYN tells that there was one.
+#[test]
+fn a_server_first_seen_in_the_middle_is_not_taken_for_one_at_its_start() {
+    let second = b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n";
+    let (asked, answered) = (REQUEST.len() as u32, RESPONSE.len() as u32);
+    let end = 101 + asked + second.len() as u32;
+    let mut b = Bench::new();
+    b.send(&Seg::c2s(100, 0, SYN, b""));
+    b.send(&Seg::s2c(501 + answered, end, ACK, RESPONSE));
+    b.send(&Seg::c2s(end, 501 + 2 * answered, ACK, b""));
+    b.send(&Seg::c2s(101, 501, ACK, REQUEST));
+    b.send(&Seg::c2s(101 + asked, 501 + answered, ACK, second));
+    b.finish();
+    assert!(!b.items.is_empty());
+    for item in &b.items {
+        let Record::Http(http) = &item.record;
+        assert!(target(item).as_deref() != Some("/a") || http.response.is_none(), "{item:?}");
+    }
+}
+
+/// The same where the start of the client's direction comes after the rest was given up.
+#[test]
+fn a_client_whose_start_came_too_late_is_not_taken_for_one_at_its_start() {
+    let (asked, answered) = (REQUEST.len() as u32, RESPONSE.len() as u32);
+    let end = 101 + 2 * asked;
+    let mut b = Bench::new();
+    // An acknowledgement of the first request, and the end, are all that is seen of the client at first.
+    b.send(&Seg::s2c(501, 101 + asked, ACK, b""));
+    b.send(&Seg::c2s(end, 501 + 2 * answered, FIN | ACK, b""));
+    b.send(&Seg::c2s(100, 0, SYN, b""));
+    b.send(&Seg::s2c(500, 101, SYN | ACK, b""));
+    b.send(&Seg::s2c(501, 101 + asked, ACK, RESPONSE));
+    b.send(&Seg::c2s(101 + asked, 501 + answered, ACK, b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"));
+    b.finish();
+    assert!(b.items.iter().any(|i| target(i).is_some()) && b.items.len() > 1);
+    for item in &b.items {
+        let Record::Http(http) = &item.record;
+        assert!(http.request.is_none() || http.response.is_none(), "{item:?}");
+    }
+}
+
+/// The same where an acknowledgement that was captured early tells where the server's direction goes on.
+#[test]
+fn a_server_that_began_before_what_was_acknowledged_is_not_taken_for_one_at_its_start() {
+    let (asked, answered) = (REQUEST.len() as u32, RESPONSE.len() as u32);
+    let end = 101 + 2 * asked;
+    let mut b = Bench::new();
+    b.send(&Seg::c2s(100, 0, SYN, b""));
+    b.send(&Seg::c2s(101 + asked, 501 + answered, ACK, b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"));
+    b.send(&Seg::s2c(501 + 2 * answered, end, FIN | ACK, b""));
+    b.send(&Seg::c2s(101, 501, ACK, REQUEST));
+    b.send(&Seg::s2c(501 + answered, end, ACK, RESPONSE));
+    b.finish();
+    assert!(b.items.iter().any(|i| target(i).as_deref() == Some("/a")));
+    for item in &b.items {
+        let Record::Http(http) = &item.record;
+        assert!(target(item).as_deref() != Some("/a") || http.response.is_none(), "{item:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Disks that fill up and fail, and everybody at once.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::pcap::StoreError;

@@ -146,3 +146,16 @@ fn a_length_of_2_to_the_64_swallows_all_and_breaks_nothing() {
     );
     assert_eq!(brief(&draft), "/x 400 connection http-bad-length");
 }
+
+#[test]
+fn a_body_that_is_not_there_when_the_capture_ends_is_not_said_to_be_empty() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
+    for (end, complete) in
+        [(End::Fin, true), (End::Timeout, false), (End::CaptureEnd, false), (End::Reset, false)]
+    {
+        let mut talk = Talk::joined();
+        let drafts = talk.say(Server, head).finish(end);
+        let message = &exchange(&drafts[0]).response.as_ref().unwrap().message;
+        assert_eq!((message.complete, message.body.truncated), (complete, !complete), "{end:?}");
+    }
+}

@@ -89,6 +89,37 @@ fn the_script_reads_as_meant() {
     );
 }
 
+/// The same bytes of one side at once and byte by byte.
+fn both_ways(side: Side, bytes: &str) -> [Vec<String>; 2] {
+    [bytes.len(), 1].map(|size| {
+        let mut talk = Talk::new();
+        for piece in bytes.as_bytes().chunks(size) {
+            talk.chunk(side, Chunk::Data(piece), Some(0));
+        }
+        talk.fin().iter().map(untimed).collect()
+    })
+}
+
+#[test]
+fn a_start_line_with_control_characters_is_none_however_it_is_cut() {
+    for (side, bytes) in [(Server, "HTTP/1.1 204 \x18\n\n"), (Client, "GET /\x18 HTTP/1.1\n\n")] {
+        let [whole, cut] = both_ways(side, bytes);
+        assert_eq!(whole, cut);
+        assert_eq!(whole, [""; 0]);
+    }
+}
+
+#[test]
+fn a_method_that_is_too_long_is_none_however_it_is_cut() {
+    let request = format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(probe::MAX_METHOD + 1));
+    let [whole, cut] = both_ways(Client, &request);
+    assert_eq!(whole, cut);
+    assert_eq!(whole, [""; 0]);
+    let [whole, cut] = both_ways(Client, &request[1..]);
+    assert_eq!(whole, cut);
+    assert_eq!(whole.len(), 1);
+}
+
 #[test]
 fn byte_by_byte() {
     assert!(run(|_| 1) == run(|n| n));
