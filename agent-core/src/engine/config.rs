@@ -135,6 +135,9 @@ pub struct DirectionSummary {
     pub gaps_total: u64,
     /// Bytes in gaps.
     pub gap_bytes: u64,
+    /// Bytes before the first one captured that were sent since the capture saw the stream, as other packets tell: so many at
+    /// least. No gap is listed for them; what reads the stream was told of one.
+    pub before: u64,
     /// Bytes after the last one captured that were sent, as empty packets and acknowledgements tell.
     pub unseen: u64,
     /// Payload bytes that came again.

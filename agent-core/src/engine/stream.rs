@@ -458,6 +458,7 @@ fn direction(receiver: &mut Receiver) -> DirectionSummary {
         gaps: figures.gaps,
         gaps_total: figures.gaps_total,
         gap_bytes: figures.gap_bytes,
+        before: figures.before,
         unseen: figures.unseen,
         retransmitted: figures.repeated,
         overlaps: figures.overlaps,

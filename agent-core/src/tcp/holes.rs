@@ -234,6 +234,7 @@ impl Receiver {
             gaps: extra.gaps.list.iter().map(|&(o, l)| (shift(o), l)).collect(),
             gaps_total: extra.gaps.total,
             gap_bytes: extra.gaps.bytes,
+            before: extra.before,
             unseen,
             repeated: extra.repeated,
             overlaps: u64::from(extra.overlaps),

@@ -20,7 +20,7 @@
 //! Invariants:
 //! - What is handed on leaves nothing out and repeats nothing: data and gaps follow each other without a break.
 //! - The first copy of a byte wins. A differing one is told as long as the first is held; bytes that were handed on are
-//!   not kept to compare with.
+//!   not kept to compare with: a window of them would cost a copy of every packet and memory in every stream.
 //! - Memory is that of held segments, charged with their overhead; without holes it is none.
 
 mod held;

@@ -110,6 +110,8 @@ pub(super) struct Extra {
     pub(super) proofs: [Option<Mark>; 2],
     /// Offset that the sender's own packets without data have reached.
     pub(super) sent: u64,
+    /// Bytes lost before the first one, where that is not at a SYN.
+    pub(super) before: u64,
     pub(super) repeated: u64,
     pub(super) overlaps: u32,
     pub(super) gaps: GapLog,
@@ -122,6 +124,7 @@ pub(crate) struct Figures {
     pub(crate) gaps: Vec<(u64, u64)>,
     pub(crate) gaps_total: u64,
     pub(crate) gap_bytes: u64,
+    pub(crate) before: u64,
     pub(crate) unseen: u64,
     pub(crate) repeated: u64,
     pub(crate) overlaps: u64,
@@ -282,6 +285,7 @@ impl Receiver {
                 let extra = self.extra();
                 if extra.gaps.total == 0 {
                     extra.gaps.add(offset, missed, usize::MAX);
+                    extra.before = 0;
                 }
                 return true;
             }
@@ -320,11 +324,12 @@ impl Receiver {
     }
 
     /// Begins at `at`, and tells what is known to be lost before. That is no gap of the summary, for the direction is
-    /// not known from its beginning.
+    /// not known from its beginning, and offsets count from its first byte: it is told by a figure of its own.
     pub(super) fn start_at(&mut self, at: u64, time: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
         let (offset, missed) = (self.next, at.saturating_sub(self.next));
         self.start(at);
         if missed > 0 {
+            self.extra().before = missed;
             sink(Chunk::Gap(missed), Arrival { time, offset, acked: None, truncated: false });
         }
     }

@@ -375,6 +375,25 @@ fn a_stream_joined_in_the_middle_begins_at_its_lowest_byte() {
 }
 
 #[test]
+fn what_is_lost_before_a_joined_direction_is_told_and_is_no_gap() {
+    let mut b = Bench::joined(7_000);
+    b.ack(0, None);
+    b.ack(30, None);
+    b.data(30, "behind");
+    assert_eq!(b.got(), [Got::Gap(30), text("behind")]);
+    let figures = b.receiver.figures();
+    assert_eq!((figures.before, figures.gaps_total, figures.runs[0].0), (30, 0, 0));
+    // A SYN that comes later makes it one.
+    let mut b = Bench::joined(7_000);
+    b.ack(0, None);
+    b.ack(30, None);
+    b.data(30, "behind");
+    b.receiver.syn(Seq(6_999));
+    let figures = b.receiver.figures();
+    assert_eq!((figures.before, &figures.gaps[..], figures.runs[0].0), (0, &[(0, 30)][..], 30));
+}
+
+#[test]
 fn a_syn_that_comes_late_tells_the_beginning() {
     let mut b = Bench::joined(11);
     b.data(3, "def");

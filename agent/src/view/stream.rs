@@ -46,7 +46,8 @@ fn one_direction(j: &mut Json<'_>, direction: &DirectionSummary) {
             });
         }
     });
-    // No gap, for nothing was captured behind them.
+    // No gaps, for nothing was captured on the other side of them.
+    j.number("before", direction.before);
     j.number("unseen", direction.unseen);
     j.number("retransmitted", direction.retransmitted);
     j.number("overlaps", direction.overlaps);

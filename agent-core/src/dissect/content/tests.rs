@@ -15,6 +15,8 @@ const TEXT_ZST: &[u8] = include_bytes!("testdata/text.zst");
 /// 64 MiB of zeros, by the same tools.
 const BOMB_BR: &[u8] = include_bytes!("testdata/zeros.br");
 const BOMB_ZST: &[u8] = include_bytes!("testdata/zeros.zst");
+/// 400 words, by `zstd -19 --no-check`: literals by Huffman code, sequences by tables of the frame's own.
+const WORDS_ZST: &[u8] = include_bytes!("testdata/words.zst");
 
 fn text() -> Vec<u8> {
     [b"remora\n".repeat(40), b"end".to_vec()].concat()
@@ -156,4 +158,35 @@ fn large_zstd_windows_are_refused() {
     let small = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x68];
     let empty = [&small[..], &[1, 0, 0]].concat();
     assert_eq!(decode(&codings("zstd"), &empty, false, CAP), Decoded::Whole(Vec::new()));
+}
+
+/// Without the net that catches panics: damage near the headers of frame, blocks and tables, bits and bytes, cut and moved.
+#[test]
+fn no_damaged_zstandard_frame_makes_the_decoder_panic() {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % below
+    };
+    let mut readable = 0;
+    for round in 0..20_000 {
+        let mut frame = if round % 3 == 0 { TEXT_ZST.to_vec() } else { WORDS_ZST.to_vec() };
+        for _ in 0..=random(3) {
+            let near = if random(3) == 0 { frame.len() } else { frame.len().min(120) };
+            let at = random(near);
+            match random(5) {
+                0 => frame[at] ^= 1 << random(8),
+                1 => frame[at] = random(256) as u8,
+                2 => frame.truncate(at.max(6)),
+                3 => frame.insert(at, random(256) as u8),
+                _ => _ = frame.remove(at),
+            }
+        }
+        let (out, ending, _) = zstd_frame(&frame, CAP);
+        assert!(out.len() <= CAP);
+        readable += usize::from(ending == Ending::Done);
+    }
+    assert!((100..19_000).contains(&readable), "damage that is no damage, or all of it: {readable}");
 }

@@ -112,6 +112,16 @@ fn readers_memory_stays_within_its_budget() {
     assert_eq!(b.stats().dissect, 0);
 }
 
+#[test]
+fn requests_beyond_the_limit_are_counted() {
+    let mut b = Bench::with(config(|l| l.pipelined = 4));
+    b.open(1);
+    b.send(&Seg::c2s(101, 501, ACK, &REQUEST.repeat(10)).port(1));
+    assert_eq!((b.stats().refused_messages, b.items.len()), (6, 6));
+    b.finish();
+    assert_eq!((b.stats().refused_messages, b.items.len()), (6, 10));
+}
+
 /// After a whole exchange: the place in the table, the share of its index, the reader.
 #[test]
 fn an_idle_stream_costs_little() {
