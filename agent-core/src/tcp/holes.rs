@@ -1,4 +1,4 @@
-//! Holding what came too early, and giving up what does not come.
+//! Holding what came too early, and giving up what does not come; where a direction without SYN begins.
 
 use super::Seq;
 use super::receiver::{Extra, Figures, JOIN_BUDGET, Mark, Outcome, Receiver, Rules, Segment};
@@ -143,6 +143,27 @@ impl Receiver {
     /// Capture time of the first held segment.
     pub(crate) fn first_time(&self) -> Option<Timestamp> {
         self.extra.as_ref().and_then(|x| x.held.first_at()).map(|a| a.time)
+    }
+
+    /// The other end's SYN was seen.
+    pub(crate) fn answers_syn(&mut self) {
+        self.answering = true;
+    }
+
+    /// Whether the other end had received less when it sent this acknowledgement than lies before where this direction
+    /// was taken to begin.
+    pub(crate) fn began_before(&self, ack: Seq) -> bool {
+        self.started && !self.syn && self.near(ack).is_some_and(|offset| offset < self.origin)
+    }
+
+    /// Begins at `at`, and tells what is known to be lost before. That is no gap of the summary, for the direction is
+    /// not known from its beginning.
+    pub(super) fn start_at(&mut self, at: u64, time: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
+        let (offset, missed) = (self.next, at.saturating_sub(self.next));
+        self.start(at);
+        if missed > 0 {
+            sink(Chunk::Gap(missed), Arrival { time, offset, acked: None, truncated: false });
+        }
     }
 
     /// A direction without SYN begins at the lowest byte seen.

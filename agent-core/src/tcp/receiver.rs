@@ -157,7 +157,7 @@ impl Receiver {
     }
 
     /// The offset, if it is within the window.
-    fn near(&self, seq: Seq) -> Option<u64> {
+    pub(super) fn near(&self, seq: Seq) -> Option<u64> {
         let offset = self.offset(seq);
         let far = (offset - self.next.cast_signed()).abs() > WINDOW;
         u64::try_from(offset).ok().filter(|_| self.known && !far)
@@ -198,12 +198,6 @@ impl Receiver {
         let Some(start) = self.near(seq) else { return false };
         let end = start + wire as u64;
         (self.started && end <= self.next) || self.extra.as_ref().is_some_and(|x| x.held.covers(start, end))
-    }
-
-    /// Whether the other end had received less when it sent this acknowledgement than lies before where this direction
-    /// was taken to begin.
-    pub(crate) fn began_before(&self, ack: Seq) -> bool {
-        self.started && !self.syn && self.near(ack).is_some_and(|offset| offset < self.origin)
     }
 
     /// Whether it waits for missing bytes.
@@ -281,11 +275,6 @@ impl Receiver {
         false
     }
 
-    /// The other end's SYN was seen.
-    pub(crate) fn answers_syn(&mut self) {
-        self.answering = true;
-    }
-
     pub(super) fn start(&mut self, at: u64) {
         (self.started, self.next, self.origin) = (true, at, at);
         self.end = self.end.max(at);
@@ -309,16 +298,6 @@ impl Receiver {
             (self.next, self.end, self.known) = (JOINED, JOINED, true);
         }
         self.hinted = true;
-    }
-
-    /// Begins at `at`, and tells what is known to be lost before. That is no gap of the summary, for the direction is
-    /// not known from its beginning.
-    pub(super) fn start_at(&mut self, at: u64, time: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
-        let (offset, missed) = (self.next, at.saturating_sub(self.next));
-        self.start(at);
-        if missed > 0 {
-            sink(Chunk::Gap(missed), Arrival { time, offset, acked: None, truncated: false });
-        }
     }
 
     /// The other side acknowledged up to `ack`, in a packet whose own payload, if any, ends at `answer`.
