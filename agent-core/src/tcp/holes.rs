@@ -156,9 +156,28 @@ impl Receiver {
         self.started && !self.syn && self.near(ack).is_some_and(|offset| offset < self.origin)
     }
 
+    /// The other end, which has sent nothing yet, told by its acknowledgement where this direction begins.
+    pub(crate) fn told_start(&mut self, ack: Seq) {
+        self.told |= self.near(ack).is_some_and(|offset| offset == self.next);
+    }
+
+    /// Whether bytes at the start may have been sent within the capture, and missed.
+    pub(super) fn start_unknown(&self) -> bool {
+        self.answering && !self.told
+    }
+
+    /// Whether a number is that of its first byte, where the SYN was seen.
+    pub(crate) fn is_first(&self, seq: Seq) -> bool {
+        self.syn && self.base.plus(self.origin) == seq
+    }
+
     /// Begins at `at`, and tells what is known to be lost before. That is no gap of the summary, for the direction is
     /// not known from its beginning.
     pub(super) fn start_at(&mut self, at: u64, time: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
+        if self.start_unknown() {
+            // How much is missing is not known, but whoever takes this for the beginning would pair wrongly.
+            self.next = self.next.min(at.saturating_sub(1));
+        }
         let (offset, missed) = (self.next, at.saturating_sub(self.next));
         self.start(at);
         if missed > 0 {
@@ -178,12 +197,7 @@ impl Receiver {
             } else {
                 extra.held.insert(start, &segment.data, segment.lost, segment.at);
             }
-            let begins = start + u64::from(probe);
-            if self.answering && !self.hinted {
-                // How much is missing before is not known, but whoever takes this for the beginning would pair wrongly.
-                self.next = self.next.min(begins.saturating_sub(1));
-            }
-            self.start_at(begins, now, sink);
+            self.start_at(start + u64::from(probe), now, sink);
         }
     }
 

@@ -77,6 +77,8 @@ pub(crate) struct Receiver {
     pub(super) hinted: bool,
     /// Whether the other end's SYN was seen: what is missing at the start of this direction was sent within the capture.
     pub(super) answering: bool,
+    /// Whether the other end told where the direction begins: in a packet that it sent before any data of its own.
+    pub(super) told: bool,
     /// Whether something is held, or known to be missing.
     pub(super) waiting: bool,
     pub(super) extra: Option<Box<Extra>>,
@@ -144,6 +146,7 @@ impl Default for Receiver {
             started: false,
             hinted: false,
             answering: false,
+            told: false,
             waiting: false,
             extra: None,
         }
@@ -462,7 +465,8 @@ impl Receiver {
         if self.fin != NO_FIN || offset < self.next {
             return;
         }
-        if !self.started && self.first_held().is_none() && (self.hinted || wire == 0) {
+        if !self.started && self.first_held().is_none() && (self.hinted || wire == 0) && !self.start_unknown()
+        {
             // Nothing was seen before the FIN: the direction begins and ends here.
             let at = if self.hinted { self.next } else { offset };
             self.start(at.min(offset));
