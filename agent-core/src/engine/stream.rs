@@ -249,6 +249,9 @@ impl Stream {
             let answer = if t.wire > 0 { own.end_of(seq, t.wire) } else { None };
             acked = peer.acknowledged(t.ack, answer, rules.now);
             meta.dropped |= peer.began_before(t.ack);
+            if own.is_first(seq) {
+                peer.told_start(t.ack);
+            }
         }
         let mut feed = Feed { meta, app, cx };
         if peer.waiting() {

@@ -1,4 +1,4 @@
-//! Holding what came too early, and giving up what does not come.
+//! Holding what came too early, and giving up what does not come; where a direction without SYN begins.
 
 use super::Seq;
 use super::receiver::{Extra, Figures, JOIN_BUDGET, Mark, Outcome, Receiver, Rules, Segment};
@@ -145,6 +145,50 @@ impl Receiver {
         self.extra.as_ref().and_then(|x| x.held.first_at()).map(|a| a.time)
     }
 
+    /// The other end's SYN was seen.
+    pub(crate) fn answers_syn(&mut self) {
+        self.answering = true;
+    }
+
+    /// Whether the other end had received less when it sent this acknowledgement than lies before where this direction
+    /// was taken to begin.
+    pub(crate) fn began_before(&self, ack: Seq) -> bool {
+        self.started && !self.syn && self.near(ack).is_some_and(|offset| offset < self.origin)
+    }
+
+    /// The other end, which has sent nothing yet, told by its acknowledgement where this direction begins.
+    pub(crate) fn told_start(&mut self, ack: Seq) {
+        self.told |= self.near(ack).is_some_and(|offset| offset == self.next);
+    }
+
+    /// Whether bytes at the start may have been sent within the capture, and missed.
+    pub(super) fn start_unknown(&self) -> bool {
+        self.answering && !self.told
+    }
+
+    /// Whether a number is that of its first byte, where the SYN was seen.
+    pub(crate) fn is_first(&self, seq: Seq) -> bool {
+        self.syn && self.base.plus(self.origin) == seq
+    }
+
+    /// Begins at `at`, and tells what is known to be lost before. That is no gap of the summary, for the direction is
+    /// not known from its beginning, and offsets count from its first byte: it is told by a figure of its own.
+    pub(super) fn start_at(&mut self, at: u64, time: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
+        let unknown = self.start_unknown();
+        if unknown {
+            // How much is missing is not known, but whoever takes this for the beginning would pair wrongly.
+            self.next = self.next.min(at.saturating_sub(1));
+        }
+        let (offset, missed) = (self.next, at.saturating_sub(self.next));
+        self.start(at);
+        if missed > 0 {
+            if !unknown {
+                self.extra().before = missed;
+            }
+            sink(Chunk::Gap(missed), Arrival { time, offset, acked: None, truncated: false });
+        }
+    }
+
     /// A direction without SYN begins at the lowest byte seen.
     pub(super) fn begin(&mut self, now: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
         let Some(extra) = self.extra.as_mut() else { return };
@@ -157,12 +201,7 @@ impl Receiver {
             } else {
                 extra.held.insert(start, &segment.data, segment.lost, segment.at);
             }
-            let begins = start + u64::from(probe);
-            if self.answering && !self.hinted {
-                // How much is missing before is not known, but whoever takes this for the beginning would pair wrongly.
-                self.next = self.next.min(begins.saturating_sub(1));
-            }
-            self.start_at(begins, now, sink);
+            self.start_at(start + u64::from(probe), now, sink);
         }
     }
 

@@ -77,6 +77,8 @@ pub(crate) struct Receiver {
     pub(super) hinted: bool,
     /// Whether the other end's SYN was seen: what is missing at the start of this direction was sent within the capture.
     pub(super) answering: bool,
+    /// Whether the other end told where the direction begins: in a packet that it sent before any data of its own.
+    pub(super) told: bool,
     /// Whether something is held, or known to be missing.
     pub(super) waiting: bool,
     pub(super) extra: Option<Box<Extra>>,
@@ -147,6 +149,7 @@ impl Default for Receiver {
             started: false,
             hinted: false,
             answering: false,
+            told: false,
             waiting: false,
             extra: None,
         }
@@ -160,7 +163,7 @@ impl Receiver {
     }
 
     /// The offset, if it is within the window.
-    fn near(&self, seq: Seq) -> Option<u64> {
+    pub(super) fn near(&self, seq: Seq) -> Option<u64> {
         let offset = self.offset(seq);
         let far = (offset - self.next.cast_signed()).abs() > WINDOW;
         u64::try_from(offset).ok().filter(|_| self.known && !far)
@@ -209,12 +212,6 @@ impl Receiver {
         let Some(start) = self.near(seq) else { return false };
         let end = start + wire as u64;
         (self.started && end <= self.next) || self.extra.as_ref().is_some_and(|x| x.held.covers(start, end))
-    }
-
-    /// Whether the other end had received less when it sent this acknowledgement than lies before where this direction
-    /// was taken to begin.
-    pub(crate) fn began_before(&self, ack: Seq) -> bool {
-        self.started && !self.syn && self.near(ack).is_some_and(|offset| offset < self.origin)
     }
 
     /// Whether it waits for missing bytes.
@@ -293,11 +290,6 @@ impl Receiver {
         false
     }
 
-    /// The other end's SYN was seen.
-    pub(crate) fn answers_syn(&mut self) {
-        self.answering = true;
-    }
-
     pub(super) fn start(&mut self, at: u64) {
         (self.started, self.next, self.origin) = (true, at, at);
         self.end = self.end.max(at);
@@ -321,17 +313,6 @@ impl Receiver {
             (self.next, self.end, self.known) = (JOINED, JOINED, true);
         }
         self.hinted = true;
-    }
-
-    /// Begins at `at`, and tells what is known to be lost before. That is no gap of the summary, for the direction is
-    /// not known from its beginning, and offsets count from its first byte: it is told by a figure of its own.
-    pub(super) fn start_at(&mut self, at: u64, time: Timestamp, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
-        let (offset, missed) = (self.next, at.saturating_sub(self.next));
-        self.start(at);
-        if missed > 0 {
-            self.extra().before = missed;
-            sink(Chunk::Gap(missed), Arrival { time, offset, acked: None, truncated: false });
-        }
     }
 
     /// The other side acknowledged up to `ack`, in a packet whose own payload, if any, ends at `answer`.
@@ -496,7 +477,8 @@ impl Receiver {
         if self.fin != NO_FIN || offset < self.next {
             return;
         }
-        if !self.started && self.first_held().is_none() && (self.hinted || wire == 0) {
+        if !self.started && self.first_held().is_none() && (self.hinted || wire == 0) && !self.start_unknown()
+        {
             // Nothing was seen before the FIN: the direction begins and ends here.
             let at = if self.hinted { self.next } else { offset };
             self.start(at.min(offset));

@@ -308,6 +308,10 @@ impl Reader {
         }
         let room = (env.cx.limits.head - self.head.len()).min(data.len());
         self.head.extend_from_slice(&data[..room]);
+        if self.line == 0 && !(could_start(self.side, &self.head, false) && printable(&self.head)) {
+            self.no_head(env);
+            return room;
+        }
         let anomaly = note(AnomalyKind::HttpHeadTooLarge, "a header section past its limit");
         let error = fault(ErrorKind::Dissection, "the header section is too large to be kept");
         let begun = self.cut_head(at.time, 0, error, Some(anomaly), env);

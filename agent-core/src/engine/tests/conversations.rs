@@ -313,3 +313,22 @@ fn a_server_that_began_before_what_was_acknowledged_is_not_taken_for_one_at_its_
         assert!(target(item).as_deref() != Some("/a") || http.response.is_none(), "{item:?}");
     }
 }
+
+/// The same where the client's early data is late in the capture, and the server is known from a later acknowledgement.
+#[test]
+fn an_acknowledgement_with_later_data_does_not_tell_where_the_server_began() {
+    let (asked, answered) = (REQUEST.len() as u32, RESPONSE.len() as u32);
+    let end = 101 + 2 * asked;
+    let mut b = Bench::new();
+    b.send(&Seg::c2s(100, 0, SYN, b""));
+    b.send(&Seg::c2s(101 + asked, 501 + answered, ACK, b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"));
+    b.send(&Seg::s2c(501 + answered, end, ACK, RESPONSE));
+    b.send(&Seg::c2s(101, 501, ACK, REQUEST));
+    b.send(&Seg::c2s(end, 501 + 2 * answered, ACK, b""));
+    b.finish();
+    assert!(b.items.iter().any(|i| target(i).as_deref() == Some("/a")));
+    for item in &b.items {
+        let Record::Http(http) = &item.record;
+        assert!(target(item).as_deref() != Some("/a") || http.response.is_none(), "{item:?}");
+    }
+}

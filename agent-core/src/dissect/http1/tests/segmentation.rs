@@ -121,6 +121,14 @@ fn a_method_that_is_too_long_is_none_however_it_is_cut() {
 }
 
 #[test]
+fn a_long_line_of_junk_is_junk_however_it_is_cut() {
+    let junk = format!("GET / HTTP/1.1\r\n\r\n{}", "\x18".repeat(Limits::default().head + 10));
+    let [whole, cut] = both_ways(Client, &junk);
+    assert_eq!(whole, cut);
+    assert!(whole[0].contains("HttpInvalidMessage"), "{whole:?}");
+}
+
+#[test]
 fn byte_by_byte() {
     assert!(run(|_| 1) == run(|n| n));
 }
