@@ -2,7 +2,7 @@
 //!
 //! Three judges: `expected.jsonl`, the items as they were reviewed; `account.jsonl`, what the server or client itself said; and for
 //! a variant its source. With `REMORA_UPDATE_FIXTURES` set the first is written instead (`cargo xtask record --update`).
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -210,6 +210,10 @@ impl Entry {
             self.anomalies.append(pending);
         }
         self.anomalies.truncate(limits.anomalies);
+        if self.exchange.request.is_none() && self.exchange.response.is_none() {
+            // Only an interim response is known: an item shows it as what it is, rather than nothing.
+            self.exchange.response = self.exchange.interim.pop();
+        }
         let exchange = &self.exchange;
         if exchange.request.is_none() {
             self.error = Some(fault(

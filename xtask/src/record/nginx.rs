@@ -42,7 +42,7 @@ const VISITS: [&[&str]; 8] = [
     &["-I", "/page.html", "/list.json", "/blob.bin"],
     &["--compressed", "/list.json", "/list.json?again=1", "/page.html"],
     &["-r", "100-299", "/blob.bin", "/blob.bin?2"],
-    &["-z", "2099-01-01", "/page.html", "/list.json?not-since"],
+    &["-H", "If-Modified-Since: Fri, 01 Jan 2038 00:00:00 GMT", "/page.html", "/list.json?not-since"],
     &["--http1.0", "/list.json?old"],
     &["--http1.0", "-H", "Connection: keep-alive", "/page.html?old", "/page.html?old-again"],
     &["-F", "name=J\u{fc}rgen", "-F", "file=@tests/fixtures/README.md;type=text/markdown", "/post"],

@@ -99,6 +99,14 @@ fn interim_responses() {
 }
 
 #[test]
+fn an_interim_response_of_which_nothing_else_is_known_is_shown() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).say(Server, ok(""));
+    talk.gap(Client, 50).say(Server, "HTTP/1.1 100 Continue\r\n\r\n").gap(Server, 40);
+    assert_eq!(briefs(&talk.fin()), ["/1 200", "- 100 pair-not-found"]);
+}
+
+#[test]
 fn interim_responses_are_bounded() {
     let mut talk = Talk::new();
     talk.say(Client, get("/1"));
