@@ -36,8 +36,11 @@ impl Stats {
                 stats.artifact = Some(path.trim().to_owned());
             }
             // A panic's message follows the line that names its place.
-            if line.contains(" panicked at ") || line.starts_with("==") && line.contains("ERROR: ") {
+            let error = line.starts_with("==") && line.contains("ERROR: ");
+            if line.contains(" panicked at ") || error && stats.words.is_empty() {
                 telling = 4;
+            } else if line.starts_with("stack backtrace:") {
+                telling = 0;
             }
             if telling > 0 && stats.words.len() < 8 && !line.trim().is_empty() {
                 telling -= 1;
@@ -92,7 +95,7 @@ mod tests {
                    stat::number_of_executed_units: 5\n";
         let stats = Stats::read(log, false);
         assert_eq!(stats.artifact.as_deref(), Some("/a/http1-crash-00"));
-        assert_eq!(stats.words[1], "left is not right");
+        assert_eq!(stats.words[1..], ["left is not right"]);
         assert!(!stats.fine());
     }
 }
