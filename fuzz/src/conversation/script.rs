@@ -121,6 +121,10 @@ impl Exchange {
         (self.number / 1_000 - 1) as u8
     }
 
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::Head
+    }
+
     pub(super) fn request_body(&self) -> Vec<u8> {
         if self.method == Method::Post { self.body(self.request_size, 'q') } else { Vec::new() }
     }

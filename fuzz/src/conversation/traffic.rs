@@ -95,7 +95,7 @@ impl Host {
 }
 
 /// What happens to the packets of one connection: split, doubled, exchanged with the next one; and, if wild, dropped,
-/// moved or doubled far away.
+/// moved by up to eight packets, or doubled far away.
 fn meddled(u: &mut Unstructured<'_>, segments: Vec<Segment>, wild: bool) -> Vec<Segment> {
     let mut out: Vec<Segment> = Vec::new();
     // Those that come later, with the number of packets until then.
@@ -116,7 +116,8 @@ fn meddled(u: &mut Unstructured<'_>, segments: Vec<Segment>, wild: bool) -> Vec<
                 swapped = true;
             }
             11 | 12 if wild => {}
-            13 if wild => later.push((1 + rest * 4, segment)),
+            // No further than captures are known to do it, several round trips of these small exchanges.
+            13 if wild => later.push((1 + rest / 2, segment)),
             14 if wild => {
                 later.push((1 + rest * 4, segment.clone()));
                 out.push(segment);
