@@ -88,10 +88,11 @@ impl Input {
                 }
             }
         }
-        let end = match flags >> 4 & 3 {
+        let end = match flags >> 4 & 7 {
             0 => End::Fin,
             1 => End::Reset,
             2 => End::Timeout,
+            3 => End::Evicted,
             _ => End::CaptureEnd,
         };
         Self { joined: flags & 1 != 0, hash: flags & 2 != 0, tiny: flags & 4 != 0, steps, end }

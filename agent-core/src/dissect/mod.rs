@@ -64,8 +64,10 @@ pub enum End {
     Fin,
     /// RST by either side.
     Reset,
-    /// Idle too long, or evicted to keep a budget.
+    /// Idle too long.
     Timeout,
+    /// Given up to keep a budget; more may well come.
+    Evicted,
     /// The capture ended.
     CaptureEnd,
     /// The kernel gave the ports to a new connection without the end of the old one being seen.

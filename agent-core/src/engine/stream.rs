@@ -374,7 +374,8 @@ impl Stream {
         let end = match reason {
             Reason::Fin => End::Fin,
             Reason::Reset => End::Reset,
-            Reason::Timeout | Reason::Evicted => End::Timeout,
+            Reason::Timeout => End::Timeout,
+            Reason::Evicted => End::Evicted,
             Reason::CaptureEnd => End::CaptureEnd,
             Reason::Reused => End::Reused,
         };
@@ -395,7 +396,7 @@ impl Stream {
     pub(super) fn drop_reader(&mut self, cx: &mut Cx<'_>) {
         self.meta.dropped = true;
         let Self { meta, app, .. } = self;
-        Feed { meta, app, cx }.finish(End::Timeout, App::Probing(None));
+        Feed { meta, app, cx }.finish(End::Evicted, App::Probing(None));
     }
 
     /// When the stream wants to be woken for holes.

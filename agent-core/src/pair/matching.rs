@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Loss, Part};
 use super::{CONFIRMED, PROOF, Pairing, Place, Reading, fault};
-use crate::dissect::Side;
+use crate::dissect::{End, Side};
 use crate::item::{ErrorKind, HttpExchange};
 
 impl Pairing {
@@ -202,13 +202,19 @@ impl Pairing {
         self.orphans.extend(current);
     }
 
-    /// At the end: held pairs are certain if every request was answered and no response is left over.
-    pub(super) fn resolve_held(&mut self) {
+    /// At the end: held pairs are certain if every request was answered and no response is left over, nor could be one
+    /// that did not get into the capture.
+    pub(super) fn resolve_held(&mut self, end: End) {
         if self.held_from.is_none() {
             return;
         }
         let answered = self.entries.iter().all(|e| e.response != Part::Missing || e.settled);
-        if answered && self.skip_tail == 0 && self.orphans.iter().all(|o| o.settled) {
+        let whole = match end {
+            End::Fin => true,
+            End::Evicted => false,
+            End::Reset | End::Timeout | End::CaptureEnd | End::Reused => !self.pipelines,
+        };
+        if answered && whole && self.skip_tail == 0 && self.orphans.iter().all(|o| o.settled) {
             self.held_from = None;
         } else {
             self.refute();

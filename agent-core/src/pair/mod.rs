@@ -340,6 +340,13 @@ impl Pairing {
         }
     }
 
+    /// A side ended within a start line: a message began of which nothing else is known.
+    pub fn left_over(&mut self, side: Side) {
+        if side == Side::Server {
+            self.refute();
+        }
+    }
+
     /// Bytes were passed over in search of a message.
     pub fn skipped(&mut self) {
         if self.joined {
@@ -375,7 +382,7 @@ impl Pairing {
     pub fn side_ended(&mut self, side: Side, end: End, cx: &mut Context<'_>) {
         self.ended[side as usize].get_or_insert(end);
         if side == Side::Server {
-            self.resolve_held();
+            self.resolve_held(end);
             self.give_up_waiting(end);
         }
         self.settle(cx);
@@ -383,7 +390,7 @@ impl Pairing {
 
     /// The stream is over: everything leaves.
     pub fn finish(&mut self, end: End, cx: &mut Context<'_>) {
-        self.resolve_held();
+        self.resolve_held(end);
         self.give_up_waiting(end);
         for entry in self.entries.iter_mut().chain(&mut self.orphans) {
             entry.settled = true;
@@ -409,6 +416,7 @@ pub(crate) fn ended_early(end: End) -> ItemError {
         End::Reset => fault(ErrorKind::Connection, "the connection was reset first"),
         End::Reused => fault(ErrorKind::Connection, "the connection ended first, its end was not seen"),
         End::Timeout => fault(ErrorKind::Timeout, "nothing more came in time"),
+        End::Evicted => fault(ErrorKind::Timeout, "the stream was given up to stay within the memory limit"),
         End::CaptureEnd => fault(ErrorKind::Timeout, "the capture ended first"),
     }
 }

@@ -58,15 +58,17 @@ pub(super) fn graded_down(expected: &[Record]) -> Vec<Record> {
 }
 
 /// What is lost before the first captured byte is not known of, so that offsets count from that byte; a single run of
-/// bytes has no gap then.
+/// bytes has no gap then, unless that lies behind it.
 fn from_first_byte(name: &'static str, value: &Value) -> (&'static str, Value) {
     let (Some(whole), Some(runs)) = (whole_hash(name), value.as_array()) else {
         return (name, value.clone());
     };
-    if let [run] = runs.as_slice() {
+    let first = runs.first().and_then(|run| run[0].as_u64()).unwrap_or(0);
+    if let [run] = runs.as_slice()
+        && first > 0
+    {
         return (whole, run[2].clone());
     }
-    let first = runs.first().and_then(|run| run[0].as_u64()).unwrap_or(0);
     let moved = |run: &Value| json!([run[0].as_u64().map(|offset| offset - first), run[1], run[2]]);
     (name, runs.iter().map(moved).collect())
 }
@@ -93,6 +95,7 @@ mod tests {
                 ("c2s.chunks", json!([[238, 5, "x"]])),
                 ("s2c.chunks", json!([[7, 1, "y"], [9, 1, "z"]])),
                 ("s2c.bytes", json!(2)),
+                ("c2s.chunks", json!([[0, 30, "z"]])),
             ],
             ..Record::default()
         };
@@ -102,6 +105,7 @@ mod tests {
             ("c2s.sha256", json!("x")),
             ("s2c.chunks", json!([[0, 1, "y"], [2, 1, "z"]])),
             ("s2c.bytes", json!(2)),
+            ("c2s.chunks", json!([[0, 30, "z"]])),
         ];
         assert_eq!(down.facts, expected);
     }

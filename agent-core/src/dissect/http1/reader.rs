@@ -455,6 +455,7 @@ impl Reader {
             let begin = data.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
             if begin > 0 {
                 // Where the capture begins with them they may be the end of a head.
+                self.shared = true;
                 env.pair.skipped();
                 return begin;
             }
@@ -510,8 +511,12 @@ impl Reader {
         }
         match std::mem::replace(&mut self.state, State::Start) {
             State::Head => {
-                self.cut_head(self.began.time.max(time), 0, ended_early(end), None, env);
+                let known = self.cut_head(self.began.time.max(time), 0, ended_early(end), None, env);
+                if !known {
+                    env.pair.left_over(self.side);
+                }
             }
+            State::Candidate(_) => env.pair.left_over(self.side),
             State::Message(mut current) => {
                 let tail = current.end(end, self.offset);
                 self.finish_message(tail, env);

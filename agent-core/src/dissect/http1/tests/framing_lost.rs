@@ -139,6 +139,29 @@ fn joined_streams() {
 }
 
 #[test]
+fn held_pairs_are_given_up_where_more_responses_may_come() {
+    // The first of two requests in one batch was sent before the capture began: the response is that one's.
+    let batch = |end: End, more: &str| {
+        let mut talk = Talk::joined();
+        talk.say(Client, format!("\n\r\n{}", get("/2"))).say(Server, ok("one") + more);
+        briefs(&talk.finish(end))
+    };
+    let apart = ["/2 - gap", "- 200 pair-not-found"];
+    for end in [End::Evicted, End::CaptureEnd, End::Timeout, End::Reset, End::Reused] {
+        assert_eq!(batch(end, ""), apart, "{end:?}");
+    }
+    assert_eq!(batch(End::Fin, "HTTP/1.1 "), apart, "another response has begun");
+
+    let single = |end: End| {
+        let mut talk = Talk::joined();
+        talk.say(Client, get("/1")).say(Server, ok("one"));
+        briefs(&talk.finish(end))
+    };
+    assert_eq!(single(End::CaptureEnd), ["/1 200"]);
+    assert_eq!(single(End::Evicted), ["/1 - gap", "- 200 pair-not-found"], "given up before it was certain");
+}
+
+#[test]
 fn a_head_cut_by_a_gap_keeps_its_lines_and_its_pair() {
     let mut talk = Talk::new();
     talk.say(Client, get("/1")).say(Server, "HTTP/1.1 500 Oops\r\nContent-Length: 3\r\nX-").gap(Server, 10);
