@@ -202,6 +202,18 @@ fn bytes_of_a_body_that_look_like_a_message_are_not_taken() {
 }
 
 #[test]
+fn a_head_whose_answer_was_captured_first_is_whole() {
+    let mut talk = Talk::new();
+    talk.sent[0] += 37;
+    talk.say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 640\r\n\r\n");
+    talk.sent[0] -= 37;
+    talk.chunk(Client, Chunk::Data(b"HEAD /1 HTTP/1.1\r\nHost: shop7890\r\n\r\n"), Some(0));
+    let drafts = talk.finish(End::CaptureEnd);
+    assert_eq!(briefs(&drafts), ["/1 200"]);
+    assert!(!exchange(&drafts[0]).response.as_ref().unwrap().message.body.truncated);
+}
+
+#[test]
 fn a_head_answer_is_framed_even_without_its_request() {
     let mut talk = Talk::new();
     talk.say(Client, get("/1")).say(Server, ok("one")).gap(Client, 40);
