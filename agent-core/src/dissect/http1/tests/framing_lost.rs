@@ -202,6 +202,18 @@ fn bytes_of_a_body_that_look_like_a_message_are_not_taken() {
 }
 
 #[test]
+fn the_end_of_a_method_is_no_method() {
+    let mut talk = Talk::joined();
+    talk.say(Client, "EAD /1 HTTP/1.1\r\nHost: shop\r\n\r\n")
+        .say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+    talk.say(Client, get("/2")).say(Server, ok("two"));
+    assert_eq!(briefs(&talk.fin()), ["- 200 pair-not-found", "/2 200"]);
+    let mut talk = Talk::joined();
+    talk.say(Client, "BREW /1 HTTP/1.1\r\nHost: shop\r\n\r\n").say(Server, ok("one"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200"], "one of its own is");
+}
+
+#[test]
 fn a_head_whose_answer_was_captured_first_is_whole() {
     let mut talk = Talk::new();
     talk.sent[0] += 37;
