@@ -4,8 +4,10 @@
 //! itself says happened, a line for each request), `expected.jsonl` (the items, less times; to be reviewed before it is
 //! committed) and `README.md` (how it came about). Mangled variants of it are made with it.
 
+mod apache;
 mod nginx;
 mod scripted;
+mod site;
 mod variants;
 mod wrk;
 
@@ -43,6 +45,8 @@ enum Name {
     Shop,
     /// curl to nginx over kept-alive connections: static files, gzip, ranges, HEAD, 304, 404, 500, POST.
     Nginx,
+    /// curl to Apache: static files, CGI and server-side includes in chunks, gzip, ranges, HEAD, 304, 404, 500, TRACE, OPTIONS.
+    Apache,
     /// Python's client to its server: until-close bodies, chunks both ways, HTTP/1.0.
     Python,
     /// Node's client to its server: early hints, trailers, Upgrade.
@@ -80,6 +84,7 @@ pub(crate) fn run(options: &Record) -> Result<()> {
     let story = match record {
         Name::Shop => shop(&world, &capture)?,
         Name::Nginx => nginx::record(&world, &capture)?,
+        Name::Apache => apache::record(&world, &capture)?,
         Name::Python => scripted::record(&world, &folder, &capture, &scripted::PYTHON)?,
         Name::Node => scripted::record(&world, &folder, &capture, &scripted::NODE)?,
         Name::Wrk => wrk::record(&world, &capture)?,

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::site::{self, Visit, url};
 use super::{Story, recorded, version};
 use crate::sys::run::Running;
 use crate::sys::{interrupt, project, run};
-use crate::world::{SERVER, World};
+use crate::world::World;
 
 const CONFIG: &str = r#"
 daemon off; master_process off; worker_processes 1; user root;
@@ -36,8 +37,7 @@ http {
 }
 "#;
 
-/// One curl a line: the requests go over one connection each, in order.
-const VISITS: [&[&str]; 8] = [
+const VISITS: [Visit; 8] = [
     &["/page.html", "/list.json", "/nowhere", "/error", "/moved", "/empty", "/blob.bin"],
     &["-I", "/page.html", "/list.json", "/blob.bin"],
     &["--compressed", "/list.json", "/list.json?again=1", "/page.html"],
@@ -51,7 +51,7 @@ const VISITS: [&[&str]; 8] = [
 pub(super) fn record(world: &World, capture: &Path) -> Result<Story> {
     let nginx = Nginx::start(world)?;
     recorded(world, capture, || visits(world))?;
-    let requests = VISITS.iter().flat_map(|v| v.iter()).filter(|a| a.starts_with('/')).count() + 2;
+    let requests = site::requests(&VISITS) + 2;
     Ok(Story {
         account: nginx.stop(Some(requests))?,
         what: "curl to nginx over kept-alive connections: static files with Content-Length, gzip (chunked), HEAD, ranges, 204, 301, \
@@ -101,32 +101,14 @@ impl Nginx {
 }
 
 fn write_site(folder: &Path) -> Result<()> {
-    let www = folder.join("www");
-    fs::create_dir(&www)?;
-    let page = (0..40).map(|n| format!("<p>paragraph {n}</p>\n")).collect::<String>();
-    fs::write(www.join("page.html"), format!("<!doctype html>\n<title>page</title>\n{page}"))?;
-    let list = (0..200).map(|n| format!("{{\"id\":{n}}}")).collect::<Vec<_>>().join(",\n");
-    fs::write(www.join("list.json"), format!("[{list}]\n"))?;
-    fs::write(www.join("blob.bin"), (0..20_000_u32).map(|n| (n * 7 % 251) as u8).collect::<Vec<u8>>())?;
+    site::write(&folder.join("www"))?;
     let config = CONFIG.replace("FOLDER", &folder.display().to_string());
     fs::write(folder.join("nginx.conf"), config)?;
     Ok(())
 }
 
 fn visits(world: &World) -> Result<()> {
-    let url = |path: &str| format!("http://{SERVER}{path}");
-    for visit in VISITS {
-        let mut curl = world.client.enter("curl");
-        curl.args(["-s", "--no-progress-meter"]);
-        for argument in visit {
-            if argument.starts_with('/') {
-                curl.args(["-o", "/dev/null", &url(argument)]);
-            } else {
-                curl.arg(argument);
-            }
-        }
-        run::output(&mut curl)?;
-    }
+    site::visit(world, &VISITS)?;
     let mut posts = world.client.enter("curl");
     posts.args(["-s", "-o", "/dev/null", "-d", "a=1&b=2", &url("/post"), "--next", "-s", "-o", "/dev/null"]);
     posts.args(["-H", "Expect: 100-continue", "-d", &"x".repeat(5000), &url("/post")]);

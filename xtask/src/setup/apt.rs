@@ -73,6 +73,13 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        what: "Apache, to record its fixture anew",
+        without: "`cargo xtask record apache` fails, saying so",
+        optional: true,
+        // The server without the package that makes a service of it.
+        needs: &[need("apache2-bin", "apache2")],
+    },
+    Group {
         what: "Python environments, for the official Slack client",
         without: "the Slack fake is not judged by it",
         optional: true,
