@@ -13,7 +13,9 @@ mod stream;
 
 use std::collections::BTreeSet;
 
-pub use config::{DirectionSummary, EngineConfig, Event, Handled, HashedRun, Reason, StreamSummary};
+pub use config::{
+    DirectionSummary, EngineConfig, Event, Handled, HashedRun, Reason, StreamSummary, Trim, TrimWindow,
+};
 
 use crate::decode::{self, Decoded, Fragment, Fragments, Malformed, Reject, TcpPacket};
 use crate::flow::{Class, FlowKey, Table};

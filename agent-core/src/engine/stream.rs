@@ -6,7 +6,7 @@
 //!                           └─── time-out, eviction, reuse, end of capture ────────┘
 //! ```
 
-use super::config::{DirectionSummary, Reason, StreamSummary};
+use super::config::{DirectionSummary, Event, Reason, StreamSummary, Trim, TrimWindow};
 use super::feed::{App, Cx, Feed};
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk, End, Side};
@@ -42,6 +42,8 @@ pub(super) struct Meta {
     hook: [Option<Direction>; 2],
     /// Whether each end's FIN was told to the reader.
     pub(super) ended: [bool; 2],
+    /// Whether each end began with a TLS handshake.
+    pub(super) tls: [bool; 2],
     /// Whether a SYN or SYN-ACK was seen.
     pub(super) handshake: bool,
     /// Whether bytes went by unread.
@@ -107,6 +109,7 @@ impl Stream {
             first_packet: from as u8,
             hook: [None; 2],
             ended: [false; 2],
+            tls: [false; 2],
             handshake: false,
             dropped: false,
             overlap: false,
@@ -167,6 +170,9 @@ impl Stream {
             return self.reset(from, t, cx);
         }
         self.segment(from, t, packet.time, cx);
+        if cx.rules.trim && t.wire > 0 {
+            self.trim(from, cx);
+        }
         if self.finished_sides(cx) { Effect::Closed } else { Effect::Open }
     }
 
@@ -286,6 +292,25 @@ impl Stream {
         stats.held_peak = stats.held_peak.max(stats.held);
     }
 
+    /// Tells if what is needed of the bytes to come from an end has changed. Not in tunnels and VLANs, where whoever leaves
+    /// out payload may see other addresses, or the same ones in several.
+    fn trim(&mut self, from: usize, cx: &mut Cx<'_>) {
+        if !cx.key.is_plain() {
+            return;
+        }
+        let bytes = self.app.unneeded(self.meta.side(from));
+        if let Some((seq, len)) = self.sides[from].trim(bytes) {
+            let window = (len > 0).then_some(TrimWindow { from: seq.0, len });
+            self.tell_trim(from, window, cx);
+        }
+    }
+
+    fn tell_trim(&self, from: usize, window: Option<TrimWindow>, cx: &mut Cx<'_>) {
+        let end = |end| std::net::SocketAddr::new(cx.key.addr(end), cx.key.port(end));
+        let trim = Trim { stream: self.meta.id, from: end(from), to: end(1 - from), window };
+        cx.shared.events.push_back(Event::Trim(Box::new(trim)));
+    }
+
     /// Tells the reader of sides that are done; closes the stream when both are. Whether it did.
     fn finished_sides(&mut self, cx: &mut Cx<'_>) -> bool {
         let now = cx.rules.now;
@@ -380,6 +405,11 @@ impl Stream {
             Reason::Reused => End::Reused,
         };
         feed.finish(end, App::Opaque);
+        for from in [0, 1] {
+            if self.sides[from].untrim() {
+                self.tell_trim(from, None, cx);
+            }
+        }
         let stats = &mut cx.shared.stats;
         *match reason {
             Reason::Fin => &mut stats.closed_fin,
@@ -464,6 +494,7 @@ fn direction(receiver: &mut Receiver) -> DirectionSummary {
         gap_bytes: figures.gap_bytes,
         before: figures.before,
         unseen: figures.unseen,
+        trimmed: figures.trimmed,
         retransmitted: figures.repeated,
         overlaps: figures.overlaps,
         sha256: if whole { figures.runs.first().map(|r| r.2) } else { None },

@@ -17,7 +17,7 @@ mod live {
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
 
-    use crate::capture::ebpf::{Balance, Live, LiveConfig, LiveError};
+    use crate::capture::ebpf::{Balance, Live, LiveConfig, LiveError, RingBalance};
     use crate::captured::Source;
     use crate::cli::NotPermitted;
     use crate::cli::args::Tap;
@@ -128,25 +128,24 @@ mod live {
 
     /// The kernel's books: offered = filtered + captured + dropped, by reason.
     fn balance_json(balance: &Balance) -> Value {
-        let (filtered, rings) = (&balance.filtered, balance.total());
         let tally = |tally: Tally| json!({ "packets": tally.packets, "bytes": tally.bytes });
-        json!({
-            "offered": tally(balance.offered),
-            "filtered": {
-                "disabled": tally(filtered.disabled),
-                "other_protocol": tally(filtered.other_protocol),
-                "malformed": tally(filtered.malformed),
-                "excluded": tally(filtered.excluded),
-                "port": tally(filtered.port),
-                "net": tally(filtered.net),
-            },
-            "captured": tally(rings.captured),
-            "truncated": tally(rings.truncated),
-            "dropped": {
-                "ring_full": tally(rings.ring_full),
-                "no_ring": tally(rings.no_ring),
-                "load_failed": tally(rings.load_failed),
-            },
-        })
+        let ring = |ring: &RingBalance| {
+            json!({
+                "captured": tally(ring.captured),
+                "truncated": tally(ring.truncated),
+                "headers_only": tally(ring.headers_only),
+                "dropped": {
+                    "ring_full": tally(ring.ring_full),
+                    "no_ring": tally(ring.no_ring),
+                    "load_failed": tally(ring.load_failed),
+                },
+            })
+        };
+        let filtered = balance.filtered.reasons().map(|(name, of)| (name.to_owned(), tally(of)));
+        let mut all = ring(&balance.total());
+        all["offered"] = tally(balance.offered);
+        all["filtered"] = Value::Object(filtered.into_iter().collect());
+        all["rings"] = balance.rings.iter().map(ring).collect();
+        all
     }
 }

@@ -76,6 +76,14 @@ impl Http1 {
         u64::from(std::mem::take(&mut self.refused))
     }
 
+    /// How many of the next bytes of `side` nobody will look at.
+    #[must_use]
+    pub fn unneeded(&self, side: Side) -> u64 {
+        self.busy
+            .as_ref()
+            .map_or(0, |b| if side == Side::Client { b.client.unneeded() } else { b.server.unneeded() })
+    }
+
     /// The readers, woken if they rest.
     fn wake(&mut self, spare: &mut Spare) -> Option<&mut Busy> {
         if self.opaque {

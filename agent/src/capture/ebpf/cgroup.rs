@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::LiveError;
@@ -31,6 +32,21 @@ impl Cgroup {
             !inside
         });
         outer.map(|path| open(path, &mount)).collect()
+    }
+}
+
+impl Cgroup {
+    /// The number by which the kernel calls it, and its depth below the root.
+    pub(super) fn id_and_level(&self, mount: Option<&Path>) -> Result<(u64, u8), LiveError> {
+        let fail = |cause: String| LiveError::NoCgroup {
+            path: self.path.clone(),
+            cause,
+            mount: mount.unwrap_or(Path::new("")).to_owned(),
+        };
+        let id = self.folder.metadata().map_err(|e| fail(e.to_string()))?.ino();
+        let below = mount.and_then(|mount| self.path.strip_prefix(mount).ok());
+        let level = below.and_then(|below| u8::try_from(below.components().count()).ok());
+        Ok((id, level.ok_or_else(|| fail(String::from("its depth is not known")))?))
     }
 }
 
