@@ -21,6 +21,7 @@ mod live {
     use crate::captured::Source;
     use crate::cli::NotPermitted;
     use crate::cli::args::Tap;
+    use crate::cli::cores;
     use crate::cli::run::Run;
     use crate::cli::settings::{Settings, UsageError};
     use crate::pipeline::WorkerReport;
@@ -36,12 +37,21 @@ mod live {
         let config = config(args)?;
         let (mut live, sources) = Live::start(&config).map_err(refusal)?;
         let mut run = Run::start(&settings, Source::Ebpf, config.workers)?;
+        let cores = args.pin_workers.then(cores::allowed).filter(|cores| !cores.is_empty());
         let workers = sources
             .into_iter()
             .map(|source| {
-                let worker = run.worker(Box::new(source));
+                let mut worker = run.worker(Box::new(source));
+                worker.engine.trim = args.trim;
+                let core = cores.as_ref().and_then(|cores| cores.get(usize::from(worker.id) % cores.len()));
+                let core = core.copied();
                 let thread = std::thread::Builder::new().name(format!("worker-{}", worker.id));
-                thread.spawn(move || worker.run())
+                thread.spawn(move || {
+                    if let Some(core) = core {
+                        cores::pin(core);
+                    }
+                    worker.run()
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
         tracing::info!("capturing on {}; Ctrl-C ends it", live.attachments().join(", "));
@@ -67,6 +77,8 @@ mod live {
             ports: args.port.clone(),
             nets,
             workers: args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64)),
+            trim: args.trim,
+            own_cgroup: crate::capture::ebpf::own_cgroup(&args.cgroup),
             ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
             ..LiveConfig::default()
         })

@@ -86,6 +86,27 @@ fn on_cgroup2(file: &File) -> bool {
     result == 0 && i128::from(stat.f_type) == i128::from(libc::CGROUP2_SUPER_MAGIC)
 }
 
+/// The id of this process' own cgroup, if it lies within one of these and holds this process alone: what its sockets
+/// send and get is then the agent's own traffic, and nothing else.
+#[must_use]
+pub fn own_cgroup(watched: &[PathBuf]) -> Option<u64> {
+    let mount = mount_point()?;
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let own = mount.join(own).canonicalize().ok()?;
+    let inside =
+        watched.iter().filter_map(|path| resolve(path, &mount).ok()).any(|path| own.starts_with(path));
+    let processes = fs::read_to_string(own.join("cgroup.procs")).ok()?;
+    let alone = processes.split_whitespace().eq([std::process::id().to_string()]);
+    if inside && !alone {
+        tracing::info!(
+            cgroup = %own.display(),
+            "this process shares its watched cgroup with others: its own traffic is captured too"
+        );
+    }
+    (inside && alone).then(|| fs::metadata(&own).ok().map(|m| m.ino()))?
+}
+
 /// Where cgroup v2 is mounted in this mount namespace: at `/sys/fs/cgroup`, or at `/sys/fs/cgroup/unified` beside
 /// version 1.
 #[must_use]

@@ -48,7 +48,7 @@ use aya::maps::MapData;
 pub use self::attach::TcHook;
 use self::balance::Counters;
 pub use self::balance::{Balance, Filtered, RingBalance};
-pub use self::cgroup::mount_point as cgroup2_mount_point;
+pub use self::cgroup::{mount_point as cgroup2_mount_point, own_cgroup};
 pub use self::ends::{OtherEnds, ServerEnd};
 pub use self::error::LiveError;
 pub use self::filters::Filter;
