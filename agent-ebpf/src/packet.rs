@@ -192,17 +192,32 @@ fn parse_ipv4(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
 
 #[inline(always)]
 fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
-    let With { ip, mut next } = load_ip::<Ipv6>(skb, offset)?;
-    let mut next_header = ip.next_header;
-    let mut at = offset + 40;
-    let mut fragment = false;
-    let mut later = false;
+    let With { ip, next } = load_ip::<Ipv6>(skb, offset)?;
+    let (src, dst) = (words(ip.src), words(ip.dst));
+    if ip.next_header == TCP {
+        return Ok(flow(src, dst, &next, false, true, offset + 40));
+    }
+    let behind = extensions(skb, ip.next_header, offset + 40)?;
+    let next = if behind.later { [0; 16] } else { load_next(skb, behind.at)? };
+    Ok(flow(src, dst, &next, behind.fragment, !behind.later, behind.at))
+}
+
+/// What extension headers tell.
+struct Behind {
+    /// Where TCP begins.
+    at: u32,
+    fragment: bool,
+    /// It is a later fragment: its TCP header came with the first.
+    later: bool,
+}
+
+/// Follows extension headers up to TCP. (The verifier walks this loop in every way it can go: so little is done in it.)
+#[inline(always)]
+fn extensions(skb: *mut __sk_buff, mut next_header: u8, mut at: u32) -> Result<Behind, HookTally> {
+    let (mut fragment, mut later) = (false, false);
     for _ in 0..MAX_EXTENSIONS {
-        let len = match next_header {
-            TCP => {
-                let next = if later { [0; 16] } else { next };
-                return Ok(flow(words(ip.src), words(ip.dst), &next, fragment, !later, at));
-            }
+        let next: [u8; 4] = load(skb, at)?;
+        at += match next_header {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8 + u32::from(next[1]) * 8,
             AUTHENTICATION => 8 + u32::from(next[1]) * 4,
             FRAGMENT => {
@@ -215,11 +230,11 @@ fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
         };
         // The header after a fragment header belongs to the first fragment; a later one only names its type.
         next_header = next[0];
-        at += len;
-        if !later {
-            next = load_next(skb, at)?;
-        } else if next_header != TCP {
-            return Err(HookTally::OtherProtocol);
+        if next_header == TCP {
+            return Ok(Behind { at, fragment, later });
+        }
+        if later {
+            break;
         }
     }
     Err(HookTally::OtherProtocol)
