@@ -24,12 +24,20 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether `len` bytes that begin at `seq` lie within.
+    /// 0 if `len` bytes (at least 1) that begin at `seq` lie within, else 1. Without a branch: see the eBPF programs.
     #[inline(always)]
     #[must_use]
-    pub const fn holds(self, seq: u32, len: u32) -> bool {
-        seq.wrapping_sub(self.from) as u64 + len as u64 <= self.len as u64 && self.len > 0
+    pub const fn outside(self, seq: u32, len: u64) -> u64 {
+        let end = (seq.wrapping_sub(self.from) as u64).wrapping_add(len);
+        negative(len.wrapping_sub(1)) | negative((self.len as u64).wrapping_sub(end))
     }
+}
+
+/// 1 if the number, as a signed one, is negative, else 0.
+#[inline(always)]
+#[must_use]
+pub const fn negative(x: u64) -> u64 {
+    x >> 63
 }
 
 /// A policy in its place.
@@ -70,8 +78,14 @@ mod tests {
     #[test]
     fn a_window_holds_whole_segments_only_and_wraps() {
         let window = Window { from: u32::MAX - 9, len: 100 };
-        assert!(window.holds(u32::MAX - 9, 100) && window.holds(0, 90) && window.holds(89, 1));
-        assert!(!window.holds(0, 91) && !window.holds(u32::MAX - 10, 1) && !window.holds(90, 1));
-        assert!(!Window::default().holds(0, 0));
+        for (seq, len) in [(u32::MAX - 9, 100), (0, 90), (89, 1)] {
+            assert_eq!(window.outside(seq, len), 0, "{seq} {len}");
+        }
+        for (seq, len) in
+            [(0, 91), (u32::MAX - 10, 1), (90, 1), (0, 0), (0, 0_u64.wrapping_sub(5)), (1 << 31, 1)]
+        {
+            assert_eq!(window.outside(seq, len), 1, "{seq} {len}");
+        }
+        assert_eq!(Window::default().outside(0, 1), 1);
     }
 }
