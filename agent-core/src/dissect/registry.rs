@@ -77,6 +77,14 @@ pub enum Parser {
 }
 
 impl Parser {
+    /// Whether nothing is under way: no message and no request that waits.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        match self {
+            Self::Http1(p) => p.rests(),
+        }
+    }
+
     /// How many of the next bytes of `side` nobody will look at: what is left of a body beyond its cap, say. Lost, they would
     /// change nothing but a size, as long as they are told as a gap of a cut segment.
     #[must_use]

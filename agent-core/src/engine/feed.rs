@@ -70,6 +70,15 @@ impl Kept {
 }
 
 impl App {
+    /// Whether nothing is under way: no message and no request that waits.
+    pub(super) fn rests(&self) -> bool {
+        match self {
+            Self::Probing(kept) => kept.is_none(),
+            Self::Reading(parser) => parser.rests(),
+            Self::Opaque => true,
+        }
+    }
+
     /// How many of the next bytes of a side nobody will look at.
     pub(super) fn unneeded(&self, side: Side) -> u64 {
         match self {

@@ -6,7 +6,7 @@
 //!                           └─── time-out, eviction, reuse, end of capture ────────┘
 //! ```
 
-use super::config::{DirectionSummary, Event, Reason, StreamSummary, Trim, TrimWindow};
+use super::config::{DirectionSummary, Reason, StreamSummary};
 use super::feed::{App, Cx, Feed};
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk, End, Side};
@@ -71,7 +71,7 @@ impl Meta {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) meta: Meta,
-    sides: [Receiver; 2],
+    pub(super) sides: [Receiver; 2],
     pub(super) app: App,
     /// When the engine's timer for it rings.
     pub(super) armed: Option<Timestamp>,
@@ -292,25 +292,6 @@ impl Stream {
         stats.held_peak = stats.held_peak.max(stats.held);
     }
 
-    /// Tells if what is needed of the bytes to come from an end has changed. Not in tunnels and VLANs, where whoever leaves
-    /// out payload may see other addresses, or the same ones in several.
-    fn trim(&mut self, from: usize, cx: &mut Cx<'_>) {
-        if !cx.key.is_plain() {
-            return;
-        }
-        let bytes = self.app.unneeded(self.meta.side(from));
-        if let Some((seq, len)) = self.sides[from].trim(bytes) {
-            let window = (len > 0).then_some(TrimWindow { from: seq.0, len });
-            self.tell_trim(from, window, cx);
-        }
-    }
-
-    fn tell_trim(&self, from: usize, window: Option<TrimWindow>, cx: &mut Cx<'_>) {
-        let end = |end| std::net::SocketAddr::new(cx.key.addr(end), cx.key.port(end));
-        let trim = Trim { stream: self.meta.id, from: end(from), to: end(1 - from), window };
-        cx.shared.events.push_back(Event::Trim(Box::new(trim)));
-    }
-
     /// Tells the reader of sides that are done; closes the stream when both are. Whether it did.
     fn finished_sides(&mut self, cx: &mut Cx<'_>) -> bool {
         let now = cx.rules.now;
@@ -405,11 +386,7 @@ impl Stream {
             Reason::Reused => End::Reused,
         };
         feed.finish(end, App::Opaque);
-        for from in [0, 1] {
-            if self.sides[from].untrim() {
-                self.tell_trim(from, None, cx);
-            }
-        }
+        self.untrim(cx);
         let stats = &mut cx.shared.stats;
         *match reason {
             Reason::Fin => &mut stats.closed_fin,
@@ -432,6 +409,14 @@ impl Stream {
     /// When the stream wants to be woken for holes.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
         self.sides.iter().filter_map(|s| s.deadline(limits)).min()
+    }
+
+    /// Whether it may be over without being seen to be: one end has closed, nothing is under way, and packets are seen at that
+    /// end's own socket, where the other's FIN does not pass any more once the socket has only to wait.
+    pub(super) fn half_closed(&self) -> bool {
+        let Meta { ended, cgroup, reason, .. } = &self.meta;
+        let closer = usize::from(ended[1]);
+        ended[0] != ended[1] && reason.is_none() && cgroup[closer] != 0 && self.app.rests()
     }
 
     /// Whether a direction waits for missing bytes.

@@ -76,6 +76,12 @@ impl Http1 {
         u64::from(std::mem::take(&mut self.refused))
     }
 
+    /// Whether nothing is under way: no message and no request that waits.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.busy.is_none()
+    }
+
     /// How many of the next bytes of `side` nobody will look at.
     #[must_use]
     pub fn unneeded(&self, side: Side) -> u64 {

@@ -49,7 +49,7 @@ impl Trimming {
         let (base, client) = (isn.wrapping_add(1), Seg::c2s(request, 0, ACK, b""));
         self.send(&Seg::c2s(100, 0, SYN, b""));
         self.send(&Seg::s2c(isn, 101, SYN | ACK, b""));
-        self.send(&Seg { seq: 101, ack: base, payload: REQUEST.to_vec(), ..client.clone() });
+        self.send(&Seg { seq: 101, ack: base, payload: REQUEST.to_vec(), ..client });
         let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n");
         let mut stream = head.into_bytes();
         stream.resize(stream.len() + body as usize, b'x');
