@@ -24,7 +24,7 @@ pub struct Nginx {
 
 const BIG: usize = 256 << 10;
 /// `/huge`: zeros.
-const HUGE: u64 = 64 << 20;
+const HUGE: u64 = 24 << 20;
 
 impl Nginx {
     /// Starts nginx on `addr`; `inside` makes the command run where it should (a namespace, a cgroup). Call it from a
