@@ -1,5 +1,6 @@
-//! What user space tells the programs. All of it can change while they run: each value is one map element, which the
-//! kernel replaces while programs read it, so a program may see a mixture of old and new fields for one packet.
+//! What user space tells the programs. All of it can change while they run. [`Settings`] are replaced as a whole: a program
+//! sees the old or the new ones. Ports, nets and the other sets are changed element by element, so that between two
+//! versions of a set programs see their union.
 
 use crate::assert_layout;
 
@@ -11,6 +12,18 @@ pub const FILTER_PORTS: u32 = 1 << 1;
 pub const FILTER_NETS: u32 = 1 << 2;
 /// `flags`: look ends up in the set of excluded endpoints.
 pub const FILTER_EXCLUDED: u32 = 1 << 3;
+/// `flags`, at cgroup hook points: the socket's cgroup, or one around it, must be in the set of cgroups.
+pub const FILTER_CGROUPS: u32 = 1 << 4;
+/// `flags`: packets into the cgroup or interface are not wanted.
+pub const SKIP_INGRESS: u32 = 1 << 5;
+/// `flags`: packets out of the cgroup or interface are not wanted.
+pub const SKIP_EGRESS: u32 = 1 << 6;
+/// `flags`: the nets of [`Settings::nets`] are all there are; the set of nets need not be searched.
+pub const FEW_NETS: u32 = 1 << 7;
+/// `flags`: look up whether a flow is cut to its headers.
+pub const POLICIES: u32 = 1 << 8;
+/// `flags`, at cgroup hook points: of two watched ends of a connection the client's is captured.
+pub const ONE_END: u32 = 1 << 9;
 
 /// Bits of the port set that one map element holds: 65,536 ports in [`PORT_WORDS`] words.
 pub const PORT_WORD_BITS: u32 = 64;
@@ -20,6 +33,14 @@ pub const PORT_WORDS: u32 = 65_536 / PORT_WORD_BITS;
 pub const MAX_NETS: u32 = 16_384;
 /// Endpoints that can be excluded at once.
 pub const MAX_EXCLUDED: u32 = 16_384;
+/// cgroups that can be watched among those that programs are attached to.
+pub const MAX_CGROUPS: u32 = 16_384;
+/// Depths at which those may lie.
+pub const MAX_LEVELS: usize = 4;
+/// Nets that are compared with one by one, which is faster than a search as long as they are few.
+pub const MAX_FEW_NETS: usize = 4;
+/// Clients that are remembered, so that their servers' ends are known; the longest idle ones make room.
+pub const MAX_CLIENTS: u32 = 32_768;
 
 /// Settings of all programs.
 #[repr(C)]
@@ -29,14 +50,34 @@ pub struct Settings {
     pub hash_seed: u64,
     /// Packets of sockets in this cgroup are the agent's own and excluded at cgroup hook points; 0: none.
     pub own_cgroup: u64,
-    /// [`ENABLED`], [`FILTER_PORTS`], [`FILTER_NETS`], [`FILTER_EXCLUDED`].
+    /// Bits from [`ENABLED`] to [`ONE_END`].
     pub flags: u32,
     /// Rings in use, at least 1.
     pub rings: u32,
     /// Bytes of a packet that are captured at most.
     pub snap_len: u32,
-    /// No padding.
-    pub reserved: u32,
+    /// Depths of the watched cgroups below the root, a byte each; 255: none.
+    pub levels: [u8; MAX_LEVELS],
+    /// With [`FEW_NETS`]: the nets, by mask and masked address in memory order. Unused ones have an address that no
+    /// mask leaves.
+    pub nets: [FewNet; MAX_FEW_NETS],
+}
+
+/// A net to compare with.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FewNet {
+    /// Mask.
+    pub mask: [u64; 2],
+    /// What it must leave.
+    pub address: [u64; 2],
+}
+
+impl Default for FewNet {
+    /// Matches nothing.
+    fn default() -> Self {
+        Self { mask: [0; 2], address: [1; 2] }
+    }
 }
 
 /// An endpoint: address (IPv4 as `::ffff:a.b.c.d`) in network order and port in host order.
@@ -68,7 +109,7 @@ pub const BATCH: u32 = 1;
 /// `mode`: nothing has come for a while and the reader sleeps for long; the first record wakes it.
 pub const QUIET: u32 = 2;
 
-const _: () = assert_layout::<Settings>(32);
+const _: () = assert_layout::<Settings>(32 + 32 * MAX_FEW_NETS);
 const _: () = assert_layout::<Endpoint>(20);
 const _: () = assert_layout::<Sleeper>(64);
 

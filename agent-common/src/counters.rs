@@ -48,10 +48,16 @@ pub enum HookTally {
     Port,
     /// Filtered: neither end's address is watched.
     Net,
+    /// Filtered: it goes a way that is not wanted.
+    Direction,
+    /// Filtered: the socket's cgroup is not watched.
+    Cgroup,
+    /// Filtered: the server's end of a connection that is captured at its client's.
+    OtherEnd,
 }
 
 /// Elements of the map of hook tallies.
-pub const HOOK_TALLIES: u32 = HookTally::Net as u32 + 1;
+pub const HOOK_TALLIES: u32 = HookTally::OtherEnd as u32 + 1;
 
 /// What is counted for each ring: see [`RingTally::index`].
 #[repr(u32)]
@@ -59,7 +65,7 @@ pub const HOOK_TALLIES: u32 = HookTally::Net as u32 + 1;
 pub enum RingTally {
     /// Handed to user space through the ring.
     Captured,
-    /// Of the captured: cut by a snap length.
+    /// Of the captured: cut by the snap length.
     Truncated,
     /// Dropped: the ring was full.
     RingFull,
@@ -67,6 +73,8 @@ pub enum RingTally {
     NoRing,
     /// Dropped: the kernel could not read the packet's bytes.
     LoadFailed,
+    /// Of the captured: cut to the headers by the flow's policy.
+    HeadersOnly,
 }
 
 /// Tallies of one ring, rounded up.
@@ -94,8 +102,8 @@ mod tests {
 
     #[test]
     fn ring_tallies_do_not_overlap() {
-        assert!((RingTally::LoadFailed as u32) < RING_STRIDE);
-        assert!(RingTally::LoadFailed.index(0) < RingTally::Captured.index(1));
+        assert!((RingTally::HeadersOnly as u32) < RING_STRIDE);
+        assert!(RingTally::HeadersOnly.index(0) < RingTally::Captured.index(1));
         assert_eq!(RingTally::Captured.index(MAX_RINGS), RING_TALLIES);
     }
 }

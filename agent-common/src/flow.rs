@@ -1,6 +1,7 @@
-//! The flow hash: symmetric, seeded, cheap.
+//! The flow hash: symmetric, seeded, cheap. One hash picks the ring and the place of the flow's policy.
 //!
-//! Each end is mixed by itself and the two are added, so that both directions give the same hash. A fragmented
+//! Each end is mixed by itself and the two are added, so that both directions give the same hash; which of the two
+//! mixtures is smaller tells the directions apart. A fragmented
 //! datagram is hashed by addresses only (ports 0), first fragment included: later fragments carry no ports, and all
 //! must reach the ring that puts them together.
 
@@ -31,12 +32,37 @@ const fn mix_end(end: End, seed: u64) -> u64 {
     mix((low ^ seed).wrapping_mul(M1) ^ mix(high.wrapping_add(end.port as u64)))
 }
 
+/// A flow's hash, and which of its two ways a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowHash {
+    /// The same for both directions.
+    pub hash: u64,
+    /// 0 for one direction, 1 for the other.
+    pub way: u32,
+}
+
+impl FlowHash {
+    /// Of a packet from `src` to `dst`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(src: End, dst: End, seed: u64) -> Self {
+        let (from, to) = (mix_end(src, seed), mix_end(dst, seed));
+        Self { hash: mix(from.wrapping_add(to)), way: (from > to) as u32 }
+    }
+
+    /// Which of `rings` rings (at least 1) the flow belongs to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ring(self, rings: u32) -> u32 {
+        (((self.hash >> 32) * rings as u64) >> 32) as u32
+    }
+}
+
 /// Which of `rings` rings (at least 1) the flow between `a` and `b` belongs to.
 #[inline(always)]
 #[must_use]
 pub const fn ring_of(a: End, b: End, seed: u64, rings: u32) -> u32 {
-    let hash = mix(mix_end(a, seed).wrapping_add(mix_end(b, seed)));
-    (((hash >> 32) * rings as u64) >> 32) as u32
+    FlowHash::new(a, b, seed).ring(rings)
 }
 
 #[cfg(test)]
@@ -54,6 +80,8 @@ mod tests {
             let ring = ring_of(a, b, 42, 7);
             assert_eq!(ring, ring_of(b, a, 42, 7));
             assert!(ring < 7);
+            let (there, back) = (FlowHash::new(a, b, 42), FlowHash::new(b, a, 42));
+            assert_eq!((there.hash, there.way), (back.hash, 1 - back.way));
         }
     }
 

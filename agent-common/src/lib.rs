@@ -4,6 +4,8 @@
 //! - [`counters`]: what the programs counted, per CPU.
 //! - [`config`]: what user space tells the programs.
 //! - [`flow`]: the symmetric hash by which both directions of a stream reach the same ring.
+//! - [`policy`]: flows that are cut to their headers.
+//! - [`ends`]: what is remembered of clients, so that a connection within the node is captured once.
 //!
 //! Everything here is `repr(C)` with its size asserted, holds no padding (so that a copy leaks nothing and compares
 //! equal), and is pure: the eBPF programs use it as it is, and tests run it on the host.
@@ -11,7 +13,9 @@
 
 pub mod config;
 pub mod counters;
+pub mod ends;
 pub mod flow;
+pub mod policy;
 pub mod record;
 
 /// Rings that one set of programs can serve: an upper bound on workers.

@@ -46,6 +46,10 @@ pub const LINK_ETHERNET: u16 = 1;
 /// `link`: IPv4 or IPv6, told apart by the first nibble.
 pub const LINK_RAW: u16 = 101;
 
+/// What is captured of a packet of which only the headers are wanted: what fits into the smallest class. (Where the TCP header
+/// ends later, the packet is captured whole.)
+pub const HEADERS_ONLY: u32 = (CLASSES[0] - HEADER_LEN) as u32;
+
 /// Bytes of a [`RecordHeader`].
 pub const HEADER_LEN: usize = size_of::<RecordHeader>();
 

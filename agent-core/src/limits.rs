@@ -33,6 +33,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A stream that never got beyond its SYN is closed after this long.
     pub handshake_timeout: Duration,
+    /// A stream that one side closed, seen at that side's own socket, with nothing under way and no packet for this long, is
+    /// closed (reason `fin`): the other side's FIN is not seen there any more.
+    pub half_closed: Duration,
     /// A stream that both sides closed (or a RST) is kept this long for stray retransmissions.
     pub linger: Duration,
     /// A hole is given up (becomes a gap) after this long without the missing bytes.
@@ -65,6 +68,8 @@ impl Default for Limits {
             listed_gaps: 1024,
             idle_timeout: Duration::from_secs(600),
             handshake_timeout: Duration::from_secs(30),
+            // What Linux grants an orphaned socket in FIN-WAIT-2.
+            half_closed: Duration::from_secs(60),
             linger: Duration::from_secs(5),
             hole_timeout: Duration::from_secs(10),
             reorder_packets: 8,

@@ -70,6 +70,8 @@ pub struct EngineStats {
     pub gaps: u64,
     /// Bytes in them.
     pub gap_bytes: u64,
+    /// Payload bytes that were left out because nobody needed them ([`crate::engine::Event::Trim`]).
+    pub trimmed: u64,
     /// Payload bytes that had come before.
     pub retransmitted: u64,
     /// Segments that overlapped others with different bytes.
@@ -91,6 +93,8 @@ pub struct EngineStats {
     pub items_http1: u64,
     /// Streams in which HTTP/1.x was recognised.
     pub detected_http1: u64,
+    /// Streams whose both ends began with a TLS handshake: nothing in them is read.
+    pub tls: u64,
     /// Streams whose reader found the rest not to be its protocol (CONNECT, Upgrade, or nothing readable).
     pub opaque: u64,
     /// Bytes held by dissectors now.

@@ -1,9 +1,9 @@
 //! The one path that all entry points share.
 
 use agent_common::{
-    config::{ENABLED, Settings},
+    config::{ENABLED, ONE_END, POLICIES, SKIP_EGRESS, SKIP_INGRESS, Settings},
     counters::HookTally,
-    flow::{End, ring_of},
+    flow::{End, FlowHash},
     record::{EGRESS, FLAG_FRAGMENT, MAX_CAPTURE, RecordHeader},
 };
 use aya_ebpf::{
@@ -12,10 +12,10 @@ use aya_ebpf::{
 };
 
 use crate::{
-    count, filter,
+    count, ends, filter,
     maps::SETTINGS,
     packet::{self, Flow},
-    ring,
+    policy, ring,
 };
 
 /// What an entry point knows beforehand.
@@ -32,7 +32,7 @@ pub(crate) struct Hook {
 /// Counts the packet and, if it is wanted, copies it into its ring.
 #[inline(always)]
 pub(crate) fn capture(skb: *mut __sk_buff, hook: Hook) {
-    let Some(settings) = SETTINGS.get(0) else {
+    let Some(settings) = SETTINGS.get(0).and_then(|settings| settings.get(0)) else {
         return;
     };
     // SAFETY: skb is the program's context.
@@ -50,11 +50,18 @@ fn wanted(skb: *mut __sk_buff, hook: Hook, settings: &Settings) -> Result<(Flow,
     if settings.flags & ENABLED == 0 {
         return Err(HookTally::Disabled);
     }
+    let unwanted = if hook.direction == EGRESS { SKIP_EGRESS } else { SKIP_INGRESS };
+    if settings.flags & unwanted != 0 {
+        return Err(HookTally::Direction);
+    }
     let flow = packet::parse(skb, hook.link)?;
     filter::check(&flow, settings)?;
     let cgroup = cgroup_of(skb, hook);
-    if hook.cgroup && settings.own_cgroup != 0 && cgroup == settings.own_cgroup {
-        return Err(HookTally::Excluded);
+    if hook.cgroup {
+        filter::check_cgroup(skb, cgroup, settings)?;
+        if settings.flags & ONE_END != 0 {
+            ends::check(skb, hook, &flow, cgroup)?;
+        }
     }
     Ok((flow, cgroup))
 }
@@ -73,20 +80,25 @@ fn cgroup_of(skb: *mut __sk_buff, hook: Hook) -> u64 {
 #[inline(always)]
 fn deliver(skb: *mut __sk_buff, hook: Hook, settings: &Settings, flow: &Flow, cgroup: u64, len: u32) {
     let (a, b) = if flow.fragment { (no_port(&flow.src), no_port(&flow.dst)) } else { (flow.src, flow.dst) };
-    let index = ring_of(a, b, settings.hash_seed, settings.rings);
+    let hash = FlowHash::new(a, b, settings.hash_seed);
+    let index = hash.ring(settings.rings);
+    let mut snap_len = settings.snap_len.min(MAX_CAPTURE as u32);
+    if settings.flags & POLICIES != 0 {
+        snap_len = snap_len.min(policy::snap_len(flow, hash, index, len));
+    }
     let header = RecordHeader {
         // SAFETY: a helper without arguments.
         time_ns: unsafe { bpf_ktime_get_ns() },
         cgroup,
         original_len: len,
-        captured_len: len.min(settings.snap_len).min(MAX_CAPTURE as u32),
+        captured_len: len.min(snap_len),
         // SAFETY: skb is the program's context.
         ifindex: unsafe { (*skb).ifindex },
         link: hook.link,
         direction: hook.direction,
         flags: if flow.fragment { FLAG_FRAGMENT } else { 0 },
     };
-    ring::push(skb, index, &header);
+    ring::push(skb, index, &header, settings.snap_len);
 }
 
 #[inline(always)]

@@ -2,11 +2,13 @@
 
 use agent_common::{
     MAX_RINGS,
-    config::{Endpoint, MAX_EXCLUDED, MAX_NETS, PORT_WORDS, Settings, Sleeper},
+    config::{Endpoint, MAX_CGROUPS, MAX_CLIENTS, MAX_EXCLUDED, MAX_NETS, PORT_WORDS, Settings, Sleeper},
     counters::{self, Tally},
+    ends::Client,
+    policy::{PLACES, Policy},
 };
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 
@@ -17,8 +19,10 @@ pub(crate) type Ring = RingBuf<u8, 4096>;
 #[btf_map]
 pub(crate) static RINGS: ArrayOfMaps<Ring, { MAX_RINGS as usize }> = ArrayOfMaps::new();
 
+/// The settings, in a map in a map: they are replaced as a whole, and user space is told when no program uses the old
+/// ones any more.
 #[btf_map]
-pub(crate) static SETTINGS: Array<Settings, 1> = Array::new();
+pub(crate) static SETTINGS: ArrayOfMaps<Array<Settings, 1>, 1> = ArrayOfMaps::new();
 
 /// How the reader of each ring sleeps.
 #[btf_map]
@@ -35,6 +39,18 @@ pub(crate) static NETS: LpmTrie<[u8; 16], u32, { MAX_NETS as usize }> = LpmTrie:
 /// Endpoints whose traffic is left out.
 #[btf_map]
 pub(crate) static EXCLUDED: HashMap<Endpoint, u32, { MAX_EXCLUDED as usize }> = HashMap::new();
+
+/// Watched cgroups among those that programs are attached to, by id.
+#[btf_map]
+pub(crate) static CGROUPS: HashMap<u64, u32, { MAX_CGROUPS as usize }> = HashMap::new();
+
+/// Flows that are cut to their headers; user space makes it as large as there are rings.
+#[btf_map]
+pub(crate) static POLICIES: Array<Policy, { (MAX_RINGS * PLACES) as usize }> = Array::new();
+
+/// Clients of this node; user space makes it small where no cgroup is watched.
+#[btf_map]
+pub(crate) static CLIENTS: LruHashMap<Endpoint, Client, { MAX_CLIENTS as usize }> = LruHashMap::new();
 
 /// By [`counters::HookTally`].
 #[btf_map]

@@ -20,7 +20,24 @@ pub(crate) struct Flow {
     pub(crate) fragment: bool,
     /// The ports are known: not a later fragment.
     pub(crate) ports: bool,
+    /// Where the TCP header is.
+    pub(crate) tcp: u32,
+    /// Sequence number.
+    pub(crate) seq: u32,
+    /// Length of the TCP header in bytes; 0 if it is cut.
+    pub(crate) header: u32,
+    /// TCP's flags; none if the header is cut.
+    pub(crate) flags: u8,
 }
+
+/// TCP's flags (RFC 9293 section 3.1).
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
+
+/// The bytes after the IP header that are looked at: TCP's up to its flags, and two more.
+type Next = [u8; 16];
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86DD;
@@ -37,7 +54,7 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// Extension headers that are followed; RFC 8200 section 4.1 knows seven, each but one at most once.
 const MAX_EXTENSIONS: usize = 8;
 
-/// IPv4 header without options (RFC 791 section 3.1), and the four bytes after it: TCP's ports, mostly.
+/// IPv4 header without options (RFC 791 section 3.1).
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Ipv4 {
@@ -51,10 +68,9 @@ struct Ipv4 {
     checksum: [u8; 2],
     src: u32,
     dst: u32,
-    next: [u8; 4],
 }
 
-/// IPv6 header (RFC 8200 section 3), and the four bytes after it.
+/// IPv6 header (RFC 8200 section 3).
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Ipv6 {
@@ -64,20 +80,52 @@ struct Ipv6 {
     hop_limit: u8,
     src: [u32; 4],
     dst: [u32; 4],
-    next: [u8; 4],
 }
 
 /// Reads `T` at `offset`, also where the skb is not linear.
 #[inline(always)]
 fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Result<T, HookTally> {
     let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper fills all of `value` or fails; every T here is made of integers, any bytes are a value.
+    // SAFETY: the helper fills all of `value` or fails; every T here is made of integers without padding, any bytes are a value.
     unsafe {
         match bpf_skb_load_bytes(skb.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) {
             0 => Ok(value.assume_init()),
             _ => Err(HookTally::Malformed),
         }
     }
+}
+
+/// An IP header, and what comes after it: TCP, mostly.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct With<T, N> {
+    ip: T,
+    next: N,
+}
+
+/// Reads an IP header and what comes after it, at least four bytes: less than a TCP header follows in a fragment, say.
+#[inline(always)]
+fn load_ip<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Result<With<T, Next>, HookTally> {
+    match load(skb, offset) {
+        Ok(all) => Ok(all),
+        Err(_) => {
+            load(skb, offset).map(|short: With<T, [u8; 4]>| With { ip: short.ip, next: filled(short.next) })
+        }
+    }
+}
+
+/// Reads what follows an IP header or an extension header, at least four bytes.
+#[inline(always)]
+fn load_next(skb: *mut __sk_buff, offset: u32) -> Result<Next, HookTally> {
+    match load(skb, offset) {
+        Ok(next) => Ok(next),
+        Err(_) => load(skb, offset).map(filled),
+    }
+}
+
+#[inline(always)]
+fn filled([a, b, c, d]: [u8; 4]) -> Next {
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
 /// The flow of the packet whose first header is of type `link`; the error says why there is none.
@@ -123,7 +171,7 @@ fn ip_version(skb: *mut __sk_buff) -> Result<u16, HookTally> {
 
 #[inline(always)]
 fn parse_ipv4(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
-    let ip: Ipv4 = load(skb, offset)?;
+    let With { ip, next } = load_ip::<Ipv4>(skb, offset)?;
     if ip.protocol != TCP {
         return Err(HookTally::OtherProtocol);
     }
@@ -135,27 +183,41 @@ fn parse_ipv4(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
     let more_or_later = field & 0x3FFF != 0;
     let later = field & 0x1FFF != 0;
     let ports = match (later, header_len) {
-        (true, _) => [0; 4],
-        (false, 20) => ip.next,
-        (false, _) => load(skb, offset + header_len)?,
+        (true, _) => [0; 16],
+        (false, 20) => next,
+        (false, _) => load_next(skb, offset + header_len)?,
     };
-    Ok(flow(mapped(ip.src), mapped(ip.dst), ports, more_or_later, !later))
+    Ok(flow(mapped(ip.src), mapped(ip.dst), &ports, more_or_later, !later, offset + header_len))
 }
 
 #[inline(always)]
 fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
-    let ip: Ipv6 = load(skb, offset)?;
-    let mut next_header = ip.next_header;
-    let mut next = ip.next;
-    let mut at = offset + 40;
-    let mut fragment = false;
-    let mut later = false;
+    let With { ip, next } = load_ip::<Ipv6>(skb, offset)?;
+    let (src, dst) = (words(ip.src), words(ip.dst));
+    if ip.next_header == TCP {
+        return Ok(flow(src, dst, &next, false, true, offset + 40));
+    }
+    let behind = extensions(skb, ip.next_header, offset + 40)?;
+    let next = if behind.later { [0; 16] } else { load_next(skb, behind.at)? };
+    Ok(flow(src, dst, &next, behind.fragment, !behind.later, behind.at))
+}
+
+/// What extension headers tell.
+struct Behind {
+    /// Where TCP begins.
+    at: u32,
+    fragment: bool,
+    /// It is a later fragment: its TCP header came with the first.
+    later: bool,
+}
+
+/// Follows extension headers up to TCP. (The verifier walks this loop in every way it can go: so little is done in it.)
+#[inline(always)]
+fn extensions(skb: *mut __sk_buff, mut next_header: u8, mut at: u32) -> Result<Behind, HookTally> {
+    let (mut fragment, mut later) = (false, false);
     for _ in 0..MAX_EXTENSIONS {
-        let len = match next_header {
-            TCP => {
-                let ports = if later { [0; 4] } else { next };
-                return Ok(flow(words(ip.src), words(ip.dst), ports, fragment, !later));
-            }
+        let next: [u8; 4] = load(skb, at)?;
+        at += match next_header {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8 + u32::from(next[1]) * 8,
             AUTHENTICATION => 8 + u32::from(next[1]) * 4,
             FRAGMENT => {
@@ -168,24 +230,28 @@ fn parse_ipv6(skb: *mut __sk_buff, offset: u32) -> Result<Flow, HookTally> {
         };
         // The header after a fragment header belongs to the first fragment; a later one only names its type.
         next_header = next[0];
-        at += len;
-        if !later {
-            next = load(skb, at)?;
-        } else if next_header != TCP {
-            return Err(HookTally::OtherProtocol);
+        if next_header == TCP {
+            return Ok(Behind { at, fragment, later });
+        }
+        if later {
+            break;
         }
     }
     Err(HookTally::OtherProtocol)
 }
 
 #[inline(always)]
-fn flow(src: [u64; 2], dst: [u64; 2], ports: [u8; 4], fragment: bool, known: bool) -> Flow {
-    let [a, b, c, d] = ports;
+fn flow(src: [u64; 2], dst: [u64; 2], next: &Next, fragment: bool, known: bool, tcp: u32) -> Flow {
+    let [a, b, c, d, e, f, g, h, .., offset, flags, _, _] = *next;
     Flow {
         src: End { address: src, port: u16::from_be_bytes([a, b]) },
         dst: End { address: dst, port: u16::from_be_bytes([c, d]) },
         fragment,
         ports: known,
+        tcp,
+        seq: u32::from_be_bytes([e, f, g, h]),
+        header: u32::from(offset >> 4) * 4,
+        flags,
     }
 }
 
@@ -205,4 +271,4 @@ fn words(a: [u32; 4]) -> [u64; 2] {
     [pair(a[0], a[1]), pair(a[2], a[3])]
 }
 
-const _: () = assert!(size_of::<Ipv4>() == 24 && size_of::<Ipv6>() == 44 && LINK_RAW != LINK_ETHERNET);
+const _: () = assert!(size_of::<Ipv4>() == 20 && size_of::<Ipv6>() == 40 && LINK_RAW != LINK_ETHERNET);

@@ -77,6 +77,23 @@ pub enum Parser {
 }
 
 impl Parser {
+    /// Whether nothing is under way: no message and no request that waits.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        match self {
+            Self::Http1(p) => p.rests(),
+        }
+    }
+
+    /// How many of the next bytes of `side` nobody will look at: what is left of a body beyond its cap, say. Lost, they would
+    /// change nothing but a size, as long as they are told as a gap of a cut segment.
+    #[must_use]
+    pub fn unneeded(&self, side: Side) -> u64 {
+        match self {
+            Self::Http1(p) => p.unneeded(side),
+        }
+    }
+
     /// Messages that a limit kept from being paired or kept, since the last call.
     pub fn take_refused(&mut self) -> u64 {
         match self {

@@ -1,5 +1,7 @@
 //! What an engine is told, and what it tells.
 
+use std::net::SocketAddr;
+
 use crate::item::{Endpoint, Item, StreamId};
 use crate::limits::Limits;
 use crate::tcp::Rules;
@@ -14,6 +16,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// Whether to compute SHA-256 of each direction and of bodies.
     pub hash: bool,
+    /// Whether to tell which payload is not needed ([`Event::Trim`]). Without effect where bytes are hashed.
+    pub trim: bool,
     /// Number of the first stream.
     pub first_stream: u64,
     /// Distance between the numbers of two streams: with as many workers, each starting one later, no two give the
@@ -25,13 +29,20 @@ pub struct EngineConfig {
 
 impl EngineConfig {
     pub(super) fn rules(&self, now: Timestamp) -> Rules<'_> {
-        Rules { limits: &self.limits, hash: self.hash, now }
+        Rules { limits: &self.limits, hash: self.hash, trim: self.trim && !self.hash, now }
     }
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { limits: Limits::default(), hash: false, first_stream: 1, stream_step: 1, hash_seed: 0 }
+        Self {
+            limits: Limits::default(),
+            hash: false,
+            trim: false,
+            first_stream: 1,
+            stream_step: 1,
+            hash_seed: 0,
+        }
     }
 }
 
@@ -53,6 +64,34 @@ pub enum Event {
     Item(Box<Item>),
     /// A stream is over, and no packet of it is expected any more. Comes after all its items.
     StreamClosed(Box<StreamSummary>),
+    /// Payload that is not needed, with [`EngineConfig::trim`]: once for each change.
+    Trim(Box<Trim>),
+}
+
+/// Segments of one direction whose payload may be left out, as long as their headers and true length are told.
+///
+/// It is a range of sequence numbers and no mode: what lies beyond it is whole, however late whoever leaves out the
+/// payload is told. It covers what is left of a body beyond its cap, or of a direction that nobody reads, as far ahead as
+/// 256 MiB; before that ends, the next one is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trim {
+    /// The stream.
+    pub stream: StreamId,
+    /// Who sends the segments.
+    pub from: SocketAddr,
+    /// Who gets them.
+    pub to: SocketAddr,
+    /// Which; `None`: none any more.
+    pub window: Option<TrimWindow>,
+}
+
+/// Sequence numbers, modulo 2^32.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrimWindow {
+    /// The first.
+    pub from: u32,
+    /// How many.
+    pub len: u32,
 }
 
 /// Why a stream is over.
@@ -140,6 +179,8 @@ pub struct DirectionSummary {
     pub before: u64,
     /// Bytes after the last one captured that were sent, as empty packets and acknowledgements tell.
     pub unseen: u64,
+    /// Payload bytes that were left out because nobody needed them ([`Event::Trim`]). In no gap.
+    pub trimmed: u64,
     /// Payload bytes that came again.
     pub retransmitted: u64,
     /// Segments that overlapped others with different bytes.

@@ -70,6 +70,24 @@ impl Kept {
 }
 
 impl App {
+    /// Whether nothing is under way: no message and no request that waits.
+    pub(super) fn rests(&self) -> bool {
+        match self {
+            Self::Probing(kept) => kept.is_none(),
+            Self::Reading(parser) => parser.rests(),
+            Self::Opaque => true,
+        }
+    }
+
+    /// How many of the next bytes of a side nobody will look at.
+    pub(super) fn unneeded(&self, side: Side) -> u64 {
+        match self {
+            Self::Probing(_) => 0,
+            Self::Reading(parser) => parser.unneeded(side),
+            Self::Opaque => u64::MAX,
+        }
+    }
+
     /// Heap memory held, in bytes.
     pub(super) fn memory(&self) -> usize {
         match self {
@@ -78,6 +96,12 @@ impl App {
             Self::Opaque => 0,
         }
     }
+}
+
+/// Whether these are the first bytes of a TLS connection: a record of the handshake (RFC 8446 section 5.1) that begins with a
+/// ClientHello or a ServerHello.
+fn is_tls_handshake(data: &[u8]) -> bool {
+    matches!(data, [0x16, 3, 0..=4, 0..=0x40, _, 1 | 2, ..])
 }
 
 /// What the engine lends a stream while it deals with it.
@@ -99,6 +123,7 @@ impl Feed<'_, '_> {
     pub(super) fn chunk(&mut self, from: usize, chunk: Chunk<'_>, at: Arrival) {
         match chunk {
             Chunk::Data(data) => self.cx.shared.stats.payload += data.len() as u64,
+            Chunk::Gap(length) if at.truncated => self.cx.shared.stats.trimmed += length,
             Chunk::Gap(length) => {
                 self.cx.shared.stats.gaps += 1;
                 self.cx.shared.stats.gap_bytes += length;
@@ -156,7 +181,15 @@ impl Feed<'_, '_> {
                 }
                 self.note_piece(from, data.len(), at);
             }
-            _ => self.meta.dropped = true,
+            _ => {
+                self.meta.dropped = true;
+                self.meta.tls[from] |= at.offset == 0 && is_tls_handshake(data);
+                if self.meta.tls == [true; 2] {
+                    self.cx.shared.stats.tls += 1;
+                    *self.app = App::Opaque;
+                    self.account();
+                }
+            }
         }
     }
 

@@ -10,10 +10,13 @@
 mod config;
 mod feed;
 mod stream;
+mod trim;
 
 use std::collections::BTreeSet;
 
-pub use config::{DirectionSummary, EngineConfig, Event, Handled, HashedRun, Reason, StreamSummary};
+pub use config::{
+    DirectionSummary, EngineConfig, Event, Handled, HashedRun, Reason, StreamSummary, Trim, TrimWindow,
+};
 
 use crate::decode::{self, Decoded, Fragment, Fragments, Malformed, Reject, TcpPacket};
 use crate::flow::{Class, FlowKey, Table};
@@ -186,10 +189,12 @@ impl Engine {
         let rules = self.config.rules(self.now);
         let Some((key, stream)) = self.table.get_mut(at) else { return Handled::default() };
         let (was_waiting, was_established) = (stream.armed.is_some(), stream.meta.established);
+        let was_half = stream.half_closed();
         let mut cx = Cx { key, rules, shared: &mut self.shared };
         let effect = stream.packet(from, tcp, packet, &mut cx);
         let id = stream.meta.id;
         let established = stream.meta.established && !was_established;
+        let half = stream.half_closed();
         let look = was_waiting || stream.waiting();
         let weight = weight(stream.meta.dissect, rules.limits);
         let reweigh = weight != stream.weight;
@@ -201,6 +206,10 @@ impl Engine {
             Effect::Open if established => {
                 self.table.set_class(at, Class::Open, self.now);
                 self.check_by(self.now.after(self.config.limits.idle_timeout));
+            }
+            Effect::Open if half != was_half => {
+                self.table.set_class(at, if half { Class::HalfClosed } else { Class::Open }, self.now);
+                self.check_by(self.now.after(self.config.limits.half_closed));
             }
             _ => self.table.touch(at, self.now),
         }
@@ -242,7 +251,7 @@ impl Engine {
     fn evict(&mut self) {
         let oldest = |class| self.table.oldest(class);
         let flood = self.table.len_of(Class::Handshake) * 2 > self.table.len();
-        let victim = oldest(Class::Linger).or_else(|| {
+        let victim = oldest(Class::Linger).or_else(|| oldest(Class::HalfClosed)).or_else(|| {
             let (handshake, open) = (oldest(Class::Handshake), oldest(Class::Open));
             match (handshake, open) {
                 (Some(h), Some(o)) => Some(if flood || h.1 <= o.1 { h } else { o }),
@@ -349,6 +358,7 @@ impl Engine {
         match class {
             Class::Handshake => limits.handshake_timeout,
             Class::Open => limits.idle_timeout,
+            Class::HalfClosed => limits.half_closed,
             Class::Linger => limits.linger,
         }
     }
@@ -377,7 +387,8 @@ impl Engine {
         for class in Class::ALL {
             while self.class_deadline(class).is_some_and(|due| due <= self.now) {
                 let Some((at, _)) = self.table.oldest(class) else { break };
-                self.close(at, Reason::Timeout);
+                let reason = if class == Class::HalfClosed { Reason::Fin } else { Reason::Timeout };
+                self.close(at, reason);
                 self.remove(at);
             }
         }

@@ -42,6 +42,8 @@ pub(super) struct Meta {
     hook: [Option<Direction>; 2],
     /// Whether each end's FIN was told to the reader.
     pub(super) ended: [bool; 2],
+    /// Whether each end began with a TLS handshake.
+    pub(super) tls: [bool; 2],
     /// Whether a SYN or SYN-ACK was seen.
     pub(super) handshake: bool,
     /// Whether bytes went by unread.
@@ -69,7 +71,7 @@ impl Meta {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) meta: Meta,
-    sides: [Receiver; 2],
+    pub(super) sides: [Receiver; 2],
     pub(super) app: App,
     /// When the engine's timer for it rings.
     pub(super) armed: Option<Timestamp>,
@@ -107,6 +109,7 @@ impl Stream {
             first_packet: from as u8,
             hook: [None; 2],
             ended: [false; 2],
+            tls: [false; 2],
             handshake: false,
             dropped: false,
             overlap: false,
@@ -167,6 +170,9 @@ impl Stream {
             return self.reset(from, t, cx);
         }
         self.segment(from, t, packet.time, cx);
+        if cx.rules.trim && t.wire > 0 {
+            self.trim(from, cx);
+        }
         if self.finished_sides(cx) { Effect::Closed } else { Effect::Open }
     }
 
@@ -381,6 +387,7 @@ impl Stream {
             Reason::Reused => End::Reused,
         };
         feed.finish(end, App::Opaque);
+        self.untrim(cx);
         let stats = &mut cx.shared.stats;
         *match reason {
             Reason::Fin => &mut stats.closed_fin,
@@ -403,6 +410,14 @@ impl Stream {
     /// When the stream wants to be woken for holes.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
         self.sides.iter().filter_map(|s| s.deadline(limits)).min()
+    }
+
+    /// Whether it may be over without being seen to be: one end has closed, nothing is under way, and packets are seen at that
+    /// end's own socket, where the other's FIN does not pass any more once the socket has only to wait.
+    pub(super) fn half_closed(&self) -> bool {
+        let Meta { ended, cgroup, reason, .. } = &self.meta;
+        let closer = usize::from(ended[1]);
+        ended[0] != ended[1] && reason.is_none() && cgroup[closer] != 0 && self.app.rests()
     }
 
     /// Whether a direction waits for missing bytes.
@@ -465,6 +480,7 @@ fn direction(receiver: &mut Receiver) -> DirectionSummary {
         gap_bytes: figures.gap_bytes,
         before: figures.before,
         unseen: figures.unseen,
+        trimmed: figures.trimmed,
         retransmitted: figures.repeated,
         overlaps: figures.overlaps,
         sha256: if whole { figures.runs.first().map(|r| r.2) } else { None },

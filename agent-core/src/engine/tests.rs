@@ -1,7 +1,9 @@
 //! Streams' lives, roles, limits and budgets; items out of whole conversations.
 
 mod conversations;
+mod half_closed;
 mod limits;
+mod trim;
 
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ struct Bench {
     at_ms: u64,
     items: Vec<Item>,
     closed: Vec<StreamSummary>,
+    trims: Vec<Trim>,
 }
 
 const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -27,7 +30,13 @@ impl Bench {
     }
 
     fn with(config: EngineConfig) -> Self {
-        Self { engine: Engine::new(config), at_ms: 0, items: Vec::new(), closed: Vec::new() }
+        Self {
+            engine: Engine::new(config),
+            at_ms: 0,
+            items: Vec::new(),
+            closed: Vec::new(),
+            trims: Vec::new(),
+        }
     }
 
     fn draw(&mut self) {
@@ -35,6 +44,7 @@ impl Bench {
             match event {
                 Event::Item(item) => self.items.push(*item),
                 Event::StreamClosed(summary) => self.closed.push(*summary),
+                Event::Trim(trim) => self.trims.push(*trim),
             }
         }
     }

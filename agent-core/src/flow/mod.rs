@@ -34,6 +34,11 @@ impl FlowKey {
         Some((key, from))
     }
 
+    /// Whether it was found in no VLAN and no tunnel.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.tag == 0
+    }
+
     /// Port of an end.
     pub(crate) const fn port(&self, end: usize) -> u16 {
         self.ports[end & 1]

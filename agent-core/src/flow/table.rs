@@ -16,13 +16,15 @@ pub(crate) enum Class {
     Handshake,
     /// Open.
     Open,
+    /// One end has closed, and the other may have without being seen.
+    HalfClosed,
     /// Closed, kept for stray packets.
     Linger,
 }
 
 impl Class {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Handshake, Self::Open, Self::Linger];
+    pub(crate) const ALL: [Self; 4] = [Self::Handshake, Self::Open, Self::HalfClosed, Self::Linger];
 }
 
 /// A stream moves to the end of its list at most once in this many nanoseconds (about 1 ms): a busy one is not moved
@@ -56,7 +58,7 @@ pub(crate) struct Table<T> {
     state: KeyedState,
     chunks: Vec<Vec<Slot<T>>>,
     free: Vec<u32>,
-    lists: [List; 3],
+    lists: [List; 4],
 }
 
 impl<T> Table<T> {
@@ -67,7 +69,7 @@ impl<T> Table<T> {
             state: KeyedState::new(seed),
             chunks: Vec::new(),
             free: Vec::new(),
-            lists: [empty; 3],
+            lists: [empty; 4],
         }
     }
 

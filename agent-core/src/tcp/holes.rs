@@ -6,6 +6,12 @@ use crate::dissect::{Arrival, Chunk};
 use crate::limits::Limits;
 use crate::time::Timestamp;
 
+/// Fewer bytes than this are not worth telling that they are not needed.
+const TRIM_LEAST: u64 = 1 << 20;
+/// So many are told at once, at most: a small part of the sequence numbers, so that a connection that follows on the same
+/// ports hardly ever falls into it.
+const TRIM_MOST: u64 = 256 << 20;
+
 impl Receiver {
     /// More was lost than sequence numbers can tell: goes on at `seq`.
     pub(super) fn jump(&mut self, seq: Seq, rules: Rules<'_>, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
@@ -78,6 +84,46 @@ impl Receiver {
         sink(Chunk::Gap(length), Arrival { time, offset, acked: None, truncated: false });
     }
 
+    /// A segment was captured up to `next` only, and goes on to `to`.
+    pub(super) fn cut_to(
+        &mut self,
+        to: u64,
+        at: Arrival,
+        rules: Rules<'_>,
+        sink: &mut impl FnMut(Chunk<'_>, Arrival),
+    ) {
+        let to = self.first_held().map_or(to, |first| first.min(to));
+        let unneeded = to > self.next && self.extra.as_ref().is_some_and(|x| to <= x.unneeded);
+        if !unneeded {
+            return self.give_up_to(to, at.time, rules, sink);
+        }
+        let (offset, length) = (self.next, to - self.next);
+        self.extra().trimmed += length;
+        self.next = to;
+        sink(Chunk::Gap(length), Arrival { time: at.time, offset, acked: None, truncated: true });
+    }
+
+    /// The next `bytes` bytes are not needed (0: all are). What has changed by that, if anything: where that begins, and for
+    /// how many bytes.
+    pub(crate) fn trim(&mut self, bytes: u64) -> Option<(Seq, u32)> {
+        let (next, until) = (self.next, self.extra.as_ref().map_or(0, |x| x.unneeded));
+        let ahead = until.saturating_sub(next);
+        if bytes < TRIM_LEAST && (until == 0 || ahead > 0) {
+            return None;
+        }
+        let wanted = if bytes < TRIM_LEAST { 0 } else { bytes.min(TRIM_MOST) };
+        if wanted > 0 && ahead >= wanted.div_ceil(2) {
+            return None;
+        }
+        self.extra().unneeded = if wanted == 0 { 0 } else { next + wanted };
+        Some((self.base.plus(next), wanted as u32))
+    }
+
+    /// All bytes are needed. Whether they were not.
+    pub(crate) fn untrim(&mut self) -> bool {
+        self.extra.as_mut().is_some_and(|x| std::mem::take(&mut x.unneeded) > 0)
+    }
+
     /// Hands on what is held and no longer has a hole before it.
     pub(super) fn drain(&mut self, rules: Rules<'_>, sink: &mut impl FnMut(Chunk<'_>, Arrival)) {
         while self.first_held().is_some_and(|first| first <= self.next) {
@@ -87,7 +133,7 @@ impl Receiver {
             self.pass(data, segment.at, rules, sink);
             if segment.lost > 0 {
                 let end = start + segment.data.len() as u64 + segment.lost;
-                self.give_up_to(end, segment.at.time, rules, sink);
+                self.cut_to(end, segment.at, rules, sink);
             }
         }
     }
@@ -275,6 +321,7 @@ impl Receiver {
             gap_bytes: extra.gaps.bytes,
             before: extra.before,
             unseen,
+            trimmed: extra.trimmed,
             repeated: extra.repeated,
             overlaps: u64::from(extra.overlaps),
             runs: runs.into_iter().map(|(o, l, h)| (shift(o), l, h)).collect(),

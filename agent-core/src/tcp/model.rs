@@ -222,7 +222,7 @@ impl Bench {
 
     fn with(&mut self, f: impl FnOnce(&mut Receiver, Rules<'_>, &mut Model)) {
         let Self { receiver, model, limits, now, start } = self;
-        f(receiver, Rules { limits, hash: start.hash, now: *now }, model);
+        f(receiver, Rules { limits, hash: start.hash, trim: false, now: *now }, model);
     }
 
     fn check(&self) {

@@ -24,6 +24,8 @@ const NO_FIN: u64 = u64::MAX;
 pub(crate) struct Rules<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) hash: bool,
+    /// Whether it is told which payload is not needed.
+    pub(crate) trim: bool,
     pub(crate) now: Timestamp,
 }
 
@@ -114,6 +116,10 @@ pub(super) struct Extra {
     pub(super) sent: u64,
     /// Bytes lost before the first one, where that is not at a SYN.
     pub(super) before: u64,
+    /// Offset up to which payload is not needed; 0: all is.
+    pub(super) unneeded: u64,
+    /// Bytes left out for that.
+    pub(super) trimmed: u64,
     pub(super) repeated: u64,
     pub(super) overlaps: u32,
     pub(super) gaps: GapLog,
@@ -128,6 +134,7 @@ pub(crate) struct Figures {
     pub(crate) gap_bytes: u64,
     pub(crate) before: u64,
     pub(crate) unseen: u64,
+    pub(crate) trimmed: u64,
     pub(crate) repeated: u64,
     pub(crate) overlaps: u64,
     pub(crate) runs: Vec<HashedRun>,
@@ -457,7 +464,7 @@ impl Receiver {
         if start == self.next && self.first_held().is_none() {
             self.end = self.end.max(end.cast_unsigned());
             self.pass(payload, at, rules, sink);
-            self.give_up_to(end.cast_unsigned(), at.time, rules, sink);
+            self.cut_to(end.cast_unsigned(), at, rules, sink);
             self.refresh(rules.now);
         } else {
             self.hold(start, &Segment { payload, wire, at, ..segment }, rules.now, &mut outcome);

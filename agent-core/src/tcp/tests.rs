@@ -45,7 +45,7 @@ impl Bench {
         f: impl FnOnce(&mut Receiver, Rules<'_>, &mut dyn FnMut(Chunk<'_>, Arrival)) -> R,
     ) -> R {
         let Self { receiver, limits, now, out, .. } = self;
-        let rules = Rules { limits, hash: true, now: *now };
+        let rules = Rules { limits, hash: true, trim: false, now: *now };
         f(receiver, rules, &mut |chunk, at| {
             out.push((
                 at,
@@ -123,7 +123,7 @@ fn in_order_bytes_are_handed_on_where_they_lie() {
     let mut receiver = Receiver::default();
     receiver.syn(Seq(9));
     let limits = Limits::default();
-    let rules = Rules { limits: &limits, hash: false, now: Timestamp(1) };
+    let rules = Rules { limits: &limits, hash: false, trim: false, now: Timestamp(1) };
     let payload = b"hello".to_vec();
     let at = Arrival { time: Timestamp(1), offset: 0, acked: Some(7), truncated: false };
     let mut seen = None;

@@ -11,6 +11,7 @@ pub mod net;
 use std::time::Duration;
 
 use agent_core::Packet;
+use agent_core::engine::Trim;
 
 /// What a call to [`PacketSource::poll`] came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +45,10 @@ pub trait PacketSource: Send {
         wait: Duration,
         sink: &mut dyn FnMut(&Packet<'_>),
     ) -> anyhow::Result<Progress>;
+
+    /// The payload of these segments is not needed any more, or is again: what does not come at all need not be
+    /// copied. A source that cannot leave it out does nothing.
+    fn trim(&mut self, _wish: &Trim) {}
 
     /// What was lost since the start, as far as the source knows (cumulative).
     fn loss(&self) -> Loss {

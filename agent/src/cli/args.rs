@@ -98,6 +98,13 @@ pub(super) struct Tap {
     /// Size of each worker's ring buffer in MiB, a power of two [default: by memory and workers].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(super) ring_mib: Option<u32>,
+    /// Keep each worker on a core of its own, as far as there are any.
+    #[arg(long)]
+    pub(super) pin_workers: bool,
+    /// Copy only the headers of packets whose payload no item shows: bodies beyond their cap, TLS, tunnels. Cheaper; their
+    /// PCAPs then have headers with the true length.
+    #[arg(long, conflicts_with = "hash")]
+    pub(super) trim: bool,
     /// Shared options.
     #[command(flatten)]
     pub(super) common: Common,

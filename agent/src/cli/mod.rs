@@ -1,6 +1,8 @@
 //! The command line: parses, runs, and turns what happened into an exit code.
 
 mod args;
+#[cfg(feature = "ebpf")]
+mod cores;
 mod doctor;
 mod replay;
 mod run;

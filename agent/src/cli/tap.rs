@@ -17,10 +17,11 @@ mod live {
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
 
-    use crate::capture::ebpf::{Balance, Live, LiveConfig, LiveError};
+    use crate::capture::ebpf::{Balance, Live, LiveConfig, LiveError, RingBalance};
     use crate::captured::Source;
     use crate::cli::NotPermitted;
     use crate::cli::args::Tap;
+    use crate::cli::cores;
     use crate::cli::run::Run;
     use crate::cli::settings::{Settings, UsageError};
     use crate::pipeline::WorkerReport;
@@ -36,12 +37,21 @@ mod live {
         let config = config(args)?;
         let (mut live, sources) = Live::start(&config).map_err(refusal)?;
         let mut run = Run::start(&settings, Source::Ebpf, config.workers)?;
+        let cores = args.pin_workers.then(cores::allowed).filter(|cores| !cores.is_empty());
         let workers = sources
             .into_iter()
             .map(|source| {
-                let worker = run.worker(Box::new(source));
+                let mut worker = run.worker(Box::new(source));
+                worker.engine.trim = args.trim;
+                let core = cores.as_ref().and_then(|cores| cores.get(usize::from(worker.id) % cores.len()));
+                let core = core.copied();
                 let thread = std::thread::Builder::new().name(format!("worker-{}", worker.id));
-                thread.spawn(move || worker.run())
+                thread.spawn(move || {
+                    if let Some(core) = core {
+                        cores::pin(core);
+                    }
+                    worker.run()
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
         tracing::info!("capturing on {}; Ctrl-C ends it", live.attachments().join(", "));
@@ -67,6 +77,8 @@ mod live {
             ports: args.port.clone(),
             nets,
             workers: args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64)),
+            trim: args.trim,
+            own_cgroup: crate::capture::ebpf::own_cgroup(&args.cgroup),
             ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
             ..LiveConfig::default()
         })
@@ -128,25 +140,24 @@ mod live {
 
     /// The kernel's books: offered = filtered + captured + dropped, by reason.
     fn balance_json(balance: &Balance) -> Value {
-        let (filtered, rings) = (&balance.filtered, balance.total());
         let tally = |tally: Tally| json!({ "packets": tally.packets, "bytes": tally.bytes });
-        json!({
-            "offered": tally(balance.offered),
-            "filtered": {
-                "disabled": tally(filtered.disabled),
-                "other_protocol": tally(filtered.other_protocol),
-                "malformed": tally(filtered.malformed),
-                "excluded": tally(filtered.excluded),
-                "port": tally(filtered.port),
-                "net": tally(filtered.net),
-            },
-            "captured": tally(rings.captured),
-            "truncated": tally(rings.truncated),
-            "dropped": {
-                "ring_full": tally(rings.ring_full),
-                "no_ring": tally(rings.no_ring),
-                "load_failed": tally(rings.load_failed),
-            },
-        })
+        let ring = |ring: &RingBalance| {
+            json!({
+                "captured": tally(ring.captured),
+                "truncated": tally(ring.truncated),
+                "headers_only": tally(ring.headers_only),
+                "dropped": {
+                    "ring_full": tally(ring.ring_full),
+                    "no_ring": tally(ring.no_ring),
+                    "load_failed": tally(ring.load_failed),
+                },
+            })
+        };
+        let filtered = balance.filtered.reasons().map(|(name, of)| (name.to_owned(), tally(of)));
+        let mut all = ring(&balance.total());
+        all["offered"] = tally(balance.offered);
+        all["filtered"] = Value::Object(filtered.into_iter().collect());
+        all["rings"] = balance.rings.iter().map(ring).collect();
+        all
     }
 }

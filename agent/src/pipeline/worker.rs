@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use agent_core::engine::Trim;
 use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, Packet, StreamSummary, Timestamp};
 
 use super::{Pace, Sinks};
@@ -49,7 +50,15 @@ impl Worker {
     #[must_use]
     pub fn run(self) -> WorkerReport {
         let Self { id, mut source, store, engine, pace, sinks } = self;
-        let mut line = Line { id, engine: Engine::new(engine), store, pace, sinks, batch: Batch::default() };
+        let mut line = Line {
+            id,
+            engine: Engine::new(engine),
+            store,
+            pace,
+            sinks,
+            batch: Batch::default(),
+            wishes: Vec::new(),
+        };
         let error = loop {
             let progress = source.poll(BATCH, WAIT, &mut |packet| line.packet(packet));
             if pace == Pace::Live {
@@ -66,6 +75,9 @@ impl Worker {
                 line.engine.finish();
             }
             line.draw();
+            for wish in line.wishes.drain(..) {
+                source.trim(&wish);
+            }
             line.hand_on();
             if let Some(error) = ended {
                 break error;
@@ -83,6 +95,8 @@ struct Line {
     pace: Pace,
     sinks: Sinks,
     batch: Batch,
+    /// What the source is told after its batch.
+    wishes: Vec<Trim>,
 }
 
 impl Line {
@@ -108,6 +122,7 @@ impl Line {
                     self.batch.items.push(item);
                 }
                 Event::StreamClosed(summary) => self.batch.streams.push(*summary),
+                Event::Trim(wish) => self.wishes.push(*wish),
             }
         }
     }

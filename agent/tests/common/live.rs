@@ -116,6 +116,13 @@ impl Background {
         Ran { code, stdout: fs::read_to_string(&self.stdout).unwrap(), stderr: self.said() }
     }
 
+    /// Stops it for a while, as a busy machine would: nothing is read meanwhile.
+    pub(crate) fn pause(&self, time: Duration) {
+        self.signal(Signal::SIGSTOP);
+        std::thread::sleep(time);
+        self.signal(Signal::SIGCONT);
+    }
+
     fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
     }

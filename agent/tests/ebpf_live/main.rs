@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod cgroup;
+mod change;
 mod cost;
+mod ends;
 mod exchange;
 mod filter;
 mod frames;

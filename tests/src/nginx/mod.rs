@@ -23,6 +23,8 @@ pub struct Nginx {
 }
 
 const BIG: usize = 256 << 10;
+/// `/huge`: zeros.
+const HUGE: u64 = 24 << 20;
 
 impl Nginx {
     /// Starts nginx on `addr`; `inside` makes the command run where it should (a namespace, a cgroup). Call it from a
@@ -35,6 +37,7 @@ impl Nginx {
         let www = dir.path().join("www");
         fs::create_dir(&www)?;
         fs::write(www.join("big"), vec![b'x'; BIG])?;
+        fs::File::create(www.join("huge"))?.set_len(HUGE)?;
         let config = dir.path().join("nginx.conf");
         fs::write(&config, configuration(&dir, addr))?;
         let mut command = Command::new("nginx");

@@ -53,6 +53,20 @@ impl BodyReader {
         }
     }
 
+    /// Whether it looks at bytes, or only counts them.
+    pub(super) fn wants(&self) -> bool {
+        self.whole || self.hash.is_some()
+    }
+
+    /// Takes note of bytes that it would only count, or of lost ones.
+    pub(super) fn skip(&mut self, unneeded: bool, n: u64) {
+        if unneeded {
+            self.size = self.size.saturating_add(n);
+        } else {
+            self.gap(n);
+        }
+    }
+
     /// Takes note of lost bytes.
     pub(super) fn gap(&mut self, n: u64) {
         self.size = self.size.saturating_add(n);

@@ -79,6 +79,11 @@ impl Chunked {
         (at, Step::More)
     }
 
+    /// Bytes of the chunk at hand still to come; 0 where something else than data comes next.
+    pub(super) fn data_left(&self) -> u64 {
+        if self.state == State::Data { self.left } else { 0 }
+    }
+
     fn byte(&mut self, b: u8) -> Option<&'static str> {
         match (self.state, b) {
             (State::DataEnd, b'\r') => self.state = State::DataLf,

@@ -78,6 +78,17 @@ impl Current {
         size_of::<Self>() + self.body.memory() + frame
     }
 
+    /// How many of the next bytes only count.
+    pub(super) fn unneeded(&self) -> u64 {
+        match &self.frame {
+            _ if self.body.wants() => 0,
+            Frame::Fixed(left) => *left,
+            Frame::Chunked(chunked) => chunked.data_left(),
+            Frame::Close => u64::MAX,
+            Frame::Perhaps { .. } => 0,
+        }
+    }
+
     /// Takes bytes: how many were used.
     pub(super) fn take(&mut self, data: &[u8], at: Arrival, cx: &Context<'_>) -> (usize, Taken) {
         self.last = at.time;
@@ -168,9 +179,11 @@ impl Current {
         }
     }
 
-    /// Bytes of it were lost.
+    /// Bytes of it were lost, or left out.
     pub(super) fn gap(&mut self, n: u64, at: Arrival) -> Skipped {
-        self.gaps += 1;
+        // Left out, not lost: see `unneeded`.
+        let unneeded = at.truncated && !self.body.wants();
+        self.gaps += u32::from(!unneeded);
         self.truncated |= at.truncated;
         self.last = at.time;
         if let Frame::Perhaps { seen, length } = self.frame
@@ -181,12 +194,12 @@ impl Current {
         }
         match &mut self.frame {
             Frame::Close => {
-                self.body.gap(n);
+                self.body.skip(unneeded, n);
                 Skipped::Within
             }
             Frame::Fixed(left) if n <= *left => {
                 *left -= n;
-                self.body.gap(n);
+                self.body.skip(unneeded, n);
                 if *left > 0 {
                     return Skipped::Within;
                 }
@@ -194,17 +207,17 @@ impl Current {
             }
             Frame::Fixed(left) => {
                 let left = *left;
-                self.body.gap(left);
+                self.body.skip(unneeded, left);
                 Skipped::Lost(self.tail(true, Some(at.offset.saturating_add(left))))
             }
             Frame::Chunked(chunked) => {
                 let left = chunked.left();
                 if chunked.skip(n) {
-                    self.body.gap(n);
+                    self.body.skip(unneeded, n);
                     return Skipped::Within;
                 }
                 if left > 0 {
-                    self.body.gap(left);
+                    self.body.skip(unneeded, left);
                 }
                 Skipped::Lost(self.tail(false, None))
             }

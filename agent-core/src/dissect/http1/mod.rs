@@ -76,6 +76,20 @@ impl Http1 {
         u64::from(std::mem::take(&mut self.refused))
     }
 
+    /// Whether nothing is under way: no message and no request that waits.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.busy.is_none()
+    }
+
+    /// How many of the next bytes of `side` nobody will look at.
+    #[must_use]
+    pub fn unneeded(&self, side: Side) -> u64 {
+        self.busy
+            .as_ref()
+            .map_or(0, |b| if side == Side::Client { b.client.unneeded() } else { b.server.unneeded() })
+    }
+
     /// The readers, woken if they rest.
     fn wake(&mut self, spare: &mut Spare) -> Option<&mut Busy> {
         if self.opaque {

@@ -146,6 +146,11 @@ impl Reader {
         self.head.capacity() + message
     }
 
+    /// How many of the next bytes nobody will look at.
+    pub(super) fn unneeded(&self) -> u64 {
+        if let State::Message(current) = &self.state { current.unneeded() } else { 0 }
+    }
+
     /// Offset before which everything is known or lost for good.
     pub(super) fn decided(&self) -> u64 {
         if self.head.is_empty() { self.offset } else { self.began.offset }

@@ -32,6 +32,12 @@ pub struct Filtered {
     pub port: Tally,
     /// Neither end's address is watched.
     pub net: Tally,
+    /// It goes a way that is not wanted.
+    pub direction: Tally,
+    /// The socket's cgroup is not watched.
+    pub cgroup: Tally,
+    /// The server's end of a connection that is captured at its client's.
+    pub other_end: Tally,
 }
 
 /// The books of one ring.
@@ -39,8 +45,10 @@ pub struct Filtered {
 pub struct RingBalance {
     /// Handed over through the ring.
     pub captured: Tally,
-    /// Of the captured: cut by a snap length.
+    /// Of the captured: cut by the snap length.
     pub truncated: Tally,
+    /// Of the captured: cut to the headers by the flow's policy.
+    pub headers_only: Tally,
     /// Dropped: the ring was full.
     pub ring_full: Tally,
     /// Dropped: there was no such ring.
@@ -53,8 +61,25 @@ impl Filtered {
     /// All reasons together.
     #[must_use]
     pub fn total(&self) -> Tally {
-        let Self { disabled, other_protocol, malformed, excluded, port, net } = *self;
-        disabled.plus(other_protocol).plus(malformed).plus(excluded).plus(port).plus(net)
+        self.reasons().iter().fold(Tally::default(), |sum, (_, tally)| sum.plus(*tally))
+    }
+
+    /// Each reason, by the name that it has in statistics.
+    #[must_use]
+    pub const fn reasons(&self) -> [(&'static str, Tally); 9] {
+        let Self { disabled, other_protocol, malformed, excluded, port, net, direction, cgroup, other_end } =
+            *self;
+        [
+            ("disabled", disabled),
+            ("other_protocol", other_protocol),
+            ("malformed", malformed),
+            ("excluded", excluded),
+            ("port", port),
+            ("net", net),
+            ("direction", direction),
+            ("cgroup", cgroup),
+            ("other_end", other_end),
+        ]
     }
 }
 
@@ -69,6 +94,7 @@ impl RingBalance {
         Self {
             captured: self.captured.plus(other.captured),
             truncated: self.truncated.plus(other.truncated),
+            headers_only: self.headers_only.plus(other.headers_only),
             ring_full: self.ring_full.plus(other.ring_full),
             no_ring: self.no_ring.plus(other.no_ring),
             load_failed: self.load_failed.plus(other.load_failed),
@@ -117,6 +143,9 @@ impl Counters {
             excluded: tally(HookTally::Excluded)?,
             port: tally(HookTally::Port)?,
             net: tally(HookTally::Net)?,
+            direction: tally(HookTally::Direction)?,
+            cgroup: tally(HookTally::Cgroup)?,
+            other_end: tally(HookTally::OtherEnd)?,
         };
         let rings = (0..self.count).map(|index| self.ring(index)).collect::<Result<_, _>>()?;
         Ok(Balance { offered: tally(HookTally::Offered)?, filtered, rings })
@@ -129,6 +158,7 @@ impl Counters {
         Ok(RingBalance {
             captured: tally(RingTally::Captured)?,
             truncated: tally(RingTally::Truncated)?,
+            headers_only: tally(RingTally::HeadersOnly)?,
             ring_full: tally(RingTally::RingFull)?,
             no_ring: tally(RingTally::NoRing)?,
             load_failed: tally(RingTally::LoadFailed)?,

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::LiveError;
@@ -31,6 +32,21 @@ impl Cgroup {
             !inside
         });
         outer.map(|path| open(path, &mount)).collect()
+    }
+}
+
+impl Cgroup {
+    /// The number by which the kernel calls it, and its depth below the root.
+    pub(super) fn id_and_level(&self, mount: Option<&Path>) -> Result<(u64, u8), LiveError> {
+        let fail = |cause: String| LiveError::NoCgroup {
+            path: self.path.clone(),
+            cause,
+            mount: mount.unwrap_or(Path::new("")).to_owned(),
+        };
+        let id = self.folder.metadata().map_err(|e| fail(e.to_string()))?.ino();
+        let below = mount.and_then(|mount| self.path.strip_prefix(mount).ok());
+        let level = below.and_then(|below| u8::try_from(below.components().count()).ok());
+        Ok((id, level.ok_or_else(|| fail(String::from("its depth is not known")))?))
     }
 }
 
@@ -68,6 +84,27 @@ fn on_cgroup2(file: &File) -> bool {
     // SAFETY: an open descriptor, and a struct to write to that outlives the call.
     let result = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) };
     result == 0 && i128::from(stat.f_type) == i128::from(libc::CGROUP2_SUPER_MAGIC)
+}
+
+/// The id of this process' own cgroup, if it lies within one of these and holds this process alone: what its sockets
+/// send and get is then the agent's own traffic, and nothing else.
+#[must_use]
+pub fn own_cgroup(watched: &[PathBuf]) -> Option<u64> {
+    let mount = mount_point()?;
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let own = mount.join(own).canonicalize().ok()?;
+    let inside =
+        watched.iter().filter_map(|path| resolve(path, &mount).ok()).any(|path| own.starts_with(path));
+    let processes = fs::read_to_string(own.join("cgroup.procs")).ok()?;
+    let alone = processes.split_whitespace().eq([std::process::id().to_string()]);
+    if inside && !alone {
+        tracing::info!(
+            cgroup = %own.display(),
+            "this process shares its watched cgroup with others: its own traffic is captured too"
+        );
+    }
+    (inside && alone).then(|| fs::metadata(&own).ok().map(|m| m.ino()))?
 }
 
 /// Where cgroup v2 is mounted in this mount namespace: at `/sys/fs/cgroup`, or at `/sys/fs/cgroup/unified` beside

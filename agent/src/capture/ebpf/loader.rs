@@ -1,23 +1,18 @@
 //! From the embedded object to maps that are set up: rings made, filters filled, capture still off.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 
 use agent_common::MAX_RINGS;
-use agent_common::config::{
-    ENABLED, Endpoint, FILTER_EXCLUDED, FILTER_NETS, FILTER_PORTS, PORT_WORD_BITS, PORT_WORDS, Settings,
-    Sleeper,
-};
-use agent_common::record::MAX_CAPTURE;
-use aya::maps::lpm_trie::{Key, LpmTrie};
+use agent_common::config::{Endpoint, MAX_CLIENTS, Sleeper};
+use agent_common::ends::Client;
+use agent_common::policy::{PLACES, Policy};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 
 use super::balance::Counters;
 use super::error::LiveError;
+use super::filters::Filters;
 use super::{LiveConfig, memory};
-use crate::capture::net::{Net, mapped};
 
 /// `BPF_MAP_TYPE_RINGBUF` of `linux/bpf.h`.
 const RINGBUF: u32 = 27;
@@ -29,8 +24,9 @@ pub(super) struct Loaded {
     pub(super) ring_bytes: u32,
     pub(super) sleepers: MapData,
     pub(super) counters: Counters,
-    pub(super) settings: SettingsMap,
-    pub(super) excluded: HashMap<MapData, Endpoint, u32>,
+    pub(super) filters: Filters,
+    pub(super) policies: MapData,
+    pub(super) clients: MapData,
     pub(super) logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
@@ -41,26 +37,29 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
         return Err(LiveError::Setting { what: "workers", value, allowed: "1 to 256" });
     }
     // The programs look at no kernel structure, so the kernel's own BTF, which is slow to read, is not needed.
+    let clients = if config.cgroups.is_empty() { 1 } else { MAX_CLIENTS };
     let mut ebpf = EbpfLoader::new()
         .btf(None)
+        .map_max_entries("POLICIES", if config.trim { workers * PLACES } else { 1 })
+        .map_max_entries("CLIENTS", clients)
         .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/remora-ebpf")))
         .map_err(|e| LiveError::kernel("loading the eBPF maps", &e))?;
     let ring_bytes = memory::ring_bytes(config.ring_bytes, config.workers);
     let rings = make_rings(&mut ebpf, workers, ring_bytes)?;
-    fill_ports(&mut borrow(&mut ebpf, "PORTS")?, &config.ports)?;
-    fill_nets(&mut borrow(&mut ebpf, "NETS")?, &config.nets)?;
-    let mut excluded: HashMap<MapData, Endpoint, u32> = take(&mut ebpf, "EXCLUDED")?;
-    for &address in &config.exclude {
-        excluded.insert(endpoint(address), 1, 0).map_err(|e| LiveError::map("EXCLUDED", &e))?;
-    }
-    let settings = SettingsMap { map: take(&mut ebpf, "SETTINGS")?, now: settings(config) };
+    let filters = Filters::new(&mut ebpf, config)?;
     let counters = Counters::new(take(&mut ebpf, "HOOK_TALLIES")?, take(&mut ebpf, "RING_TALLIES")?, workers);
     let Some(Map::Array(sleepers)) = ebpf.take_map("SLEEPERS") else {
         return Err(absent("SLEEPERS"));
     };
+    let Some(Map::Array(policies)) = ebpf.take_map("POLICIES") else {
+        return Err(absent("POLICIES"));
+    };
+    let Some(Map::LruHashMap(clients)) = ebpf.take_map("CLIENTS") else {
+        return Err(absent("CLIENTS"));
+    };
     let logger =
         aya_log::EbpfLogger::init(&mut ebpf).map_err(|e| LiveError::kernel("the programs' log", &e))?;
-    Ok(Loaded { ebpf, rings, ring_bytes, sleepers, counters, settings, excluded, logger })
+    Ok(Loaded { ebpf, rings, ring_bytes, sleepers, counters, filters, policies, clients, logger })
 }
 
 /// Borrows a map by name. It stays where it is: until the programs are loaded, their instructions hold the number of
@@ -73,7 +72,7 @@ fn borrow<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
 }
 
 /// Takes a map out by name, for those that are kept at least until the programs are loaded.
-fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, LiveError> {
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, LiveError> {
     ebpf.take_map(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, &e))
 }
 
@@ -95,77 +94,27 @@ fn make_rings(ebpf: &mut Ebpf, count: u32, bytes: u32) -> Result<Vec<RingBuf<Map
         .collect()
 }
 
-fn fill_ports(map: &mut Array<&mut MapData, u64>, ports: &[u16]) -> Result<(), LiveError> {
-    let mut words = vec![0_u64; PORT_WORDS as usize];
-    for port in ports.iter().copied().map(u32::from) {
-        words[(port / PORT_WORD_BITS) as usize] |= 1 << (port % PORT_WORD_BITS);
-    }
-    for (index, word) in (0..).zip(words).filter(|&(_, word)| word != 0) {
-        map.set(index, word, 0).map_err(|e| LiveError::map("PORTS", &e))?;
-    }
-    Ok(())
-}
-
-fn fill_nets(map: &mut LpmTrie<&mut MapData, [u8; 16], u32>, nets: &[Net]) -> Result<(), LiveError> {
-    for net in nets {
-        let (address, prefix) = net.mapped();
-        map.insert(&Key::new(u32::from(prefix), address), 1, 0).map_err(|e| LiveError::map("NETS", &e))?;
-    }
-    Ok(())
-}
-
-/// [`Sleeper`]s through a handle of one's own, for another thread.
-pub(super) fn sleepers(map: &MapData) -> Result<Array<MapData, Sleeper>, LiveError> {
-    let fail = |e| LiveError::map("SLEEPERS", &e);
+/// A map through a handle of one's own, for another thread.
+pub(super) fn handle(map: &MapData, name: &str) -> Result<MapData, LiveError> {
     let fd =
         map.fd().as_fd().try_clone_to_owned().map_err(|e| LiveError::kernel("a map's descriptor", &e))?;
-    let handle = MapData::from_fd(fd).map_err(fail)?;
-    Array::try_from(Map::Array(handle)).map_err(fail)
+    MapData::from_fd(fd).map_err(|e| LiveError::map(name, &e))
 }
 
-/// An endpoint as the programs look it up.
-pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
-    // An IPv4 address that was mapped into IPv6 travels as IPv4.
-    let ip: IpAddr = address.ip().to_canonical();
-    Endpoint { address: mapped(ip), port: u32::from(address.port()) }
+/// [`Sleeper`]s through a handle of one's own.
+pub(super) fn sleepers(map: &MapData) -> Result<Array<MapData, Sleeper>, LiveError> {
+    let map = handle(map, "SLEEPERS")?;
+    Array::try_from(Map::Array(map)).map_err(|e| LiveError::map("SLEEPERS", &e))
 }
 
-fn settings(config: &LiveConfig) -> Settings {
-    let flag = |on: bool, flag: u32| if on { flag } else { 0 };
-    Settings {
-        // Seeded anew by the standard library for each process.
-        hash_seed: RandomState::new().hash_one("flow"),
-        own_cgroup: config.own_cgroup.unwrap_or(0),
-        flags: flag(!config.ports.is_empty(), FILTER_PORTS)
-            | flag(!config.nets.is_empty(), FILTER_NETS)
-            | flag(!config.exclude.is_empty(), FILTER_EXCLUDED),
-        rings: u32::from(config.workers),
-        snap_len: config.snap_len.unwrap_or(MAX_CAPTURE as u32).max(1),
-        reserved: 0,
-    }
+/// [`Policy`]s through a handle of one's own.
+pub(super) fn policies(map: &MapData) -> Result<Array<MapData, Policy>, LiveError> {
+    let map = handle(map, "POLICIES")?;
+    Array::try_from(Map::Array(map)).map_err(|e| LiveError::map("POLICIES", &e))
 }
 
-/// The settings as the programs see them.
-pub(super) struct SettingsMap {
-    map: Array<MapData, Settings>,
-    now: Settings,
-}
-
-impl SettingsMap {
-    pub(super) fn enable(&mut self) -> Result<(), LiveError> {
-        self.set_flags(self.now.flags | ENABLED)
-    }
-
-    pub(super) fn disable(&mut self) -> Result<(), LiveError> {
-        self.set_flags(self.now.flags & !ENABLED)
-    }
-
-    pub(super) fn filter_excluded(&mut self) -> Result<(), LiveError> {
-        self.set_flags(self.now.flags | FILTER_EXCLUDED)
-    }
-
-    fn set_flags(&mut self, flags: u32) -> Result<(), LiveError> {
-        self.now.flags = flags;
-        self.map.set(0, self.now, 0).map_err(|e| LiveError::map("SETTINGS", &e))
-    }
+/// What is remembered of clients, through a handle of one's own.
+pub(super) fn clients(map: &MapData) -> Result<HashMap<MapData, Endpoint, Client>, LiveError> {
+    let map = handle(map, "CLIENTS")?;
+    HashMap::try_from(Map::LruHashMap(map)).map_err(|e| LiveError::map("CLIENTS", &e))
 }

@@ -12,8 +12,9 @@
 //! - Every packet is accounted for: see [`Balance`].
 //! - Interfaces are looked up, and programs attached, in the calling thread's network namespace.
 //!
-//! A packet is captured once for each hook point that it passes: a stream between two watched cgroups of one node, or
-//! one that is forwarded between two watched interfaces, is seen twice. A cgroup inside another watched one is left
+//! Of a stream between two watched cgroups of one node the client's end is captured, whatever translates addresses between
+//! (see `agent_common::ends`); but for loopback addresses, connections older than the capture, and translated source
+//! addresses, where both ends are. A packet that is forwarded between two watched interfaces is seen twice. A cgroup inside another watched one is left
 //! out, and loopback is watched on its way in only, because every packet there goes out and comes in.
 //!
 //! What Linux 6.18 asks for: `cgroup_skb` links want mode `Single` (a link is one of many by nature; `AllowMultiple`
@@ -24,11 +25,14 @@ mod attach;
 mod balance;
 mod cgroup;
 mod clock;
+mod ends;
 mod error;
+mod filters;
 mod interface;
 mod loader;
 mod memory;
 mod permission;
+mod policy;
 pub(crate) mod probe;
 mod ring;
 mod target;
@@ -38,14 +42,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agent_common::config::Endpoint;
-use aya::maps::{HashMap, MapData};
+use agent_core::packet::Direction;
+use aya::maps::MapData;
 
 pub use self::attach::TcHook;
 use self::balance::Counters;
 pub use self::balance::{Balance, Filtered, RingBalance};
-pub use self::cgroup::mount_point as cgroup2_mount_point;
+pub use self::cgroup::{mount_point as cgroup2_mount_point, own_cgroup};
+pub use self::ends::{OtherEnds, ServerEnd};
 pub use self::error::LiveError;
+pub use self::filters::Filter;
+pub use self::policy::PolicyStats;
 pub use self::ring::RingSource;
 use super::net::Net;
 
@@ -62,6 +69,14 @@ pub struct LiveConfig {
     pub nets: Vec<Net>,
     /// Endpoints whose traffic is left out: the agent's own.
     pub exclude: Vec<SocketAddr>,
+    /// Of the sockets in `cgroups`, only those in one of these, children included; empty: all.
+    pub only_cgroups: Vec<PathBuf>,
+    /// Only packets that go this way; `None`: both.
+    pub direction: Option<Direction>,
+    /// Of a connection between two watched cgroups of this node, capture the client's end only.
+    pub one_end: bool,
+    /// Let workers have segments cut to their headers (see [`crate::capture::PacketSource::trim`]).
+    pub trim: bool,
     /// cgroup v2 id of the agent itself, where it has a cgroup of its own: its sockets are left out in cgroup mode.
     pub own_cgroup: Option<u64>,
     /// Rings, one for each worker: 1 to 256.
@@ -83,6 +98,10 @@ impl Default for LiveConfig {
             ports: Vec::new(),
             nets: Vec::new(),
             exclude: Vec::new(),
+            only_cgroups: Vec::new(),
+            direction: None,
+            one_end: true,
+            trim: true,
             own_cgroup: None,
             workers: 1,
             ring_bytes: None,
@@ -92,12 +111,25 @@ impl Default for LiveConfig {
     }
 }
 
+impl LiveConfig {
+    /// The filter that capture begins with.
+    fn filter(&self) -> Filter {
+        Filter {
+            ports: self.ports.clone(),
+            nets: self.nets.clone(),
+            exclude: self.exclude.clone(),
+            cgroups: self.only_cgroups.clone(),
+            direction: self.direction,
+        }
+    }
+}
+
 /// A running capture: owns the programs and their attachments.
 pub struct Live {
     attached: attach::Attached,
     counters: Arc<Counters>,
-    settings: loader::SettingsMap,
-    excluded: HashMap<MapData, Endpoint, u32>,
+    filters: filters::Filters,
+    clients: MapData,
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
     ended: Arc<AtomicBool>,
 }
@@ -114,6 +146,7 @@ impl Live {
         let mut loaded = loader::load(config)?;
         let ended = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(loaded.counters);
+        let seed = loaded.filters.seed();
         let sources = loaded
             .rings
             .into_iter()
@@ -121,16 +154,18 @@ impl Live {
             .map(|(ring, index)| {
                 let sleepers = loader::sleepers(&loaded.sleepers)?;
                 let (counters, ended) = (Arc::clone(&counters), Arc::clone(&ended));
-                Ok(RingSource::new(ring, loaded.ring_bytes, index, sleepers, counters, ended))
+                let policies = loader::policies(&loaded.policies)?;
+                let policies = config.trim.then(|| policy::Policies::new(policies, index, seed));
+                Ok(RingSource::new(ring, loaded.ring_bytes, index, sleepers, policies, counters, ended))
             })
             .collect::<Result<_, LiveError>>()?;
         let attached = attach::Attached::new(loaded.ebpf, plan, config.tc_hook)?;
-        loaded.settings.enable()?;
+        loaded.filters.enable()?;
         let live = Self {
             attached,
             counters,
-            settings: loaded.settings,
-            excluded: loaded.excluded,
+            filters: loaded.filters,
+            clients: loaded.clients,
             logger: loaded.logger,
             ended,
         };
@@ -165,19 +200,42 @@ impl Live {
         self.attached.targets().iter().all(target::Target::is_gone)
     }
 
+    /// Replaces the filter while packets come. A packet that passes the old and the new one is captured all the while. Takes
+    /// some milliseconds: returns when no packet is tried by the old one any more.
+    ///
+    /// # Errors
+    /// When a cgroup does not exist, or there are more than 16,384 of a kind. What is wanted is then at least what was.
+    pub fn set_filter(&mut self, filter: &Filter) -> Result<(), LiveError> {
+        self.filters.set(filter)?;
+        let mut ends = self.other_ends()?;
+        if filter.cgroups.is_empty() && filter.direction.is_none() {
+            ends.keep(|connection| self.filters.passes(connection));
+        } else {
+            // Whose end still passes is not known here.
+            ends.clear();
+        }
+        Ok(())
+    }
+
+    /// A handle by which any thread learns who is at the other end of a connection within this node.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn other_ends(&self) -> Result<OtherEnds, LiveError> {
+        loader::clients(&self.clients).map(OtherEnds::new)
+    }
+
     /// Leaves the traffic of one more endpoint out from now on: one of the agent's own sockets.
     ///
     /// # Errors
     /// When 16,384 endpoints are excluded already.
     pub fn exclude(&mut self, endpoint: SocketAddr) -> Result<(), LiveError> {
-        self.excluded.insert(loader::endpoint(endpoint), 1, 0).map_err(|e| LiveError::map("EXCLUDED", &e))?;
-        self.settings.filter_excluded()
+        self.filters.exclude(endpoint)
     }
 
     /// Captures the traffic of an excluded endpoint again; nothing if it was not excluded.
     pub fn include(&mut self, endpoint: SocketAddr) {
-        // Not there: fine.
-        let _ = self.excluded.remove(&loader::endpoint(endpoint));
+        self.filters.include(endpoint);
     }
 
     /// Stops to capture, without detaching: what the rings still hold can be read to the end.
@@ -185,7 +243,7 @@ impl Live {
     /// # Errors
     /// When the kernel refuses the setting.
     pub fn stop(&mut self) -> Result<(), LiveError> {
-        self.settings.disable()?;
+        self.filters.disable()?;
         self.ended.store(true, Ordering::Release);
         Ok(())
     }

@@ -18,8 +18,11 @@ use anyhow::Context as _;
 use aya::maps::{Array, MapData, RingBuf};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use agent_core::engine::Trim;
+
 use super::balance::Counters;
 use super::clock::Clock;
+use super::policy::{Policies, PolicyStats};
 use crate::capture::{Loss, PacketSource, Progress};
 
 /// The longest that a packet waits in a ring whose reader keeps up.
@@ -36,6 +39,7 @@ pub struct RingSource {
     ring: RingBuf<MapData>,
     index: u32,
     sleepers: Array<MapData, Sleeper>,
+    policies: Option<Policies>,
     counters: Arc<Counters>,
     clock: Clock,
     wake_at: u32,
@@ -51,6 +55,7 @@ impl RingSource {
         ring_bytes: u32,
         index: u32,
         sleepers: Array<MapData, Sleeper>,
+        policies: Option<Policies>,
         counters: Arc<Counters>,
         ended: Arc<AtomicBool>,
     ) -> Self {
@@ -58,6 +63,7 @@ impl RingSource {
             ring,
             index,
             sleepers,
+            policies,
             counters,
             clock: Clock::new(),
             wake_at: WAKE_AT.min(ring_bytes / 4),
@@ -72,6 +78,12 @@ impl RingSource {
     #[must_use]
     pub const fn malformed(&self) -> u64 {
         self.malformed
+    }
+
+    /// What was done with flow policies.
+    #[must_use]
+    pub fn policies(&self) -> PolicyStats {
+        self.policies.as_ref().map(Policies::stats).unwrap_or_default()
     }
 
     /// Hands out what is there.
@@ -163,6 +175,12 @@ impl PacketSource for RingSource {
                 return Ok(Progress::Idle);
             }
             self.sleep(left)?;
+        }
+    }
+
+    fn trim(&mut self, wish: &Trim) {
+        if let Some(policies) = &mut self.policies {
+            policies.apply(wish);
         }
     }
 
