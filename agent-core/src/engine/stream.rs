@@ -8,13 +8,14 @@
 
 use super::config::{DirectionSummary, Reason, StreamSummary};
 use super::feed::{App, Cx, Feed};
+use super::hook::HookPoint;
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk, End, Side};
 use crate::flow::FlowKey;
 use crate::item::{Endpoint, StreamId};
 use crate::limits::Limits;
 use crate::packet::{Direction, Origin, Packet};
-use crate::tcp::{Receiver, Segment};
+use crate::tcp::{Receiver, Segment, Seq};
 use crate::time::Timestamp;
 
 /// What is known of a stream besides its bytes.
@@ -38,8 +39,12 @@ pub(super) struct Meta {
     first_data: Option<u8>,
     /// Which end sent the first packet.
     first_packet: u8,
-    /// Where packets of each end were first seen.
-    hook: [Option<Direction>; 2],
+    /// Where the packets of each end are counted: see [`Stream::is_copy`].
+    hook: [Option<HookPoint>; 2],
+    /// What each end acknowledged last; of meaning with `acks`.
+    acked: [Seq; 2],
+    /// Whether an end acknowledged anything.
+    acks: [bool; 2],
     /// Whether each end's FIN was told to the reader.
     pub(super) ended: [bool; 2],
     /// Whether a SYN or SYN-ACK was seen.
@@ -84,7 +89,7 @@ pub(super) enum Effect {
     Open,
     /// It is closed now.
     Closed,
-    /// The packet was seen before at the other end of its way.
+    /// The packet was seen before, elsewhere on its way.
     Copy,
 }
 
@@ -106,6 +111,8 @@ impl Stream {
             first_data: None,
             first_packet: from as u8,
             hook: [None; 2],
+            acked: [Seq(0); 2],
+            acks: [false; 2],
             ended: [false; 2],
             handshake: false,
             dropped: false,
@@ -170,19 +177,45 @@ impl Stream {
         if self.finished_sides(cx) { Effect::Closed } else { Effect::Open }
     }
 
-    /// Whether the packet was already seen where it left its sender (or, the other way, where it arrived).
+    /// Whether the packet was already seen elsewhere on its way: at the other end of it, or on another interface.
+    ///
+    /// The hook point where a direction was first seen counts: what it shows twice was sent twice. What another one
+    /// shows is a copy, unless it tells something new: then the counting one missed it, is gone, or comes later on the
+    /// way, and the other counts from there on. So whichever comes first on the way counts before long, and a stream
+    /// is read on when its hook point goes.
     fn is_copy(&mut self, from: usize, t: &TcpPacket<'_>, origin: Origin) -> bool {
-        let Some(direction) = origin.direction else { return false };
+        let Some((point, direction)) = HookPoint::of(origin) else { return false };
         let at = if direction == Direction::Egress { from } else { 1 - from };
         if origin.cgroup != 0 {
             self.meta.cgroup[at] = origin.cgroup;
         }
-        let own = &self.sides[from];
-        *self.meta.hook[from].get_or_insert(direction) != direction
-            && (!t.syn() || own.syn_seen())
-            && (!t.fin() || own.fin_seen())
-            && (!t.rst() || self.meta.reason.is_some())
-            && (t.wire == 0 || own.has(t.seq.plus(u64::from(t.syn())), t.wire))
+        if *self.meta.hook[from].get_or_insert(point) != point && !self.tells_news(from, t) {
+            return true;
+        }
+        self.meta.hook[from] = Some(point);
+        let acked = &mut self.meta.acked[from];
+        if t.ack_flag() && (!self.meta.acks[from] || t.ack.distance(*acked) > 0) {
+            (*acked, self.meta.acks[from]) = (t.ack, true);
+        }
+        false
+    }
+
+    /// Whether a packet has anything that those of its end have not had.
+    fn tells_news(&self, from: usize, t: &TcpPacket<'_>) -> bool {
+        let (meta, own) = (&self.meta, &self.sides[from]);
+        let acknowledges = t.ack_flag() && (!meta.acks[from] || t.ack.distance(meta.acked[from]) > 0);
+        if t.rst() || meta.reason.is_some() {
+            // Nothing is read of a closed stream any more; its last acknowledgement belongs to it.
+            return if t.rst() {
+                meta.reason.is_none() && self.plausible_reset(from, t)
+            } else {
+                acknowledges
+            };
+        }
+        (t.syn() && !own.syn_seen())
+            || (t.fin() && !own.fin_seen())
+            || (t.wire > 0 && !own.has(t.seq.plus(u64::from(t.syn())), t.wire))
+            || acknowledges
     }
 
     fn count(&mut self, from: usize, t: &TcpPacket<'_>, now: Timestamp, wire_bytes: u32) {
@@ -213,15 +246,17 @@ impl Stream {
     }
 
     fn reset(&mut self, from: usize, t: &TcpPacket<'_>, cx: &mut Cx<'_>) -> Effect {
-        let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
-        let plausible =
-            if own.known() { own.plausible_rst(t.seq) } else { !t.ack_flag() || peer.in_window(t.ack) };
-        if !plausible {
+        if !self.plausible_reset(from, t) {
             cx.shared.stats.rst_ignored += 1;
             return Effect::Open;
         }
         self.close(Reason::Reset, cx);
         Effect::Closed
+    }
+
+    fn plausible_reset(&self, from: usize, t: &TcpPacket<'_>) -> bool {
+        let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
+        if own.known() { own.plausible_rst(t.seq) } else { !t.ack_flag() || peer.in_window(t.ack) }
     }
 
     /// Acknowledgement, payload and FIN of a packet, in this order: an acknowledgement is older than the payload it
@@ -241,7 +276,7 @@ impl Stream {
             peer.answers_syn();
             if t.ack_flag() && !peer.known() {
                 // The SYN was missed; its number is the one before what is acknowledged.
-                peer.syn(crate::tcp::Seq(t.ack.0.wrapping_sub(1)));
+                peer.syn(Seq(t.ack.0.wrapping_sub(1)));
             }
         }
         let mut acked = None;

@@ -1,6 +1,7 @@
 //! Streams' lives, roles, limits and budgets; items out of whole conversations.
 
 mod conversations;
+mod hooks;
 mod limits;
 
 use std::time::Duration;
