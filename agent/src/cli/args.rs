@@ -62,6 +62,7 @@ const TAP_EXAMPLES: &str = "\
 Examples:
   sudo remora tap --interface eth0
   sudo remora tap --interface lo --port 8080 --port 9090
+  sudo remora tap --interface 'veth*' --interface eth0      each packet counts once, whatever it passes
   sudo remora tap --cgroup /sys/fs/cgroup/kubepods.slice --net 10.0.0.0/8 --script alert.js --env-file slack.env
 Needs CAP_BPF and CAP_NET_ADMIN (or root). `remora doctor` tells what is missing. Ctrl-C ends it.";
 
@@ -80,10 +81,10 @@ pub(super) struct Replay {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["interface", "cgroup"])))]
 pub(super) struct Tap {
-    /// Interface to capture on (repeatable).
+    /// Interface to capture on, or a pattern such as 'veth*' (repeatable); those that come later are taken in.
     #[arg(long, short, value_name = "IF")]
     pub(super) interface: Vec<String>,
-    /// cgroup v2 directory whose sockets to capture, children included (repeatable).
+    /// cgroup v2 directory whose sockets to capture, children included, or a pattern (repeatable).
     #[arg(long, value_name = "PATH")]
     pub(super) cgroup: Vec<PathBuf>,
     /// Capture only streams with this TCP port at either end (repeatable); filtered in the kernel.

@@ -59,6 +59,19 @@ pub(super) fn lift_memlock_limit() {
     }
 }
 
+/// A link is a descriptor: those of a thousand interfaces are more than the usual soft limit, which is there for
+/// select(2).
+pub(super) fn lift_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid struct to write to.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 && limit.rlim_cur < limit.rlim_max
+    {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: a valid struct that is only read.
+        let _ = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
+
 /// Whether there is no limit on locked memory.
 pub(super) fn memlock_is_lifted() -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
