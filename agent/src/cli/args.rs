@@ -48,7 +48,7 @@ pub(super) enum Command {
         command: ScriptsCommand,
     },
     /// Say what this kernel, these permissions and this machine allow, a line each, with the mend.
-    Doctor,
+    Doctor(Doctor),
 }
 
 const REPLAY_EXAMPLES: &str = "\
@@ -77,6 +77,28 @@ pub(super) struct Replay {
     pub(super) common: Common,
 }
 
+/// `remora doctor`.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Remove what killed runs left on the interfaces of this network namespace: filters on clsact with remora's tag.
+    #[arg(long)]
+    pub(super) clean: bool,
+}
+
+/// How `remora tap` attaches to interfaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum TcHookArg {
+    /// tcx where the kernel has it (Linux 6.6), else clsact.
+    Auto,
+    /// tcx.
+    Tcx,
+    /// Filters on a clsact qdisc.
+    Clsact,
+}
+
 /// `remora tap`.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["interface", "cgroup"])))]
@@ -87,6 +109,9 @@ pub(super) struct Tap {
     /// cgroup v2 directory whose sockets to capture, children included, or a pattern (repeatable).
     #[arg(long, value_name = "PATH")]
     pub(super) cgroup: Vec<PathBuf>,
+    /// How to attach to interfaces.
+    #[arg(long, value_name = "HOOK", value_enum, default_value_t = TcHookArg::Auto)]
+    pub(super) tc_hook: TcHookArg,
     /// Capture only streams with this TCP port at either end (repeatable); filtered in the kernel.
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: Vec<u16>,

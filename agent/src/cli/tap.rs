@@ -17,10 +17,10 @@ mod live {
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
 
-    use crate::capture::ebpf::{AttachStats, Balance, Change, Live, LiveConfig, LiveError};
+    use crate::capture::ebpf::{AttachStats, Balance, Change, Live, LiveConfig, LiveError, TcHook};
     use crate::captured::Source;
     use crate::cli::NotPermitted;
-    use crate::cli::args::Tap;
+    use crate::cli::args::{Tap, TcHookArg};
     use crate::cli::run::Run;
     use crate::cli::settings::{Settings, UsageError};
     use crate::pipeline::WorkerReport;
@@ -77,6 +77,11 @@ mod live {
             cgroups: args.cgroup.clone(),
             ports: args.port.clone(),
             nets,
+            tc_hook: match args.tc_hook {
+                TcHookArg::Auto => TcHook::Auto,
+                TcHookArg::Tcx => TcHook::Tcx,
+                TcHookArg::Clsact => TcHook::Clsact,
+            },
             workers: args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64)),
             ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
             ..LiveConfig::default()
@@ -122,7 +127,7 @@ mod live {
             match change {
                 Change::Came(name) => tracing::info!("{name} is captured from now on"),
                 Change::Went(name) => {
-                    tracing::warn!("{name} is gone: nothing more is captured there until it is back")
+                    tracing::warn!("{name} is gone: nothing more is captured there until it is back");
                 }
                 Change::Refused(name, why) => tracing::warn!("{name} is not captured: {why}"),
             }

@@ -12,3 +12,4 @@ mod lifecycle;
 mod loss;
 mod rig;
 mod tcp;
+mod watch;

@@ -34,12 +34,14 @@ pub enum TcHook {
     Clsact,
 }
 
-/// Loads every program, attaching none: whether the verifier takes them.
-pub(super) fn load_all(ebpf: &mut Ebpf) -> Result<(), LiveError> {
+/// Loads the programs for interfaces, or for cgroups, or both, attaching none.
+///
+/// To be done while the object's maps are still open: the programs' instructions name them by descriptor.
+pub(super) fn load(ebpf: &mut Ebpf, interfaces: bool, cgroups: bool) -> Result<(), LiveError> {
     for (name, program) in ebpf.programs_mut() {
         let result = match program {
-            Program::SchedClassifier(classifier) => classifier.load(),
-            Program::CgroupSkb(program) => program.load(),
+            Program::SchedClassifier(classifier) if interfaces => classifier.load(),
+            Program::CgroupSkb(program) if cgroups => program.load(),
             _ => Ok(()),
         };
         result.map_err(|e| LiveError::kernel(format!("loading {name}"), &e))?;
@@ -74,6 +76,7 @@ pub(super) struct Attached {
 }
 
 impl Attached {
+    /// With the programs loaded.
     pub(super) fn new(ebpf: Ebpf, hook: TcHook) -> Self {
         Self { ebpf, hook, owner: None, interfaces: BTreeMap::new(), cgroups: BTreeMap::new() }
     }
@@ -149,9 +152,6 @@ impl Attached {
         let what = || format!("attaching {program} to interface {name}");
         let hook = self.hook;
         let classifier: &mut SchedClassifier = self.program(program)?;
-        if classifier.fd().is_err() {
-            classifier.load().map_err(|e| LiveError::kernel(format!("loading {program}"), &e))?;
-        }
         if hook != TcHook::Clsact {
             // First in line: what another program drops or redirects was still on the wire.
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -172,7 +172,7 @@ impl Attached {
                     return Err(LiveError::kernel(what(), &error));
                 }
                 Err(error) => {
-                    tracing::info!(interface = name, %error, "no tcx in this kernel, taking clsact")
+                    tracing::info!(interface = name, %error, "no tcx in this kernel, taking clsact");
                 }
             }
         }
@@ -228,9 +228,6 @@ impl Attached {
         let mut links = Vec::new();
         for (name, way) in ways {
             let program: &mut CgroupSkb = self.program(name)?;
-            if program.fd().is_err() {
-                program.load().map_err(|e| LiveError::kernel(format!("loading {name}"), &e))?;
-            }
             // Links are one of many by nature; AllowMultiple gives EINVAL.
             let link = program
                 .attach(cgroup.folder.as_fd(), way, CgroupAttachMode::Single)

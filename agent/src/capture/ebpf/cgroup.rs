@@ -172,6 +172,11 @@ pub fn mount_point() -> Option<PathBuf> {
     parse_mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)
 }
 
+/// Whether version 1 is mounted as well.
+pub(super) fn has_version_1() -> bool {
+    fs::read_to_string("/proc/self/mountinfo").is_ok_and(|text| text.contains(" - cgroup "))
+}
+
 /// proc(5): fields, then optional fields up to ` - `, then file system type.
 fn parse_mount_point(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {

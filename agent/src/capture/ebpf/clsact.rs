@@ -165,6 +165,12 @@ pub struct Leftover {
     pub pid: u32,
 }
 
+impl std::fmt::Display for Leftover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "filter {} on {}, left by process {}", self.program, self.interface, self.pid)
+    }
+}
+
 /// What remoras that are gone left on the interfaces of the calling thread's network namespace; `clean`: removed, too.
 ///
 /// # Errors

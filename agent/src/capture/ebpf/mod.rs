@@ -128,7 +128,7 @@ fn clean_up() {
             tracing::warn!("removed filters that an earlier remora left behind: {}", places.join(", "));
         }
         Err(error) => {
-            tracing::warn!(%error, "filters that an earlier remora left behind cannot be looked for")
+            tracing::warn!(%error, "filters that an earlier remora left behind cannot be looked for");
         }
     }
 }
@@ -157,6 +157,7 @@ impl Live {
                 Ok(RingSource::new(ring, loaded.ring_bytes, index, sleepers, counters, ended))
             })
             .collect::<Result<_, LiveError>>()?;
+        attach::load(&mut loaded.ebpf, !config.interfaces.is_empty(), !config.cgroups.is_empty())?;
         let attached = attach::Attached::new(loaded.ebpf, config.tc_hook);
         let watcher = watch::Watcher::start(plan, attached)?;
         loaded.settings.enable()?;
