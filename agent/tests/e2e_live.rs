@@ -9,7 +9,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use common::live::{Background, is_root, wait_until_quiet};
 use common::{REMORA, Ran, alert, alert_scripts, remora};

@@ -1,8 +1,10 @@
-//! Hook points: the places on a packet's way where it can be seen.
+//! Hook points: the places on a packet's way where it can be seen, and which of them counts.
 
 use std::num::NonZeroU32;
 
+use crate::decode::TcpPacket;
 use crate::packet::{Direction, Origin};
+use crate::tcp::Seq;
 
 /// A place and a direction, in four bytes: streams keep two of them.
 ///
@@ -20,6 +22,41 @@ impl HookPoint {
         // Never all ones, which is the interface 2^31 - 1: it shares its place with its way in.
         let coded = NonZeroU32::MIN.saturating_add(place << 1 | way);
         Some((Self(coded), direction))
+    }
+}
+
+/// Where the packets of each end of a stream count.
+///
+/// The hook point where a direction was first seen counts: what it shows twice was sent twice. What another one shows
+/// is a copy, unless it tells something new: then the counting one missed it, is gone, or comes later on the way, and
+/// the other counts from there on. So whichever comes first on the way counts before long, and a stream is read on
+/// when its hook point goes.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    point: [Option<HookPoint>; 2],
+    /// What each end acknowledged last; of meaning with `acks`.
+    acked: [Seq; 2],
+    /// Whether an end acknowledged anything.
+    acks: [bool; 2],
+}
+
+impl Counting {
+    /// Whether another hook point counts for what end `from` sends. The first one asked for does.
+    pub(super) fn elsewhere(&mut self, from: usize, point: HookPoint) -> bool {
+        *self.point[from].get_or_insert(point) != point
+    }
+
+    /// A packet counts: so does its hook point from now on.
+    pub(super) fn count(&mut self, from: usize, point: HookPoint, t: &TcpPacket<'_>) {
+        self.point[from] = Some(point);
+        if self.acknowledges_more(from, t) {
+            (self.acked[from], self.acks[from]) = (t.ack, true);
+        }
+    }
+
+    /// Whether a packet acknowledges what none of its end did before.
+    pub(super) fn acknowledges_more(&self, from: usize, t: &TcpPacket<'_>) -> bool {
+        t.ack_flag() && (!self.acks[from] || t.ack.distance(self.acked[from]) > 0)
     }
 }
 

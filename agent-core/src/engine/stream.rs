@@ -8,7 +8,7 @@
 
 use super::config::{DirectionSummary, Reason, StreamSummary};
 use super::feed::{App, Cx, Feed};
-use super::hook::HookPoint;
+use super::hook::{Counting, HookPoint};
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk, End, Side};
 use crate::flow::FlowKey;
@@ -39,12 +39,8 @@ pub(super) struct Meta {
     first_data: Option<u8>,
     /// Which end sent the first packet.
     first_packet: u8,
-    /// Where the packets of each end are counted: see [`Stream::is_copy`].
-    hook: [Option<HookPoint>; 2],
-    /// What each end acknowledged last; of meaning with `acks`.
-    acked: [Seq; 2],
-    /// Whether an end acknowledged anything.
-    acks: [bool; 2],
+    /// Where the packets of each end count.
+    counting: Counting,
     /// Whether each end's FIN was told to the reader.
     pub(super) ended: [bool; 2],
     /// Whether a SYN or SYN-ACK was seen.
@@ -110,9 +106,7 @@ impl Stream {
             client: None,
             first_data: None,
             first_packet: from as u8,
-            hook: [None; 2],
-            acked: [Seq(0); 2],
-            acks: [false; 2],
+            counting: Counting::default(),
             ended: [false; 2],
             handshake: false,
             dropped: false,
@@ -177,40 +171,30 @@ impl Stream {
         if self.finished_sides(cx) { Effect::Closed } else { Effect::Open }
     }
 
-    /// Whether the packet was already seen elsewhere on its way: at the other end of it, or on another interface.
-    ///
-    /// The hook point where a direction was first seen counts: what it shows twice was sent twice. What another one
-    /// shows is a copy, unless it tells something new: then the counting one missed it, is gone, or comes later on the
-    /// way, and the other counts from there on. So whichever comes first on the way counts before long, and a stream
-    /// is read on when its hook point goes.
+    /// Whether the packet was already seen elsewhere on its way: see [`Counting`].
     fn is_copy(&mut self, from: usize, t: &TcpPacket<'_>, origin: Origin) -> bool {
         let Some((point, direction)) = HookPoint::of(origin) else { return false };
         let at = if direction == Direction::Egress { from } else { 1 - from };
         if origin.cgroup != 0 {
             self.meta.cgroup[at] = origin.cgroup;
         }
-        if *self.meta.hook[from].get_or_insert(point) != point && !self.tells_news(from, t) {
+        if self.meta.counting.elsewhere(from, point) && !self.tells_news(from, t) {
             return true;
         }
-        self.meta.hook[from] = Some(point);
-        let acked = &mut self.meta.acked[from];
-        if t.ack_flag() && (!self.meta.acks[from] || t.ack.distance(*acked) > 0) {
-            (*acked, self.meta.acks[from]) = (t.ack, true);
-        }
+        self.meta.counting.count(from, point, t);
         false
     }
 
     /// Whether a packet has anything that those of its end have not had.
     fn tells_news(&self, from: usize, t: &TcpPacket<'_>) -> bool {
-        let (meta, own) = (&self.meta, &self.sides[from]);
-        let acknowledges = t.ack_flag() && (!meta.acks[from] || t.ack.distance(meta.acked[from]) > 0);
-        if t.rst() || meta.reason.is_some() {
-            // Nothing is read of a closed stream any more; its last acknowledgement belongs to it.
-            return if t.rst() {
-                meta.reason.is_none() && self.plausible_reset(from, t)
-            } else {
-                acknowledges
-            };
+        let (open, own) = (self.meta.reason.is_none(), &self.sides[from]);
+        let acknowledges = self.meta.counting.acknowledges_more(from, t);
+        if t.rst() {
+            return open && self.plausible_reset(from, t);
+        }
+        // Nothing is read of a closed stream any more; its last acknowledgement belongs to it.
+        if !open {
+            return acknowledges;
         }
         (t.syn() && !own.syn_seen())
             || (t.fin() && !own.fin_seen())
