@@ -49,6 +49,8 @@ pub struct Account {
     pub equal: u64,
     /// Cut off by the client, which ended while the response was on its way; equal as far as it came. Part of `equal`.
     pub cut: u64,
+    /// Sent when the client was about to go, and never served: no line, and no response. Neither equal nor different.
+    pub unserved: u64,
     /// Differences, missing and extra ones.
     pub different: u64,
     /// Clients, by address and port.
@@ -185,7 +187,10 @@ impl Account {
         for n in 0..logged.len().max(found.len()) {
             let difference = match (logged.get(n), found.get(n)) {
                 (Some(l), Some(f)) => {
-                    let last = logged.get(n + 1).is_none_or(|next| next.connection != l.connection);
+                    // A pipelining client leaves several behind, some of which nginx has served for nobody.
+                    let last = logged.get(n + 1).is_none_or(|next| next.connection != l.connection)
+                        || (found.get(n + 1).is_some_and(|next| next.stream == f.stream)
+                            && unanswered_from(found, n + 1, &f.stream));
                     let together = |n: usize| {
                         let same_stream = found.get(n).map(|o| &o.stream) == Some(&f.stream);
                         (logged.get(n).map(|o| o.connection) == Some(l.connection)) == same_stream
@@ -199,6 +204,12 @@ impl Account {
                     difference.map(|what| format!("{what}: logged {l:?}, found {f:?}"))
                 }
                 (Some(l), None) => Some(format!("missing: {l:?}")),
+                (None, Some(f))
+                    if n > 0 && f.stream == found[n - 1].stream && unanswered_from(found, n, &f.stream) =>
+                {
+                    self.unserved += 1;
+                    None
+                }
                 (None, Some(f)) => Some(format!("extra: {f:?}")),
                 (None, None) => None,
             };
@@ -210,6 +221,12 @@ impl Account {
             }
         }
     }
+}
+
+/// Whether the rest of a stream are requests without any response, for its client was gone.
+fn unanswered_from(found: &[Found], n: usize, stream: &str) -> bool {
+    let rest = found.iter().skip(n).take_while(|f| f.stream == stream);
+    rest.into_iter().all(|f| f.status == 0 && f.error.as_deref() == Some("connection"))
 }
 
 /// What differs, in a word. `last`: nothing follows on the connection.
@@ -298,6 +315,17 @@ mod tests {
         };
         assert_eq!((cut(3).equal, cut(3).cut), (3, 1));
         assert_eq!(cut(8).different, 1);
+        let unserved = |status: &str| {
+            let whole = [
+                item(1, 0, 10, "/a", 7, false),
+                item(1, 1, 10, "/b", 100, true),
+                item(2, 2, 10, "/a", 7, false),
+            ];
+            let more = item(2, 3, 10, "/more", 0, false).replace("200", status);
+            account(&[whole.to_vec(), vec![more.replace("null", r#"{"type":"connection"}"#)]].concat())
+        };
+        assert_eq!((unserved("0").different, unserved("0").unserved, unserved("0").equal), (0, 1, 3));
+        assert_eq!(unserved("200").different, 1, "what was answered is logged");
         let midway = item(1, 0, 10, "/a", 3, false).replace("null", r#"{"type":"connection"}"#);
         assert_eq!(account(&[midway]).different, 3);
     }

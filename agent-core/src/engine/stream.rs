@@ -258,9 +258,10 @@ impl Stream {
             }
             seq = seq.plus(1);
             peer.answers_syn();
-            if t.ack_flag() && !peer.known() {
-                // The SYN was missed; its number is the one before what is acknowledged.
-                peer.syn(Seq(t.ack.0.wrapping_sub(1)));
+            let missed = Seq(t.ack.0.wrapping_sub(1));
+            if t.ack_flag() && !peer.syn_seen() && peer.same_syn(missed) {
+                // The SYN was missed, or is still to come; its number is the one before what is acknowledged.
+                meta.dropped |= peer.syn(missed);
             }
         }
         let mut acked = None;

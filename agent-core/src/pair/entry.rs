@@ -53,6 +53,8 @@ pub struct Tail {
     pub end: Option<u64>,
     /// What its last segment acknowledged.
     pub acked: Option<u64>,
+    /// A response of which it was not known that it answers a HEAD ended with its head.
+    pub bodiless: bool,
 }
 
 /// How far one message of an entry is.
@@ -159,7 +161,11 @@ impl Entry {
             finish(message, tail, &mut self.anomalies, &mut self.gaps, &mut self.truncated, &mut self.error);
     }
 
-    pub(super) fn end_response(&mut self, tail: Tail) {
+    pub(super) fn end_response(&mut self, mut tail: Tail) {
+        if tail.bodiless && self.method() == b"HEAD" && tail.gaps == 0 {
+            // Its request came into the capture later: by now it is known that this was all.
+            (tail.complete, tail.error, tail.body.truncated) = (true, None, false);
+        }
         let message = if self.response == Part::Reading {
             self.response = Part::Done;
             self.exchange.response.as_mut()

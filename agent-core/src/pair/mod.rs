@@ -183,7 +183,12 @@ impl Pairing {
         self.memory += entry.memory;
         if self.entries.len() >= cx.limits.pipelined.max(1) {
             self.refused += 1;
-            self.skip_tail += 1;
+            let unanswered = self.entries.iter().any(Entry::waits);
+            match self.orphans.iter_mut().find(|o| !o.settled) {
+                // Its response came into the capture before it.
+                Some(response) if self.synced && !unanswered => response.settled = true,
+                _ => self.skip_tail += 1,
+            }
             self.last = None;
             self.mark_pipelining();
             entry.settled = true;

@@ -43,12 +43,13 @@ fn main() -> Result<ExitCode> {
     ensure!(status.success(), "remora replay ended with {status}");
     account.described.iter().for_each(|text| println!("  {text}"));
     println!(
-        "{}: logged {}, found {}, equal {} ({} of them cut off by the client), different {}; {} clients",
+        "{}: logged {}, found {}, equal {} ({} of them cut off by the client), never served {}, different {}; {} clients",
         cli.capture.display(),
         account.logged,
         account.found,
         account.equal,
         account.cut,
+        account.unserved,
         account.different,
         account.clients
     );

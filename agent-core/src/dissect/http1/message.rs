@@ -221,7 +221,8 @@ impl Current {
             Frame::Chunked(chunked) => chunked.data_complete(),
             _ => false,
         };
-        let mut tail = self.tail(complete, Some(offset));
+        let bodiless = matches!(self.frame, Frame::Perhaps { seen: 0, .. });
+        let mut tail = Tail { bodiless, ..self.tail(complete, Some(offset)) };
         if !complete && tail.error.is_none() {
             tail.error = Some(ended_early(end));
         }
@@ -246,6 +247,7 @@ impl Current {
             error,
             end,
             acked: self.acked,
+            bodiless: false,
         }
     }
 }

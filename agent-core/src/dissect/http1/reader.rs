@@ -605,7 +605,9 @@ fn could_start(side: Side, bytes: &[u8], strict: bool) -> bool {
             }
             let name = &bytes[..method];
             let shaped = name.iter().all(u8::is_ascii_uppercase) && (!whole || (3..=20).contains(&method));
-            let likely = !strict || shaped || KNOWN.contains(&name);
+            // Where the capture begins within a method, `EAD` is the end of one and none of its own.
+            let rest = whole && KNOWN.iter().any(|known| known.len() > method && known.ends_with(name));
+            let likely = !strict || KNOWN.contains(&name) || (shaped && !rest);
             likely && printable(bytes)
         }
     }

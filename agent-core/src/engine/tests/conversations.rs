@@ -332,3 +332,18 @@ fn an_acknowledgement_with_later_data_does_not_tell_where_the_server_began() {
         assert!(target(item).as_deref() != Some("/a") || http.response.is_none(), "{item:?}");
     }
 }
+
+#[test]
+fn a_late_syn_ack_tells_that_the_first_request_is_missing() {
+    let all = conversation((100, 500), &[5, 6], 1_000);
+    // SYN, ACK and the first request are lost; an acknowledgement of the server overtakes its SYN-ACK.
+    let (first, response) = (&all[3], &all[4]);
+    let overtaking = Seg::s2c(response.seq, first.seq.wrapping_add(first.payload.len() as u32), ACK, b"");
+    let mut captured = vec![overtaking];
+    captured.push(all[1].clone());
+    captured.extend_from_slice(&all[4..]);
+    let (items, _) = told(&captured);
+    for (asked, answered, ..) in items {
+        assert!(asked.is_none() || answered.is_none() || asked == answered, "{asked:?} {answered:?}");
+    }
+}

@@ -202,6 +202,55 @@ fn bytes_of_a_body_that_look_like_a_message_are_not_taken() {
 }
 
 #[test]
+fn a_request_beyond_the_limit_takes_its_response_with_it_that_was_captured_first() {
+    let mut talk =
+        Talk { http: Http1::new(true), ..Talk::with(Limits { pipelined: 2, ..Limits::default() }) };
+    talk.say(Client, get("/0")).say(Server, ok("zero")).say(Client, get("/1")).say(Server, ok("one"));
+    // The third, captured after its response, finds the first two still held.
+    let (size, before) = (get("/2").len() as u64, talk.sent[1]);
+    talk.sent[0] += size;
+    talk.say(Server, ok("two"));
+    talk.sent[0] -= size;
+    talk.chunk(Client, Chunk::Data(get("/2").as_bytes()), Some(before));
+    talk.say(Client, [get("/3"), get("/4")].concat()).say(Server, [ok("three"), ok("four")].concat());
+    let drafts = talk.fin();
+    for draft in &drafts {
+        let Some(request) = exchange(draft).request.as_ref().filter(|_| exchange(draft).response.is_some())
+        else {
+            continue;
+        };
+        let said = [("/0", "zero"), ("/1", "one"), ("/3", "three"), ("/4", "four")];
+        let (_, body) = said.iter().find(|(path, _)| path.as_bytes() == request.target()).unwrap();
+        assert_eq!(response_body(draft), body.as_bytes());
+    }
+    assert!(briefs(&drafts).contains(&"/3 200".to_owned()), "{:?}", briefs(&drafts));
+}
+
+#[test]
+fn the_end_of_a_method_is_no_method() {
+    let mut talk = Talk::joined();
+    talk.say(Client, "EAD /1 HTTP/1.1\r\nHost: shop\r\n\r\n")
+        .say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+    talk.say(Client, get("/2")).say(Server, ok("two"));
+    assert_eq!(briefs(&talk.fin()), ["- 200 pair-not-found", "/2 200"]);
+    let mut talk = Talk::joined();
+    talk.say(Client, "BREW /1 HTTP/1.1\r\nHost: shop\r\n\r\n").say(Server, ok("one"));
+    assert_eq!(briefs(&talk.fin()), ["/1 200"], "one of its own is");
+}
+
+#[test]
+fn a_head_whose_answer_was_captured_first_is_whole() {
+    let mut talk = Talk::new();
+    talk.sent[0] += 37;
+    talk.say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 640\r\n\r\n");
+    talk.sent[0] -= 37;
+    talk.chunk(Client, Chunk::Data(b"HEAD /1 HTTP/1.1\r\nHost: shop7890\r\n\r\n"), Some(0));
+    let drafts = talk.finish(End::CaptureEnd);
+    assert_eq!(briefs(&drafts), ["/1 200"]);
+    assert!(!exchange(&drafts[0]).response.as_ref().unwrap().message.body.truncated);
+}
+
+#[test]
 fn a_head_answer_is_framed_even_without_its_request() {
     let mut talk = Talk::new();
     talk.say(Client, get("/1")).say(Server, ok("one")).gap(Client, 40);
