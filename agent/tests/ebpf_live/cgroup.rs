@@ -29,7 +29,7 @@ fn child_says_something_and_hears_it_back() {
     }
 }
 
-fn run_child(pair: &VethPair, cgroup: &Cgroup, server: &str) {
+pub(crate) fn run_child(pair: &VethPair, cgroup: &Cgroup, server: &str) {
     let this = std::env::current_exe().unwrap();
     let arguments =
         ["--exact", "cgroup::child_says_something_and_hears_it_back", "--test-threads=1", "--quiet"];

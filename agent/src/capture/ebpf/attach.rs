@@ -14,7 +14,9 @@ use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, Program, ProgramError, SchedClassifier,
     TcAttachType,
 };
+use aya::sys::SyscallError;
 
+use super::Without;
 use super::cgroup::Cgroup;
 use super::clsact::Owner;
 use super::error::LiveError;
@@ -69,6 +71,7 @@ pub(super) struct Attached {
     ebpf: Ebpf,
     /// [`TcHook::Auto`] until the kernel has shown what it knows.
     hook: TcHook,
+    without: Without,
     /// Of filters on clsact, once there are any.
     owner: Option<Owner>,
     interfaces: BTreeMap<u32, OnInterface>,
@@ -77,8 +80,8 @@ pub(super) struct Attached {
 
 impl Attached {
     /// With the programs loaded.
-    pub(super) fn new(ebpf: Ebpf, hook: TcHook) -> Self {
-        Self { ebpf, hook, owner: None, interfaces: BTreeMap::new(), cgroups: BTreeMap::new() }
+    pub(super) fn new(ebpf: Ebpf, hook: TcHook, without: Without) -> Self {
+        Self { ebpf, hook, without, owner: None, interfaces: BTreeMap::new(), cgroups: BTreeMap::new() }
     }
 
     /// Targets attached to.
@@ -150,12 +153,14 @@ impl Attached {
     ) -> Result<Option<SchedClassifierLink>, LiveError> {
         let name = interface.name.as_str();
         let what = || format!("attaching {program} to interface {name}");
-        let hook = self.hook;
+        let (hook, without_tcx) = (self.hook, self.without.tcx);
         let classifier: &mut SchedClassifier = self.program(program)?;
         if hook != TcHook::Clsact {
             // First in line: what another program drops or redirects was still on the wire.
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            match classifier.attach_with_options(name, way, options) {
+            let attached =
+                if without_tcx { Err(unknown()) } else { classifier.attach_with_options(name, way, options) };
+            match attached {
                 Ok(id) => {
                     let link = classifier.take_link(id).map_err(|e| LiveError::kernel(what(), &e))?;
                     // The name is looked up once more in there; the number is what is meant.
@@ -254,6 +259,12 @@ impl Attached {
             cause: String::from("not in the embedded object"),
         })
     }
+}
+
+/// What a kernel says that does not know tcx.
+fn unknown() -> ProgramError {
+    let io_error = std::io::Error::from_raw_os_error(libc::EINVAL);
+    ProgramError::SyscallError(SyscallError { call: "bpf_link_create", io_error })
 }
 
 /// Whether the kernel does not know the kind of link: before Linux 6.6.

@@ -84,6 +84,17 @@ pub struct LiveConfig {
     pub snap_len: Option<u32>,
     /// How to attach to interfaces.
     pub tc_hook: TcHook,
+    /// What the kernel is taken not to have.
+    pub without: Without,
+}
+
+/// Features that live capture can do without: each can be left out on a kernel that has it, to see that it can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Without {
+    /// tcx, which came with Linux 6.6: [`TcHook::Auto`] takes clsact.
+    pub tcx: bool,
+    /// Notifications of interfaces that come and go: they are looked for twice a second.
+    pub notifications: bool,
 }
 
 impl Default for LiveConfig {
@@ -100,6 +111,7 @@ impl Default for LiveConfig {
             ring_bytes: None,
             snap_len: None,
             tc_hook: TcHook::Auto,
+            without: Without::default(),
         }
     }
 }
@@ -158,7 +170,7 @@ impl Live {
             })
             .collect::<Result<_, LiveError>>()?;
         attach::load(&mut loaded.ebpf, !config.interfaces.is_empty(), !config.cgroups.is_empty())?;
-        let attached = attach::Attached::new(loaded.ebpf, config.tc_hook);
+        let attached = attach::Attached::new(loaded.ebpf, config.tc_hook, config.without);
         let watcher = watch::Watcher::start(plan, attached)?;
         loaded.settings.enable()?;
         let live = Self {

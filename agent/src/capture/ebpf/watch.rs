@@ -118,6 +118,7 @@ pub(super) struct Plan {
     interfaces: interface::Wanted,
     cgroups: Option<cgroup::Wanted>,
     limit: usize,
+    notifications: bool,
 }
 
 impl Plan {
@@ -133,6 +134,7 @@ impl Plan {
             interfaces: interface::Wanted::new(&config.interfaces, &there)?,
             cgroups: cgroup::Wanted::new(&config.cgroups)?,
             limit: config.max_attachments,
+            notifications: !config.without.notifications,
         })
     }
 }
@@ -329,7 +331,8 @@ impl Watcher {
     /// that cannot be captured from, and may be too much.
     pub(super) fn start(plan: Plan, attached: Attached) -> Result<Self, LiveError> {
         let fail = |e: io::Error| LiveError::kernel("starting to watch interfaces", &e);
-        let events = Socket::of_links();
+        let events =
+            if plan.notifications { Socket::of_links() } else { Err(io::ErrorKind::Unsupported.into()) };
         if let Err(error) = &events {
             tracing::warn!(%error, "no notifications of interfaces: looking twice a second");
         }
