@@ -356,7 +356,7 @@ fn a_packet_on_veth_bridge_and_route_is_counted_and_stored_once() {
     let (streams, store, dump) =
         (dir.path().join("streams.jsonl"), dir.path().join("store"), dir.path().join("tcpdump.pcap"));
     let mut tcpdump = Command::new("tcpdump");
-    tcpdump.args(["-i", "mc", "-s", "0", "-n", "-U", "--immediate-mode", "-w"]).arg(&dump).arg("tcp port 80");
+    tcpdump.args(["-i", "mc", "-s", "0", "-B", "262144", "-n", "-U", "-w"]).arg(&dump).arg("tcp port 80");
     let tcpdump = Background::start(&net.middle, &tcpdump, dir.path(), "tcpdump", "listening on");
     let args = ["--interface", "m*", "--interface", "br0", "--port", "80", "--json", "--stats", "--streams"];
     let paths = [streams.to_str().unwrap(), "--pcap-dir", store.to_str().unwrap()];
@@ -369,7 +369,8 @@ fn a_packet_on_veth_bridge_and_route_is_counted_and_stored_once() {
     tap.wait_for_lines(2 * EACH as usize);
     wait_until_quiet(&dump);
     let ran = tap.end().exits(0);
-    tcpdump.end();
+    let recording = tcpdump.end();
+    assert!(recording.stderr.contains("\n0 packets dropped by kernel"), "{}", recording.stderr);
     check_once(&ran, EACH);
     let (ours, theirs) = (packets(&streams), recorded(&dump));
     assert_eq!(ours.len(), 16, "four connections to each, both ways");
@@ -401,4 +402,38 @@ fn check_once(ran: &Ran, each: u64) {
     // Each of them passes two interfaces, those to the router the bridge as well.
     assert!(number("/copies") >= number("/store/packets"), "{stats}");
     assert_eq!(number("/copies") + number("/store/packets"), number("/packets"), "{stats}");
+}
+
+/// The first interface on the way is let go, and the stream goes on.
+#[test]
+fn a_connection_is_read_on_when_its_first_interface_goes() {
+    if !is_root("a_connection_is_read_on") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let net = Bridged::new();
+    let _nginx = net.near.run(|| Nginx::start(server(), |command| command)).unwrap();
+    let args = ["--interface", "m*", "--port", "80", "--json", "--stats"];
+    let tap = Background::tap(&net.middle, dir.path(), &args);
+    let mut connection = net.client.run(|| load::Connection::open(server(), PATIENCE)).unwrap();
+    let mut ask = |number: usize| {
+        connection.send(format!("GET /r/{number} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(connection.receive(false).unwrap().status, 200);
+    };
+    (0..10).for_each(&mut ask);
+    // By a name that is not asked for it is watched no more, and traffic passes as before.
+    net.middle.ip("link set mc name other").unwrap();
+    tap.wait_for_words("interface mc is gone");
+    (10..20).for_each(&mut ask);
+    drop(connection);
+    tap.wait_for_lines(20);
+    let ran = tap.end().exits(0);
+    let targets: Vec<_> = ran.items().iter().map(|item| item["request"]["target"].to_string()).collect();
+    assert_eq!(targets, (0..20).map(|n| format!("\"/r/{n}\"")).collect::<Vec<_>>());
+    let stats = ran.stats();
+    assert_eq!(
+        (&stats["streams"], &stats["gaps"], &stats["retransmitted"]),
+        (&1.into(), &0.into(), &0.into())
+    );
+    assert_eq!(stats["streams_closed"]["fin"], 1, "{stats}");
 }

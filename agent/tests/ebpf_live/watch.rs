@@ -146,6 +146,28 @@ fn cgroups_come_and_go_by_pattern_and_by_path() {
     attached(&live, &[&named_words, &words(&first)]);
     drop((container, pod, named));
     attached(&live, &[]);
+    let stats = live.attach_stats();
+    assert_eq!((stats.now, stats.came, stats.went), (0, 4, 4), "{:?}", live.changes());
+}
+
+#[test]
+fn a_cgroup_around_those_that_are_watched_takes_over() {
+    if skipped() {
+        return;
+    }
+    let outer = Cgroup::new("around").unwrap();
+    let name = outer.path().file_name().unwrap().to_str().unwrap().to_owned();
+    // Both the pod and what is in it are asked for.
+    let cgroups = vec![PathBuf::from(format!("{name}/*/inner*")), PathBuf::from(format!("{name}/pod*"))];
+    let other = outer.child("other").unwrap();
+    let inner = other.child("inner1").unwrap();
+    let live = start(&NetNs::new().unwrap(), &LiveConfig { cgroups, ..interfaces(&[]) });
+    let words = |path: &std::path::Path| format!("cgroup {}", path.display());
+    attached(&live, &[&words(inner.path())]);
+    let pod = outer.child("pod1").unwrap();
+    let within = pod.child("inner2").unwrap();
+    attached(&live, &[&words(inner.path()), &words(pod.path())]);
+    drop(within);
 }
 
 #[test]

@@ -99,9 +99,9 @@ impl Attached {
         self.interfaces.iter().map(|(index, on)| (*index, on.name.as_str()))
     }
 
-    /// Paths and ids of the cgroups attached to.
-    pub(super) fn cgroups(&self) -> impl Iterator<Item = (&Path, u64)> {
-        self.cgroups.iter().map(|(path, on)| (path.as_path(), on.id))
+    /// Paths of the cgroups attached to.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.cgroups.keys().map(PathBuf::as_path)
     }
 
     pub(super) fn has_interface(&self, index: u32) -> bool {
@@ -224,7 +224,7 @@ impl Attached {
         clsact.filter(|(index, on)| !owner.holds(**index, on.filters)).map(|(index, _)| *index).collect()
     }
 
-    /// Attaches to a cgroup, both ways or none. An entry of the same path is one that went, and is dropped.
+    /// Attaches to a cgroup, both ways or none.
     pub(super) fn attach_cgroup(&mut self, cgroup: &Cgroup) -> Result<(), LiveError> {
         let ways = [
             ("cgroup_ingress", CgroupSkbAttachType::Ingress),

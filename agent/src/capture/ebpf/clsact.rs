@@ -104,11 +104,13 @@ impl Owner {
         attached
     }
 
-    /// Whether the filters are still there: all that were attached to an interface.
+    /// Whether the filters are still there: all that were attached to an interface. If it cannot be told, they are.
     pub(super) fn holds(&mut self, interface: u32, filters: usize) -> bool {
         let token = &self.token;
-        tags(&mut self.socket, interface)
-            .is_ok_and(|all| all.iter().filter(|(_, _, tag)| tag.token == *token).count() == filters)
+        let Ok(all) = tags(&mut self.socket, interface) else {
+            return true;
+        };
+        all.iter().filter(|(_, _, tag)| tag.token == *token).count() == filters
     }
 
     /// Removes this owner's filters from an interface, and the qdisc if that was remora's and nothing is left on it.

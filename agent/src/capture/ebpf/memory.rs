@@ -17,7 +17,7 @@ const LARGEST_RING: usize = 1 << 30;
 /// Bytes of each of `workers` rings: what was asked for, or the default, as a power of two of at least a page.
 pub(super) fn ring_bytes(asked: Option<usize>, workers: u16) -> u32 {
     // Of a version that cannot be read nothing is assumed.
-    if KernelVersion::current().is_ok_and(|version| has_one_size(version)) {
+    if KernelVersion::current().is_ok_and(has_one_size) {
         tracing::info!("before Linux 5.10 rings have one size: {TEMPLATE_RING} bytes");
         return TEMPLATE_RING;
     }

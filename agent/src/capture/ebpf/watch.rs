@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -161,6 +161,7 @@ impl Watch {
         let mut refusals = Refusals::default();
         match link::list(&mut self.plan.socket) {
             Ok(there) => self.look_at_interfaces(&there, &mut refusals),
+            // It is tried again soon.
             Err(error) => tracing::warn!(%error, "interfaces cannot be listed"),
         }
         self.look_at_cgroups(&mut refusals);
@@ -233,6 +234,7 @@ impl Watch {
             if self.attached.has_cgroup(path, *id) {
                 continue;
             }
+            self.let_go(path);
             let opened = self.plan.cgroups.as_ref().map(|wanted| wanted.open(path));
             let attached = self.room().and_then(|()| match opened {
                 Some(Ok(cgroup)) => self.attached.attach_cgroup(&cgroup),
@@ -248,16 +250,21 @@ impl Watch {
                 }
             }
         }
+        // Not merely left out of a look that was cut short.
+        let gone =
+            |path: &Path| !path.is_dir() || path.ancestors().skip(1).any(|outer| there.contains_key(outer));
         let gone: Vec<PathBuf> = self
             .attached
             .cgroups()
-            .filter(|(path, _)| !there.contains_key(*path))
-            .map(|(path, _)| path.to_owned())
+            .filter(|path| !there.contains_key(*path) && gone(path))
+            .map(Path::to_owned)
             .collect();
-        for path in gone {
-            self.attached.detach_cgroup(&path);
-            let words = format!("cgroup {}", path.display());
-            self.shared.lock().went(&Key::Cgroup(path), words);
+        gone.iter().for_each(|path| self.let_go(path));
+    }
+
+    fn let_go(&mut self, path: &Path) {
+        if self.attached.detach_cgroup(path) {
+            self.shared.lock().went(&Key::Cgroup(path.to_owned()), format!("cgroup {}", path.display()));
         }
     }
 

@@ -23,7 +23,7 @@ pub(in super::super) fn list(socket: &mut Socket) -> io::Result<Vec<Link>> {
     let mut request = Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &[0; INFO]);
     request.attribute(libc::IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes());
     let mut all = Vec::new();
-    socket.ask(request, |kind, body| {
+    socket.dump(&request, |kind, body| {
         if kind == libc::RTM_NEWLINK
             && let Some(link) = parse(body)
         {

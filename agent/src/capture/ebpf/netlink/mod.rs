@@ -18,7 +18,11 @@ const HEADER: usize = 16;
 /// Room for what one read gives: the kernel fills at most 32 KiB of a dump at a time.
 const ROOM: usize = 64 << 10;
 
+/// How often a dump is begun anew because what it lists changed meanwhile.
+const TRIES: usize = 16;
+
 /// A message to the kernel.
+#[derive(Clone)]
 pub(super) struct Request {
     bytes: Vec<u8>,
 }
@@ -83,22 +87,47 @@ impl Socket {
         Ok(Self { fd, sequence: 0, buffer: vec![0; ROOM] })
     }
 
-    /// Sends a request and hands each answer (kind and body) to `each`, up to the acknowledgement or the dump's end.
+    /// Has something listed, and hands each entry (kind and body) to `each`: all of them, of one moment.
+    pub(super) fn dump(&mut self, request: &Request, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
+        for _ in 0..TRIES {
+            let mut all = Vec::new();
+            match self.ask(request.clone(), |kind, body| all.push((kind, body.to_vec()))) {
+                Ok(()) => {
+                    all.iter().for_each(|(kind, body)| each(*kind, body));
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, "what is to be listed never stays the same"))
+    }
+
+    /// Sends a request and hands each answer to `each`, up to the acknowledgement or the dump's end.
+    ///
+    /// # Errors
+    /// What the kernel says; `Interrupted` for a dump that mixes what was with what is.
     pub(super) fn ask(&mut self, request: Request, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
         self.sequence += 1;
         let bytes = request.finish(self.sequence);
         send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty())?;
+        let mut mixed = false;
         loop {
             let read = recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty())?;
             for message in messages(&self.buffer[..read]) {
                 if message.sequence != self.sequence {
                     continue;
                 }
+                mixed |= i32::from(message.flags) & libc::NLM_F_DUMP_INTR != 0;
                 match i32::from(message.kind) {
                     // The error code is the first thing in both: of a dump that failed midway, too.
                     libc::NLMSG_ERROR | libc::NLMSG_DONE => {
                         let code = word(message.body, 0).map_or(0, u32::cast_signed);
-                        return if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(()) };
+                        return match code {
+                            ..0 => Err(io::Error::from_raw_os_error(-code)),
+                            _ if mixed => Err(io::ErrorKind::Interrupted.into()),
+                            _ => Ok(()),
+                        };
                     }
                     _ => each(message.kind, message.body),
                 }
@@ -127,6 +156,7 @@ impl AsFd for Socket {
 
 struct Message<'a> {
     kind: u16,
+    flags: u16,
     sequence: u32,
     body: &'a [u8],
 }
@@ -136,9 +166,9 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = word(bytes, 0)? as usize;
         let body = bytes.get(HEADER..length)?;
-        let (kind, sequence) = (half(bytes, 4)?, word(bytes, 8)?);
+        let (kind, flags, sequence) = (half(bytes, 4)?, half(bytes, 6)?, word(bytes, 8)?);
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message { kind, sequence, body })
+        Some(Message { kind, flags, sequence, body })
     })
 }
 

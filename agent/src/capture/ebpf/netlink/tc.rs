@@ -71,7 +71,7 @@ fn tcmsg(interface: u32, handle: u32, parent: u32, info: u32) -> [u8; TCMSG] {
 pub(in super::super) fn with_clsact(socket: &mut Socket) -> io::Result<Vec<u32>> {
     let request = Request::new(libc::RTM_GETQDISC, libc::NLM_F_DUMP, &tcmsg(0, 0, 0, 0));
     let mut all = Vec::new();
-    socket.ask(request, |kind, body| {
+    socket.dump(&request, |kind, body| {
         let clsact = attributes(body.get(TCMSG..).unwrap_or_default())
             .any(|(kind, value)| kind == TCA_KIND && text(value) == "clsact");
         if let (libc::RTM_NEWQDISC, true, Some(interface)) = (kind, clsact, word(body, 4)) {
@@ -106,7 +106,7 @@ pub(in super::super) fn remove_clsact(socket: &mut Socket, interface: u32) -> io
 pub(in super::super) fn filters(socket: &mut Socket, interface: u32, way: Way) -> io::Result<Vec<Filter>> {
     let body = tcmsg(interface, 0, way.parent(), 0);
     let mut all = Vec::new();
-    socket.ask(Request::new(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, &body), |kind, body| {
+    socket.dump(&Request::new(libc::RTM_GETTFILTER, libc::NLM_F_DUMP, &body), |kind, body| {
         if kind == libc::RTM_NEWTFILTER
             && let Some(filter) = parse(body)
         {
