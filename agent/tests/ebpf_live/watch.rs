@@ -252,3 +252,28 @@ fn others_filters_and_qdiscs_are_left_alone() {
     drop(second);
     assert!(!qdisc().contains("clsact"), "{}", qdisc());
 }
+
+/// Attaching takes the kernel its time: neither the start nor the end waits for all of them.
+#[test]
+fn many_that_are_there_from_the_start_are_attached_to_in_slices() {
+    if skipped() {
+        return;
+    }
+    const MANY: usize = 80;
+    let namespace = NetNs::new().unwrap();
+    let script: String =
+        (0..MANY / 2).map(|n| format!("link add vetha{n} type veth peer name vethb{n}\n")).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), script).unwrap();
+    namespace.ip(&format!("-batch {}", file.path().display())).unwrap();
+    let since = Instant::now();
+    let live = start(&namespace, &interfaces(&["veth*", "vetha39"]));
+    let (at_start, took) = (live.attachments(), since.elapsed());
+    assert!(at_start.contains(&String::from("vetha39 (tcx, Ethernet)")), "what is named is there at once");
+    while live.attachments().len() < MANY {
+        assert!(since.elapsed() < Duration::from_secs(60), "{}", live.attachments().len());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    eprintln!("{} after {took:?}, all {MANY} after {:?}", at_start.len(), since.elapsed());
+    assert_eq!(live.attach_stats().came, MANY as u64, "none twice");
+}

@@ -32,6 +32,9 @@ use super::{cgroup, interface};
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two looks at least: a hundred interfaces that come at once are one change.
 const BREATH: Duration = Duration::from_millis(20);
+/// How long one look may take, for a tcx link takes the kernel some 10 ms (it waits for packets in flight): then the
+/// end, and what is new, are looked for again before it goes on.
+const SLICE: Duration = Duration::from_millis(250);
 /// Changes that wait to be told.
 const MAX_CHANGES: usize = 1024;
 
@@ -145,11 +148,13 @@ struct Watch {
     attached: Attached,
     refused: BTreeSet<String>,
     shared: Arc<Shared>,
+    /// The last look was cut short.
+    unfinished: bool,
 }
 
-/// What one look could not attach to.
-#[derive(Default)]
+/// What one look could not attach to, and until when it goes on.
 struct Refusals {
+    until: Instant,
     all: BTreeSet<String>,
     /// The first that was named, not taken in by a pattern, or not permitted.
     first: Option<LiveError>,
@@ -158,14 +163,21 @@ struct Refusals {
 impl Watch {
     /// Makes what is attached be what is there and wanted. Gives the first refusal that is no matter of course.
     fn look(&mut self) -> Option<LiveError> {
-        let mut refusals = Refusals::default();
+        let mut refusals = Refusals { until: Instant::now() + SLICE, all: BTreeSet::new(), first: None };
+        self.unfinished = false;
         match link::list(&mut self.plan.socket) {
             Ok(there) => self.look_at_interfaces(&there, &mut refusals),
             // It is tried again soon.
             Err(error) => tracing::warn!(%error, "interfaces cannot be listed"),
         }
+        // Many interfaces do not keep cgroups waiting.
+        refusals.until = Instant::now() + SLICE;
         self.look_at_cgroups(&mut refusals);
-        self.refused = refusals.all;
+        if self.unfinished {
+            self.refused.append(&mut refusals.all);
+        } else {
+            self.refused = refusals.all;
+        }
         self.shared.lock().hook = self.attached.hook();
         refusals.first
     }
@@ -200,7 +212,8 @@ impl Watch {
             }
         }
         for (index, link) in there {
-            if self.attached.has_interface(index) {
+            let named = self.plan.interfaces.names(&link.name);
+            if self.attached.has_interface(index) || self.is_late(refusals, named) {
                 continue;
             }
             let attached = self
@@ -213,7 +226,6 @@ impl Watch {
                     self.shared.lock().came(Key::Interface(index), words);
                 }
                 Err(error) => {
-                    let named = self.plan.interfaces.names(&link.name);
                     self.refuse(refusals, format!("interface {}", link.name), named, error);
                 }
             }
@@ -231,7 +243,8 @@ impl Watch {
             .collect();
         // What is new first: a cgroup around one that is watched already leaves no gap.
         for (path, id) in &there {
-            if self.attached.has_cgroup(path, *id) {
+            let named = self.plan.cgroups.as_ref().is_some_and(|wanted| wanted.names(path));
+            if self.attached.has_cgroup(path, *id) || self.is_late(refusals, named) {
                 continue;
             }
             self.let_go(path);
@@ -245,7 +258,6 @@ impl Watch {
             match attached {
                 Ok(()) => self.shared.lock().came(Key::Cgroup(path.clone()), words),
                 Err(error) => {
-                    let named = self.plan.cgroups.as_ref().is_some_and(|wanted| wanted.names(path));
                     self.refuse(refusals, words, named, error);
                 }
             }
@@ -266,6 +278,13 @@ impl Watch {
         if self.attached.detach_cgroup(path) {
             self.shared.lock().went(&Key::Cgroup(path.to_owned()), format!("cgroup {}", path.display()));
         }
+    }
+
+    /// Whether a look has taken its time, so that what a pattern takes in is left for the next one.
+    fn is_late(&mut self, refusals: &Refusals, named: bool) -> bool {
+        let late = !named && Instant::now() > refusals.until;
+        self.unfinished |= late;
+        late
     }
 
     fn room(&self) -> Result<(), LiveError> {
@@ -312,12 +331,15 @@ impl Watch {
             if !told && Instant::now() < next {
                 continue;
             }
-            if !told {
+            if !told && !self.unfinished {
                 self.look_after_filters();
             }
             self.look();
-            next = Instant::now() + LOOK;
-            std::thread::sleep(BREATH);
+            next = Instant::now();
+            if !self.unfinished {
+                next += LOOK;
+                std::thread::sleep(BREATH);
+            }
         }
     }
 }
@@ -344,7 +366,13 @@ impl Watcher {
             tracing::warn!(%error, "no notifications of interfaces: looking twice a second");
         }
         let shared = Arc::new(Shared::default());
-        let mut watch = Watch { plan, attached, refused: BTreeSet::new(), shared: Arc::clone(&shared) };
+        let mut watch = Watch {
+            plan,
+            attached,
+            refused: BTreeSet::new(),
+            shared: Arc::clone(&shared),
+            unfinished: false,
+        };
         if let Some(error) = watch.look() {
             return Err(error);
         }
