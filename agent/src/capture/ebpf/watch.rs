@@ -413,3 +413,21 @@ impl Drop for Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_that_nobody_asks_for_are_counted_and_not_kept() {
+        let mut state = State::default();
+        for index in 0..2 * MAX_CHANGES as u32 {
+            state.came(Key::Interface(index), format!("veth{index}"));
+        }
+        assert_eq!((state.changes.len(), state.stats.untold), (MAX_CHANGES, MAX_CHANGES as u64));
+        state.went(&Key::Interface(3), String::from("interface veth3"));
+        let AttachStats { now, came, went, untold, .. } = state.stats;
+        let many = MAX_CHANGES as u64;
+        assert_eq!((now, came, went, untold), (2 * many - 1, 2 * many, 1, many + 1));
+    }
+}
