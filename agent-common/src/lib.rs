@@ -21,6 +21,10 @@ pub mod record;
 /// Rings that one set of programs can serve: an upper bound on workers.
 pub const MAX_RINGS: u32 = 256;
 
+/// Bytes of the ring that stands for all of them when the programs are loaded: before Linux 5.10 the kernel takes rings
+/// of just this size. A whole number of pages on every machine.
+pub const TEMPLATE_RING: u32 = 1 << 20;
+
 /// Fails to compile unless `T` is `size` bytes with 8-byte alignment at most (what BPF maps give).
 const fn assert_layout<T>(size: usize) {
     assert!(size_of::<T>() == size, "size changed: both sides must be built together");

@@ -27,7 +27,7 @@ pub struct RecordHeader {
     pub link: u16,
     /// [`INGRESS`] or [`EGRESS`].
     pub direction: u8,
-    /// [`FLAG_FRAGMENT`].
+    /// [`FLAG_FRAGMENT`], [`FLAG_SOCKET`].
     pub flags: u8,
 }
 
@@ -40,6 +40,8 @@ pub const EGRESS: u8 = 1;
 
 /// `flags`: an IP fragment (the ring was chosen by addresses only).
 pub const FLAG_FRAGMENT: u8 = 1;
+/// `flags`: seen at a cgroup's hook point, which is the socket's own, not on an interface.
+pub const FLAG_SOCKET: u8 = 1 << 1;
 
 /// `link`: Ethernet.
 pub const LINK_ETHERNET: u16 = 1;

@@ -44,6 +44,8 @@ pub struct Origin {
     pub cgroup: u64,
     /// Direction at the hook point.
     pub direction: Option<Direction>,
+    /// The hook point is the socket's (a cgroup's), whatever interface the packet takes: not one on its way.
+    pub at_socket: bool,
 }
 
 /// One captured packet. `data` may be shorter than `original_len` (snap length): that is a fact, not an error.

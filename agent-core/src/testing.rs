@@ -116,5 +116,6 @@ pub(crate) fn packet(link: LinkType, data: &[u8], at_ms: u64) -> Packet<'_> {
 }
 
 pub(crate) fn seen_at(packet: Packet<'_>, direction: Direction, cgroup: u64) -> Packet<'_> {
-    Packet { origin: Origin { interface: 0, cgroup, direction: Some(direction) }, ..packet }
+    let origin = Origin { interface: 0, cgroup, direction: Some(direction), at_socket: true };
+    Packet { origin, ..packet }
 }

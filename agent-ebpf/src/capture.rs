@@ -4,7 +4,7 @@ use agent_common::{
     config::{ENABLED, ONE_END, POLICIES, SKIP_EGRESS, SKIP_INGRESS, Settings},
     counters::HookTally,
     flow::{End, FlowHash},
-    record::{EGRESS, FLAG_FRAGMENT, MAX_CAPTURE, RecordHeader},
+    record::{EGRESS, FLAG_FRAGMENT, FLAG_SOCKET, MAX_CAPTURE, RecordHeader},
 };
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -96,7 +96,7 @@ fn deliver(skb: *mut __sk_buff, hook: Hook, settings: &Settings, flow: &Flow, cg
         ifindex: unsafe { (*skb).ifindex },
         link: hook.link,
         direction: hook.direction,
-        flags: if flow.fragment { FLAG_FRAGMENT } else { 0 },
+        flags: (if flow.fragment { FLAG_FRAGMENT } else { 0 }) | if hook.cgroup { FLAG_SOCKET } else { 0 },
     };
     ring::push(skb, index, &header, settings.snap_len);
 }

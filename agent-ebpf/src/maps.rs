@@ -1,7 +1,7 @@
 //! The maps, by the names under which user space finds them.
 
 use agent_common::{
-    MAX_RINGS,
+    MAX_RINGS, TEMPLATE_RING,
     config::{Endpoint, MAX_CGROUPS, MAX_CLIENTS, MAX_EXCLUDED, MAX_NETS, PORT_WORDS, Settings, Sleeper},
     counters::{self, Tally},
     ends::Client,
@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 
 /// A ring. Its real size is set when user space makes it; this one is only the template of the map in the map.
-pub(crate) type Ring = RingBuf<u8, 4096>;
+pub(crate) type Ring = RingBuf<u8, { TEMPLATE_RING as usize }>;
 
 /// One ring per worker, made and put here by user space.
 #[btf_map]

@@ -1,7 +1,7 @@
 //! What this kernel, these permissions and this machine allow, a line each, with the mend.
 //!
 //! Every answer is tried, not read off a version number, where trying does no harm: maps and programs of a few
-//! instructions are made and thrown away; nothing is attached.
+//! instructions are made and thrown away; nothing is attached, and nothing removed unless asked for.
 
 use std::fs;
 use std::path::Path;
@@ -59,8 +59,31 @@ pub fn doctor() -> Vec<Check> {
         "this binary was built without live capture",
         "build it with the feature `ebpf`",
     ));
-    checks.extend([kernel_btf(Path::new("/sys/kernel/btf/vmlinux")), tracefs(&read("/proc/self/mounts"))]);
+    checks.extend([
+        kernel_btf(Path::new("/sys/kernel/btf/vmlinux")),
+        tracefs(&read("/proc/self/mounts")),
+        af_packet(),
+    ]);
     checks
+}
+
+/// Removes what killed runs left in this network namespace, and says what that was.
+///
+/// # Errors
+/// In words, when the kernel does not let it be found or removed.
+#[cfg(feature = "ebpf")]
+pub fn clean() -> Result<Vec<String>, String> {
+    let found = crate::capture::ebpf::leftovers(true).map_err(|error| error.to_string())?;
+    Ok(found.iter().map(ToString::to_string).collect())
+}
+
+/// A binary without live capture leaves nothing, and finds nothing.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "ebpf"))]
+pub fn clean() -> Result<Vec<String>, String> {
+    Err(String::from("this binary was built without live capture (feature `ebpf`)"))
 }
 
 fn read(path: &str) -> String {
@@ -110,6 +133,19 @@ fn tracefs(mounts: &str) -> Check {
             "not mounted; packet capture does without",
             "mount -t tracefs tracefs /sys/kernel/tracing, for tracepoints (which process owns a socket)",
         ),
+    }
+}
+
+/// Asks for the socket that capture without eBPF takes; of no protocol yet, it receives nothing.
+fn af_packet() -> Check {
+    const WHAT: &str = "AF_PACKET";
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    match socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None) {
+        Ok(_) => Check::ok(WHAT, "sockets are to be had: capture without eBPF needs CAP_NET_RAW only"),
+        Err(nix::Error::EPERM) => {
+            Check::limited(WHAT, "CAP_NET_RAW is missing", "CAP_NET_RAW, for capture without eBPF")
+        }
+        Err(error) => Check::limited(WHAT, format!("socket(2): {error}"), "a kernel with CONFIG_PACKET"),
     }
 }
 

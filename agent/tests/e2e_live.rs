@@ -9,9 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use common::live::{Background, is_root};
+use common::live::{Background, is_root, wait_until_quiet};
 use common::{REMORA, Ran, alert, alert_scripts, remora};
 use serde_json::{Value, json};
 use testkit::load::{self, LoadConfig};
@@ -35,18 +34,6 @@ fn tcpdump(pair: &VethPair, dir: &Path) -> Background {
     command.args(["-i", VethPair::SERVER, "-s", "0", "-B", "262144", "-n", "-U", "--nano", "-w"]);
     command.arg(dir.join("tcpdump.pcap")).arg("tcp port 80");
     Background::start(&pair.server, &command, dir, "tcpdump", "listening on")
-}
-
-/// tcpdump reads its ring in blocks, and drops unseen what is there when it is told to end.
-fn wait_until_quiet(file: &Path) {
-    let size = || std::fs::metadata(file).map_or(0, |metadata| metadata.len());
-    let (mut known, mut since) = (size(), Instant::now());
-    while since.elapsed() < Duration::from_millis(1500) {
-        std::thread::sleep(Duration::from_millis(50));
-        if size() != known {
-            (known, since) = (size(), Instant::now());
-        }
-    }
 }
 
 fn load(pair: &VethPair, config: &LoadConfig) -> Vec<load::Observed> {
@@ -289,26 +276,4 @@ fn without_privilege_it_says_which_and_exits_3() {
     };
     let ran = run("--interface", VethPair::SERVER).exits(3);
     assert!(ran.stderr.contains("CAP_BPF") || ran.stderr.contains("CAP_NET_ADMIN"), "{}", ran.stderr);
-}
-
-#[test]
-fn what_vanishes_is_told_and_the_last_of_it_ends_the_run() {
-    if !is_root("what_vanishes") {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let (pair, cgroup) = (VethPair::new().unwrap(), Cgroup::new("vanish").unwrap());
-    let folder = cgroup.path().display().to_string();
-    let args = ["--interface", VethPair::SERVER, "--cgroup", &folder, "--json"];
-    let tap = Background::tap(&pair.server, dir.path(), &args);
-    pair.server.ip(&format!("link del {}", VethPair::SERVER)).unwrap();
-    let gone = format!("interface {} is gone", VethPair::SERVER);
-    tap.wait_for_words(&gone);
-    drop(cgroup);
-    let ran = tap.ended().exits(1);
-    assert!(
-        ran.stderr.contains(&gone) && ran.stderr.contains("nothing is left to capture"),
-        "{}",
-        ran.stderr
-    );
 }

@@ -9,6 +9,7 @@
 
 mod config;
 mod feed;
+mod hook;
 mod stream;
 mod trim;
 

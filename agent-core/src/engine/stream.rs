@@ -8,13 +8,14 @@
 
 use super::config::{DirectionSummary, Reason, StreamSummary};
 use super::feed::{App, Cx, Feed};
+use super::hook::{Counting, HookPoint};
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk, End, Side};
 use crate::flow::FlowKey;
 use crate::item::{Endpoint, StreamId};
 use crate::limits::Limits;
 use crate::packet::{Direction, Origin, Packet};
-use crate::tcp::{Receiver, Segment};
+use crate::tcp::{Receiver, Segment, Seq};
 use crate::time::Timestamp;
 
 /// What is known of a stream besides its bytes.
@@ -38,8 +39,8 @@ pub(super) struct Meta {
     first_data: Option<u8>,
     /// Which end sent the first packet.
     first_packet: u8,
-    /// Where packets of each end were first seen.
-    hook: [Option<Direction>; 2],
+    /// Where the packets of each end count.
+    counting: Counting,
     /// Whether each end's FIN was told to the reader.
     pub(super) ended: [bool; 2],
     /// Whether each end began with a TLS handshake.
@@ -86,7 +87,7 @@ pub(super) enum Effect {
     Open,
     /// It is closed now.
     Closed,
-    /// The packet was seen before at the other end of its way.
+    /// The packet was seen before, elsewhere on its way.
     Copy,
 }
 
@@ -107,7 +108,7 @@ impl Stream {
             client: None,
             first_data: None,
             first_packet: from as u8,
-            hook: [None; 2],
+            counting: Counting::default(),
             ended: [false; 2],
             tls: [false; 2],
             handshake: false,
@@ -176,19 +177,35 @@ impl Stream {
         if self.finished_sides(cx) { Effect::Closed } else { Effect::Open }
     }
 
-    /// Whether the packet was already seen where it left its sender (or, the other way, where it arrived).
+    /// Whether the packet was already seen elsewhere on its way: see [`Counting`].
     fn is_copy(&mut self, from: usize, t: &TcpPacket<'_>, origin: Origin) -> bool {
-        let Some(direction) = origin.direction else { return false };
+        let Some((point, direction)) = HookPoint::of(origin) else { return false };
         let at = if direction == Direction::Egress { from } else { 1 - from };
         if origin.cgroup != 0 {
             self.meta.cgroup[at] = origin.cgroup;
         }
-        let own = &self.sides[from];
-        *self.meta.hook[from].get_or_insert(direction) != direction
-            && (!t.syn() || own.syn_seen())
-            && (!t.fin() || own.fin_seen())
-            && (!t.rst() || self.meta.reason.is_some())
-            && (t.wire == 0 || own.has(t.seq.plus(u64::from(t.syn())), t.wire))
+        if self.meta.counting.elsewhere(from, point) && !self.tells_news(from, t) {
+            return true;
+        }
+        self.meta.counting.count(from, point, t);
+        false
+    }
+
+    /// Whether a packet has anything that those of its end have not had.
+    fn tells_news(&self, from: usize, t: &TcpPacket<'_>) -> bool {
+        let (open, own) = (self.meta.reason.is_none(), &self.sides[from]);
+        let acknowledges = self.meta.counting.acknowledges_more(from, t);
+        if t.rst() {
+            return open && self.plausible_reset(from, t);
+        }
+        // Nothing is read of a closed stream any more; its last acknowledgement belongs to it.
+        if !open {
+            return acknowledges;
+        }
+        (t.syn() && !own.syn_seen())
+            || (t.fin() && !own.fin_seen())
+            || (t.wire > 0 && !own.has(t.seq.plus(u64::from(t.syn())), t.wire))
+            || acknowledges
     }
 
     fn count(&mut self, from: usize, t: &TcpPacket<'_>, now: Timestamp, wire_bytes: u32) {
@@ -219,15 +236,17 @@ impl Stream {
     }
 
     fn reset(&mut self, from: usize, t: &TcpPacket<'_>, cx: &mut Cx<'_>) -> Effect {
-        let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
-        let plausible =
-            if own.known() { own.plausible_rst(t.seq) } else { !t.ack_flag() || peer.in_window(t.ack) };
-        if !plausible {
+        if !self.plausible_reset(from, t) {
             cx.shared.stats.rst_ignored += 1;
             return Effect::Open;
         }
         self.close(Reason::Reset, cx);
         Effect::Closed
+    }
+
+    fn plausible_reset(&self, from: usize, t: &TcpPacket<'_>) -> bool {
+        let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
+        if own.known() { own.plausible_rst(t.seq) } else { !t.ack_flag() || peer.in_window(t.ack) }
     }
 
     /// Acknowledgement, payload and FIN of a packet, in this order: an acknowledgement is older than the payload it
@@ -245,7 +264,7 @@ impl Stream {
             }
             seq = seq.plus(1);
             peer.answers_syn();
-            let missed = crate::tcp::Seq(t.ack.0.wrapping_sub(1));
+            let missed = Seq(t.ack.0.wrapping_sub(1));
             if t.ack_flag() && !peer.syn_seen() && peer.same_syn(missed) {
                 // The SYN was missed, or is still to come; its number is the one before what is acknowledged.
                 meta.dropped |= peer.syn(missed);

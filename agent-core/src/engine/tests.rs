@@ -2,6 +2,7 @@
 
 mod conversations;
 mod half_closed;
+mod hooks;
 mod limits;
 mod trim;
 

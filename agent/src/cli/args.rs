@@ -48,7 +48,7 @@ pub(super) enum Command {
         command: ScriptsCommand,
     },
     /// Say what this kernel, these permissions and this machine allow, a line each, with the mend.
-    Doctor,
+    Doctor(Doctor),
 }
 
 const REPLAY_EXAMPLES: &str = "\
@@ -62,6 +62,7 @@ const TAP_EXAMPLES: &str = "\
 Examples:
   sudo remora tap --interface eth0
   sudo remora tap --interface lo --port 8080 --port 9090
+  sudo remora tap --interface 'veth*' --interface eth0      each packet counts once, whatever it passes
   sudo remora tap --cgroup /sys/fs/cgroup/kubepods.slice --net 10.0.0.0/8 --script alert.js --env-file slack.env
 Needs CAP_BPF and CAP_NET_ADMIN (or root). `remora doctor` tells what is missing. Ctrl-C ends it.";
 
@@ -76,16 +77,41 @@ pub(super) struct Replay {
     pub(super) common: Common,
 }
 
+/// `remora doctor`.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Remove what killed runs left on the interfaces of this network namespace: filters on clsact with remora's tag.
+    #[arg(long)]
+    pub(super) clean: bool,
+}
+
+/// How `remora tap` attaches to interfaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum TcHookArg {
+    /// tcx where the kernel has it (Linux 6.6), else clsact.
+    Auto,
+    /// tcx.
+    Tcx,
+    /// Filters on a clsact qdisc.
+    Clsact,
+}
+
 /// `remora tap`.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["interface", "cgroup"])))]
 pub(super) struct Tap {
-    /// Interface to capture on (repeatable).
+    /// Interface to capture on, or a pattern such as 'veth*' (repeatable); those that come later are taken in.
     #[arg(long, short, value_name = "IF")]
     pub(super) interface: Vec<String>,
-    /// cgroup v2 directory whose sockets to capture, children included (repeatable).
+    /// cgroup v2 directory whose sockets to capture, children included, or a pattern (repeatable).
     #[arg(long, value_name = "PATH")]
     pub(super) cgroup: Vec<PathBuf>,
+    /// How to attach to interfaces.
+    #[arg(long, value_name = "HOOK", value_enum, default_value_t = TcHookArg::Auto)]
+    pub(super) tc_hook: TcHookArg,
     /// Capture only streams with this TCP port at either end (repeatable); filtered in the kernel.
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: Vec<u16>,

@@ -35,7 +35,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Tap(args) => tap::run(&args),
         Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
-        Command::Doctor => Ok(doctor::run()),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
     };
     match result {
         Ok(code) => code,

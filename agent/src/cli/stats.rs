@@ -76,6 +76,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
         "gaps": totals.sum(|e| e.gaps),
         "gap_bytes": totals.sum(|e| e.gap_bytes),
         "trimmed": totals.sum(|e| e.trimmed),
+        "copies": totals.sum(|e| e.copies),
         "retransmitted": totals.sum(|e| e.retransmitted),
         "overlaps": totals.sum(|e| e.overlaps),
         "malformed": totals.sum(|e| e.malformed_link + e.malformed_ip + e.malformed_tcp + e.malformed_tunnel),

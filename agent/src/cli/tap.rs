@@ -17,10 +17,12 @@ mod live {
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
 
-    use crate::capture::ebpf::{Balance, Live, LiveConfig, LiveError, RingBalance};
+    use crate::capture::ebpf::{
+        AttachStats, Balance, Change, Live, LiveConfig, LiveError, RingBalance, TcHook,
+    };
     use crate::captured::Source;
     use crate::cli::NotPermitted;
-    use crate::cli::args::Tap;
+    use crate::cli::args::{Tap, TcHookArg};
     use crate::cli::cores;
     use crate::cli::run::Run;
     use crate::cli::settings::{Settings, UsageError};
@@ -30,6 +32,8 @@ mod live {
     const WATCH: Duration = Duration::from_secs(10);
     /// How often is looked whether what is watched is still there.
     const LOOK: Duration = Duration::from_secs(1);
+    /// Changes to what is watched that are told one by one in a look, and names in a line.
+    const TOLD: usize = 16;
     const TICK: Duration = Duration::from_millis(100);
 
     pub(in crate::cli) fn run(args: &Tap) -> anyhow::Result<ExitCode> {
@@ -54,15 +58,24 @@ mod live {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        tracing::info!("capturing on {}; Ctrl-C ends it", live.attachments().join(", "));
+        tracing::info!("{}", live.mode());
+        tracing::info!("capturing on {}; Ctrl-C ends it", places(&live.attachments()));
         let watched = watch(&mut live, &run, &workers);
         live.stop()?;
         let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
-        let balance = balance_json(&live.balance()?);
+        let balance = balance_json(&live.balance()?, live.attach_stats());
         // Detached before scripts and deliveries are waited for: the application pays nothing for our end.
         drop(live);
         let code = run.finish(reports, Some(balance))?;
         watched.map(|()| code)
+    }
+
+    fn places(names: &[String]) -> String {
+        match names {
+            [] => String::from("nothing yet: no interface or cgroup is as asked for"),
+            _ if names.len() <= TOLD => names.join(", "),
+            _ => format!("{} and {} more", names[..TOLD].join(", "), names.len() - TOLD),
+        }
     }
 
     fn config(args: &Tap) -> anyhow::Result<LiveConfig> {
@@ -76,6 +89,11 @@ mod live {
             cgroups: args.cgroup.clone(),
             ports: args.port.clone(),
             nets,
+            tc_hook: match args.tc_hook {
+                TcHookArg::Auto => TcHook::Auto,
+                TcHookArg::Tcx => TcHook::Tcx,
+                TcHookArg::Clsact => TcHook::Clsact,
+            },
             workers: args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64)),
             trim: args.trim,
             own_cgroup: crate::capture::ebpf::own_cgroup(&args.cgroup),
@@ -94,7 +112,7 @@ mod live {
     /// Until the end is asked for, or every worker has ended by itself.
     ///
     /// # Errors
-    /// When nothing is left to capture, a worker fails, or the kernel's counters cannot be read.
+    /// When a worker fails, or the kernel's counters cannot be read.
     fn watch(live: &mut Live, run: &Run, workers: &[JoinHandle<WorkerReport>]) -> anyhow::Result<()> {
         let (mut looked, mut balanced, mut known) = (Instant::now(), Instant::now(), 0);
         while !run.stop().is_set() {
@@ -105,13 +123,7 @@ mod live {
             std::thread::sleep(TICK);
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                for name in live.vanished() {
-                    tracing::warn!("{name} is gone: nothing more is captured there");
-                }
-                anyhow::ensure!(
-                    !live.is_bereft(),
-                    "nothing is left to capture: all that was watched is gone"
-                );
+                tell(&live.changes(), live.attach_stats());
             }
             if balanced.elapsed() >= WATCH {
                 balanced = Instant::now();
@@ -121,6 +133,25 @@ mod live {
             }
         }
         Ok(())
+    }
+
+    /// Says what came and went, the first of many one by one.
+    fn tell(changes: &[Change], stats: AttachStats) {
+        for change in changes.iter().take(TOLD) {
+            match change {
+                Change::Came(name) => tracing::info!("{name} is captured from now on"),
+                Change::Went(name) => {
+                    tracing::warn!("{name} is gone: nothing more is captured there until it is back");
+                }
+                Change::Refused(name, why) => tracing::warn!("{name} is not captured: {why}"),
+            }
+        }
+        if changes.len() > TOLD {
+            tracing::info!("{} more came, went or were refused", changes.len() - TOLD);
+        }
+        if stats.now == 0 && changes.iter().any(|change| matches!(change, Change::Went(_))) {
+            tracing::warn!("nothing is left to capture: waiting for what was asked for to come back");
+        }
     }
 
     fn warn_of_loss(lost: u64) {
@@ -139,7 +170,7 @@ mod live {
     }
 
     /// The kernel's books: offered = filtered + captured + dropped, by reason.
-    fn balance_json(balance: &Balance) -> Value {
+    fn balance_json(balance: &Balance, attached: AttachStats) -> Value {
         let tally = |tally: Tally| json!({ "packets": tally.packets, "bytes": tally.bytes });
         let ring = |ring: &RingBalance| {
             json!({
@@ -158,6 +189,14 @@ mod live {
         all["offered"] = tally(balance.offered);
         all["filtered"] = Value::Object(filtered.into_iter().collect());
         all["rings"] = balance.rings.iter().map(ring).collect();
+        all["attachments"] = json!({
+            "now": attached.now,
+            "came": attached.came,
+            "went": attached.went,
+            "refused": attached.refused,
+            "stripped": attached.stripped,
+            "untold": attached.untold,
+        });
         all
     }
 }

@@ -70,7 +70,19 @@ impl Background {
         Self::start(inside, &command, dir, "tap", "capturing on")
     }
 
-    fn said(&self) -> String {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as the kernel's OOM killer would, and gives what it left.
+    #[track_caller]
+    pub(crate) fn kill(self) -> Ran {
+        self.signal(Signal::SIGKILL);
+        self.ended()
+    }
+
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
@@ -133,6 +145,18 @@ impl Drop for Background {
         if let Ok(None) = self.child.try_wait() {
             self.signal(Signal::SIGKILL);
             let _ = self.child.wait();
+        }
+    }
+}
+
+/// tcpdump reads its ring in blocks, and drops unseen what is there when it is told to end.
+pub(crate) fn wait_until_quiet(file: &Path) {
+    let size = || fs::metadata(file).map_or(0, |metadata| metadata.len());
+    let (mut known, mut since) = (size(), Instant::now());
+    while since.elapsed() < Duration::from_millis(1500) {
+        std::thread::sleep(Duration::from_millis(50));
+        if size() != known {
+            (known, since) = (size(), Instant::now());
         }
     }
 }

@@ -13,7 +13,7 @@ use super::rig::{Rig, on_client, skipped};
 use super::tcp::directions;
 
 /// Ids of the programs on an interface by tcx.
-fn tcx(namespace: &NetNs, interface: &str) -> Vec<u32> {
+pub(crate) fn tcx(namespace: &NetNs, interface: &str) -> Vec<u32> {
     namespace.run(|| {
         let ways = [TcAttachType::Ingress, TcAttachType::Egress];
         ways.into_iter()

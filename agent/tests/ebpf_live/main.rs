@@ -14,3 +14,5 @@ mod lifecycle;
 mod loss;
 mod rig;
 mod tcp;
+mod variants;
+mod watch;

@@ -1,22 +1,27 @@
-//! Where the programs hang.
+//! Where the programs hang, and how they get there.
+//!
+//! Invariants: what is attached is held here, by number of the interface or cgroup and not by name alone; a target's
+//! links go with its entry, so the kernel's count of links is always that of the entries.
 
-use std::collections::HashSet;
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::cgroup_skb::CgroupSkbLink;
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, Program, ProgramError, SchedClassifier,
     TcAttachType,
 };
+use aya::sys::SyscallError;
 
-use super::LiveConfig;
+use super::Without;
 use super::cgroup::Cgroup;
+use super::clsact::Owner;
 use super::error::LiveError;
 use super::interface::{Framing, Interface};
-use super::target::Target;
+use super::netlink::tc::Way;
 
 /// How to attach to interfaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,34 +31,19 @@ pub enum TcHook {
     Auto,
     /// tcx links: first in line, gone with the process.
     Tcx,
-    /// A filter on the clsact qdisc, which is made if it is not there and left when done (others may use it).
+    /// Filters on the clsact qdisc, which is made if it is not there. They outlive a process that is killed; the next
+    /// one removes them.
     Clsact,
 }
 
-/// What to attach to, looked up and opened.
-pub(super) struct Plan {
-    pub(super) interfaces: Vec<Interface>,
-    cgroups: Vec<Cgroup>,
-}
-
-impl Plan {
-    pub(super) fn new(config: &LiveConfig) -> Result<Self, LiveError> {
-        if config.interfaces.is_empty() && config.cgroups.is_empty() {
-            return Err(LiveError::NoTarget);
-        }
-        let mut seen = HashSet::new();
-        let names = config.interfaces.iter().filter(|name| seen.insert(name.as_str()));
-        let interfaces = names.map(|name| Interface::find(name)).collect::<Result<_, _>>()?;
-        Ok(Self { interfaces, cgroups: Cgroup::find_all(&config.cgroups)? })
-    }
-}
-
-/// Loads every program, attaching none: whether the verifier takes them.
-pub(super) fn load_all(ebpf: &mut Ebpf) -> Result<(), LiveError> {
+/// Loads the programs for interfaces, or for cgroups, or both, attaching none.
+///
+/// To be done while the object's maps are still open: the programs' instructions name them by descriptor.
+pub(super) fn load(ebpf: &mut Ebpf, interfaces: bool, cgroups: bool) -> Result<(), LiveError> {
     for (name, program) in ebpf.programs_mut() {
         let result = match program {
-            Program::SchedClassifier(classifier) => classifier.load(),
-            Program::CgroupSkb(program) => program.load(),
+            Program::SchedClassifier(classifier) if interfaces => classifier.load(),
+            Program::CgroupSkb(program) if cgroups => program.load(),
             _ => Ok(()),
         };
         result.map_err(|e| LiveError::kernel(format!("loading {name}"), &e))?;
@@ -61,128 +51,220 @@ pub(super) fn load_all(ebpf: &mut Ebpf) -> Result<(), LiveError> {
     Ok(())
 }
 
-/// The programs with their links. Dropping it detaches them.
+/// The links of one interface.
+struct OnInterface {
+    name: String,
+    kind: &'static str,
+    tcx: Vec<SchedClassifierLink>,
+    /// Filters on clsact.
+    filters: usize,
+}
+
+/// The links of one cgroup, held to be dropped with it.
+struct OnCgroup {
+    id: u64,
+    _links: Vec<CgroupSkbLink>,
+}
+
+/// The programs with their links. Dropping it detaches them; to be done in the network namespace of the interfaces.
 pub(super) struct Attached {
-    ebpf: Option<Ebpf>,
-    names: Vec<String>,
-    targets: Vec<Target>,
-    /// The network namespace of clsact filters, which can only be taken away from within.
-    namespace: Option<File>,
+    ebpf: Ebpf,
+    /// [`TcHook::Auto`] until the kernel has shown what it knows.
+    hook: TcHook,
+    without: Without,
+    /// Of filters on clsact, once there are any.
+    owner: Option<Owner>,
+    interfaces: BTreeMap<u32, OnInterface>,
+    cgroups: BTreeMap<PathBuf, OnCgroup>,
 }
 
 impl Attached {
-    pub(super) fn new(ebpf: Ebpf, plan: Plan, hook: TcHook) -> Result<Self, LiveError> {
-        let mut attached = Self { ebpf: Some(ebpf), names: Vec::new(), targets: Vec::new(), namespace: None };
-        for interface in plan.interfaces {
-            attached.attach_interface(&interface, hook)?;
-        }
-        for cgroup in plan.cgroups {
-            attached.attach_cgroup(&cgroup)?;
-        }
-        Ok(attached)
+    /// With the programs loaded.
+    pub(super) fn new(ebpf: Ebpf, hook: TcHook, without: Without) -> Self {
+        Self { ebpf, hook, without, owner: None, interfaces: BTreeMap::new(), cgroups: BTreeMap::new() }
     }
 
-    pub(super) fn names(&self) -> &[String] {
-        &self.names
+    /// Targets attached to.
+    pub(super) fn len(&self) -> usize {
+        self.interfaces.len() + self.cgroups.len()
     }
 
-    pub(super) fn targets(&mut self) -> &mut [Target] {
-        &mut self.targets
+    /// The hook for interfaces: what was asked for, or what the kernel has shown to know.
+    pub(super) fn hook(&self) -> TcHook {
+        self.hook
     }
 
-    fn attach_interface(&mut self, interface: &Interface, hook: TcHook) -> Result<(), LiveError> {
+    /// Number and name of the interfaces attached to.
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.interfaces.iter().map(|(index, on)| (*index, on.name.as_str()))
+    }
+
+    /// Paths of the cgroups attached to.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.cgroups.keys().map(PathBuf::as_path)
+    }
+
+    pub(super) fn has_interface(&self, index: u32) -> bool {
+        self.interfaces.contains_key(&index)
+    }
+
+    pub(super) fn has_cgroup(&self, path: &Path, id: u64) -> bool {
+        self.cgroups.get(path).is_some_and(|on| on.id == id)
+    }
+
+    /// The interface as told to a person: `veth0 (tcx, Ethernet)`.
+    pub(super) fn words(&self, index: u32) -> Option<String> {
+        let on = self.interfaces.get(&index)?;
+        let hook = if on.filters > 0 { "clsact" } else { "tcx" };
+        Some(format!("{} ({hook}, {})", on.name, on.kind))
+    }
+
+    /// Attaches to an interface, all ways or none.
+    pub(super) fn attach_interface(&mut self, interface: &Interface) -> Result<(), LiveError> {
         use TcAttachType::{Egress, Ingress};
         let (ways, kind): (&[_], _) = match interface.framing {
             Framing::Ethernet => (&[("ether_ingress", Ingress), ("ether_egress", Egress)], "Ethernet"),
             Framing::Loopback => (&[("ether_ingress", Ingress)], "loopback"),
             Framing::Raw => (&[("raw_ingress", Ingress), ("raw_egress", Egress)], "raw IP"),
         };
-        let mut used = hook;
-        for &(program, way) in ways {
-            used = self.attach_classifier(program, &interface.name, way, used)?;
+        let mut on = OnInterface { name: interface.name.clone(), kind, tcx: Vec::new(), filters: 0 };
+        let result = ways.iter().try_for_each(|&(program, way)| {
+            let link = self.attach_classifier(program, interface, way)?;
+            match link {
+                Some(link) => on.tcx.push(link),
+                None => on.filters += 1,
+            }
+            Ok(())
+        });
+        if let Err(error) = result {
+            self.detach_filters(interface.index, on.filters);
+            return Err(error);
         }
-        let used = if used == TcHook::Clsact { "clsact" } else { "tcx" };
-        self.names.push(format!("{} ({used}, {kind})", interface.name));
-        self.targets.push(Target::interface(&interface.name, interface.index));
+        self.interfaces.insert(interface.index, on);
         Ok(())
     }
 
-    /// Attaches one way, and says by which hook.
+    /// Attaches one way: a tcx link, or none for a filter on clsact.
     fn attach_classifier(
         &mut self,
         program: &str,
-        interface: &str,
+        interface: &Interface,
         way: TcAttachType,
-        hook: TcHook,
-    ) -> Result<TcHook, LiveError> {
-        let what = || format!("attaching {program} to interface {interface}");
+    ) -> Result<Option<SchedClassifierLink>, LiveError> {
+        let name = interface.name.as_str();
+        let what = || format!("attaching {program} to interface {name}");
+        let (hook, without_tcx) = (self.hook, self.without.tcx);
         let classifier: &mut SchedClassifier = self.program(program)?;
-        if classifier.fd().is_err() {
-            classifier.load().map_err(|e| LiveError::kernel(format!("loading {program}"), &e))?;
-        }
         if hook != TcHook::Clsact {
             // First in line: what another program drops or redirects was still on the wire.
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            match classifier.attach_with_options(interface, way, options) {
-                Ok(_) => return Ok(TcHook::Tcx),
+            let attached =
+                if without_tcx { Err(unknown()) } else { classifier.attach_with_options(name, way, options) };
+            match attached {
+                Ok(id) => {
+                    let link = classifier.take_link(id).map_err(|e| LiveError::kernel(what(), &e))?;
+                    // The name is looked up once more in there; the number is what is meant.
+                    if nix::net::if_::if_nametoindex(name) != Ok(interface.index) {
+                        return Err(LiveError::Kernel {
+                            what: what(),
+                            cause: String::from("it has just gone"),
+                        });
+                    }
+                    self.hook = TcHook::Tcx;
+                    return Ok(Some(link));
+                }
                 Err(error) if hook == TcHook::Tcx || !is_unknown(&error) => {
                     return Err(LiveError::kernel(what(), &error));
                 }
-                Err(error) => tracing::info!(interface, %error, "no tcx here, taking clsact"),
+                Err(error) => {
+                    tracing::info!(interface = name, %error, "no tcx in this kernel, taking clsact");
+                }
             }
         }
-        attach_clsact(classifier, interface, way).map_err(|e| LiveError::kernel(what(), &e))?;
-        if self.namespace.is_none() {
-            self.namespace = File::open("/proc/thread-self/ns/net").ok();
-        }
-        Ok(TcHook::Clsact)
+        self.attach_filter(program, interface.index, way).map_err(|e| LiveError::kernel(what(), &e))?;
+        self.hook = TcHook::Clsact;
+        Ok(None)
     }
 
-    fn attach_cgroup(&mut self, cgroup: &Cgroup) -> Result<(), LiveError> {
+    fn attach_filter(&mut self, program: &str, interface: u32, way: TcAttachType) -> std::io::Result<()> {
+        let owner = match &mut self.owner {
+            Some(owner) => owner,
+            none => none.insert(Owner::new()?),
+        };
+        let loaded = self.ebpf.program(program).and_then(|p| <&SchedClassifier>::try_from(p).ok());
+        let fd = loaded.and_then(|classifier| classifier.fd().ok());
+        let fd = fd.ok_or_else(|| std::io::Error::other("the program is not loaded"))?;
+        let way = if matches!(way, TcAttachType::Ingress) { Way::In } else { Way::Out };
+        owner.attach(interface, way, fd.as_fd(), program)
+    }
+
+    fn detach_filters(&mut self, interface: u32, filters: usize) {
+        if filters == 0 {
+            return;
+        }
+        if let Some(Err(error)) = self.owner.as_mut().map(|owner| owner.detach(interface)) {
+            // Mostly gone with its interface.
+            tracing::debug!(interface, %error, "removing filters from clsact");
+        }
+    }
+
+    /// Detaches from an interface that is gone, or no longer meant; its name.
+    pub(super) fn detach_interface(&mut self, index: u32) -> Option<String> {
+        let on = self.interfaces.remove(&index)?;
+        self.detach_filters(index, on.filters);
+        Some(on.name)
+    }
+
+    /// Numbers of interfaces whose filters on clsact somebody else removed.
+    pub(super) fn stripped(&mut self) -> Vec<u32> {
+        let Some(owner) = &mut self.owner else {
+            return Vec::new();
+        };
+        let clsact = self.interfaces.iter().filter(|(_, on)| on.filters > 0);
+        clsact.filter(|(index, on)| !owner.holds(**index, on.filters)).map(|(index, _)| *index).collect()
+    }
+
+    /// Attaches to a cgroup, both ways or none.
+    pub(super) fn attach_cgroup(&mut self, cgroup: &Cgroup) -> Result<(), LiveError> {
         let ways = [
             ("cgroup_ingress", CgroupSkbAttachType::Ingress),
             ("cgroup_egress", CgroupSkbAttachType::Egress),
         ];
+        let mut links = Vec::new();
         for (name, way) in ways {
             let program: &mut CgroupSkb = self.program(name)?;
-            if program.fd().is_err() {
-                program.load().map_err(|e| LiveError::kernel(format!("loading {name}"), &e))?;
-            }
             // Links are one of many by nature; AllowMultiple gives EINVAL.
-            program.attach(cgroup.folder.as_fd(), way, CgroupAttachMode::Single).map_err(|e| {
+            let link = program
+                .attach(cgroup.folder.as_fd(), way, CgroupAttachMode::Single)
+                .and_then(|id| program.take_link(id));
+            links.push(link.map_err(|e| {
                 LiveError::kernel(format!("attaching {name} to cgroup {}", cgroup.path.display()), &e)
-            })?;
+            })?);
         }
-        self.names.push(format!("cgroup {}", cgroup.path.display()));
-        if let Ok(metadata) = cgroup.folder.metadata() {
-            self.targets.push(Target::cgroup(cgroup.path.clone(), metadata.ino()));
-        }
+        self.cgroups.insert(cgroup.path.clone(), OnCgroup { id: cgroup.id, _links: links });
         Ok(())
+    }
+
+    /// Detaches from a cgroup; whether it was attached to.
+    pub(super) fn detach_cgroup(&mut self, path: &Path) -> bool {
+        self.cgroups.remove(path).is_some()
     }
 
     fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LiveError>
     where
         &'a mut P: TryFrom<&'a mut Program>,
     {
-        let program = self.ebpf.as_mut().and_then(|ebpf| ebpf.program_mut(name));
-        program.and_then(|p| p.try_into().ok()).ok_or_else(|| LiveError::Kernel {
+        self.ebpf.program_mut(name).and_then(|p| p.try_into().ok()).ok_or_else(|| LiveError::Kernel {
             what: format!("program {name}"),
             cause: String::from("not in the embedded object"),
         })
     }
 }
 
-fn attach_clsact(
-    classifier: &mut SchedClassifier,
-    interface: &str,
-    way: TcAttachType,
-) -> Result<(), ProgramError> {
-    // It is mostly there already; if it cannot be made, attaching says why.
-    if let Err(error) = qdisc_add_clsact(interface) {
-        tracing::debug!(interface, %error, "adding the clsact qdisc");
-    }
-    classifier.attach_with_options(interface, way, TcAttachOptions::Netlink(NlOptions::default()))?;
-    Ok(())
+/// What a kernel says that does not know tcx.
+fn unknown() -> ProgramError {
+    let io_error = std::io::Error::from_raw_os_error(libc::EINVAL);
+    ProgramError::SyscallError(SyscallError { call: "bpf_link_create", io_error })
 }
 
 /// Whether the kernel does not know the kind of link: before Linux 6.6.
@@ -192,24 +274,8 @@ fn is_unknown(error: &ProgramError) -> bool {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        let Some(ebpf) = self.ebpf.take() else {
-            return;
-        };
-        match self.namespace.take() {
-            None => drop(ebpf),
-            Some(namespace) => {
-                // A thread of its own, so that the caller's namespace stays as it is.
-                std::thread::scope(|scope| {
-                    scope.spawn(|| {
-                        if let Err(error) =
-                            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
-                        {
-                            tracing::debug!(%error, "staying in this network namespace to detach");
-                        }
-                        drop(ebpf);
-                    });
-                });
-            }
+        for (index, on) in std::mem::take(&mut self.interfaces) {
+            self.detach_filters(index, on.filters);
         }
     }
 }

@@ -1,41 +1,140 @@
-//! cgroup v2 folders.
+//! cgroup v2 folders, by path and by pattern.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::error::LiveError;
+use super::pattern::{is_pattern, matches};
 
 /// A cgroup v2 folder, opened.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     pub(super) path: PathBuf,
     pub(super) folder: File,
+    /// The kernel's number for it, which no later cgroup of the same name has.
+    pub(super) id: u64,
 }
 
-impl Cgroup {
-    /// Opens them all; those inside another one of the list are left out, or their packets would be seen twice.
-    pub(super) fn find_all(paths: &[PathBuf]) -> Result<Vec<Self>, LiveError> {
+/// The cgroups that were asked for, by path or by pattern.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    mount: PathBuf,
+    /// Real paths of those that were named and there at the start.
+    named: Vec<PathBuf>,
+    /// Absolute, below the mount.
+    patterns: Vec<PathBuf>,
+}
+
+/// Folders that one look goes into at most.
+const MAX_LOOKS: usize = 65_536;
+
+impl Wanted {
+    /// # Errors
+    /// When one that was named, not by a pattern, is not there or is no cgroup v2 folder.
+    pub(super) fn new(paths: &[PathBuf]) -> Result<Option<Self>, LiveError> {
         if paths.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let mount = mount_point().ok_or(LiveError::NoCgroup2)?;
-        let mut resolved = paths.iter().map(|path| resolve(path, &mount)).collect::<Result<Vec<_>, _>>()?;
-        resolved.sort();
-        resolved.dedup();
-        let outer = resolved.iter().filter(|path| {
-            let inside = resolved.iter().any(|other| other != *path && path.starts_with(other));
-            if inside {
-                tracing::info!(cgroup = %path.display(), "inside another watched cgroup, which covers it");
+        let (mut named, mut patterns) = (Vec::new(), Vec::new());
+        for path in paths {
+            if is_pattern(&path.to_string_lossy()) {
+                let below = path.strip_prefix(&mount).or_else(|_| path.strip_prefix("/")).unwrap_or(path);
+                patterns.push(mount.join(below));
+            } else {
+                let path = resolve(path, &mount)?;
+                open(&path, &mount)?;
+                named.push(path);
             }
-            !inside
-        });
-        outer.map(|path| open(path, &mount)).collect()
+        }
+        Ok(Some(Self { mount, named, patterns }))
+    }
+
+    /// The paths of those that are there, sorted; without those inside another one, or their packets would be seen twice.
+    pub(super) fn find(&self) -> Vec<PathBuf> {
+        let mut found: Vec<_> = self.named.iter().filter(|path| path.is_dir()).cloned().collect();
+        let mut looks = MAX_LOOKS;
+        for pattern in &self.patterns {
+            expand(
+                self.mount.clone(),
+                pattern.strip_prefix(&self.mount).unwrap_or(pattern),
+                &mut looks,
+                &mut found,
+            );
+        }
+        if looks == 0 {
+            tracing::warn!(
+                "a cgroup pattern takes in too much: {MAX_LOOKS} folders were looked into, not all"
+            );
+        }
+        found.sort();
+        found.dedup();
+        // Sorted by component, what is inside comes right behind what it is inside of.
+        let mut outer: Vec<PathBuf> = Vec::new();
+        for path in found {
+            if outer.last().is_some_and(|last| path.starts_with(last)) {
+                tracing::debug!(cgroup = %path.display(), "inside another watched cgroup, which covers it");
+            } else {
+                outer.push(path);
+            }
+        }
+        outer
+    }
+
+    /// Whether it was asked for by path.
+    pub(super) fn names(&self, path: &Path) -> bool {
+        self.named.iter().any(|named| named == path)
+    }
+
+    pub(super) fn open(&self, path: &Path) -> Result<Cgroup, LiveError> {
+        open(path, &self.mount)
+    }
+}
+
+/// The folders below `at` that `rest` matches, component by component.
+fn expand(at: PathBuf, rest: &Path, looks: &mut usize, found: &mut Vec<PathBuf>) {
+    let mut components = rest.components();
+    let Some(first) = components.next() else {
+        found.push(at);
+        return;
+    };
+    let Component::Normal(first) = first else {
+        return;
+    };
+    let (first, rest) = (first.to_string_lossy(), components.as_path());
+    if *looks == 0 {
+        return;
+    }
+    *looks -= 1;
+    if !is_pattern(&first) {
+        let next = at.join(&*first);
+        if next.is_dir() {
+            expand(next, rest, looks, found);
+        }
+        return;
+    }
+    let Ok(entries) = fs::read_dir(&at) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        // Symbolic links there are none of; the controllers' files are most of what there is.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && matches(&first, &entry.file_name().to_string_lossy())
+        {
+            expand(entry.path(), rest, looks, found);
+        }
     }
 }
 
 impl Cgroup {
+    /// The one at a path, as given or below the mount.
+    pub(super) fn find(path: &Path) -> Result<Self, LiveError> {
+        let mount = mount_point().ok_or(LiveError::NoCgroup2)?;
+        open(&resolve(path, &mount)?, &mount)
+    }
+
     /// The number by which the kernel calls it, and its depth below the root.
     pub(super) fn id_and_level(&self, mount: Option<&Path>) -> Result<(u64, u8), LiveError> {
         let fail = |cause: String| LiveError::NoCgroup {
@@ -43,10 +142,9 @@ impl Cgroup {
             cause,
             mount: mount.unwrap_or(Path::new("")).to_owned(),
         };
-        let id = self.folder.metadata().map_err(|e| fail(e.to_string()))?.ino();
         let below = mount.and_then(|mount| self.path.strip_prefix(mount).ok());
         let level = below.and_then(|below| u8::try_from(below.components().count()).ok());
-        Ok((id, level.ok_or_else(|| fail(String::from("its depth is not known")))?))
+        Ok((self.id, level.ok_or_else(|| fail(String::from("its depth is not known")))?))
     }
 }
 
@@ -65,13 +163,14 @@ fn resolve(path: &Path, mount: &Path) -> Result<PathBuf, LiveError> {
 fn open(path: &Path, mount: &Path) -> Result<Cgroup, LiveError> {
     let fail = |cause: String| LiveError::NoCgroup { path: path.to_owned(), cause, mount: mount.to_owned() };
     let folder = File::open(path).map_err(|e| fail(e.to_string()))?;
-    if !folder.metadata().is_ok_and(|m| m.is_dir()) {
+    let metadata = folder.metadata().map_err(|e| fail(e.to_string()))?;
+    if !metadata.is_dir() {
         return Err(fail(String::from("not a folder")));
     }
     if !on_cgroup2(&folder) {
         return Err(fail(String::from("on another file system")));
     }
-    Ok(Cgroup { path: path.to_owned(), folder })
+    Ok(Cgroup { path: path.to_owned(), folder, id: metadata.ino() })
 }
 
 fn is_cgroup2(path: &Path) -> bool {
@@ -86,8 +185,8 @@ fn on_cgroup2(file: &File) -> bool {
     result == 0 && i128::from(stat.f_type) == i128::from(libc::CGROUP2_SUPER_MAGIC)
 }
 
-/// The id of this process' own cgroup, if it lies within one of these and holds this process alone: what its sockets
-/// send and get is then the agent's own traffic, and nothing else.
+/// The id of this process' own cgroup, if it holds this process alone: what its sockets send and get is then the agent's
+/// own traffic, and nothing else. Says so if that lies within what is `watched` and is shared with others.
 #[must_use]
 pub fn own_cgroup(watched: &[PathBuf]) -> Option<u64> {
     let mount = mount_point()?;
@@ -95,7 +194,7 @@ pub fn own_cgroup(watched: &[PathBuf]) -> Option<u64> {
     let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let own = mount.join(own).canonicalize().ok()?;
     let inside =
-        watched.iter().filter_map(|path| resolve(path, &mount).ok()).any(|path| own.starts_with(path));
+        Wanted::new(watched).ok().flatten().is_some_and(|w| w.find().iter().any(|p| own.starts_with(p)));
     let processes = fs::read_to_string(own.join("cgroup.procs")).ok()?;
     let alone = processes.split_whitespace().eq([std::process::id().to_string()]);
     if inside && !alone {
@@ -104,7 +203,8 @@ pub fn own_cgroup(watched: &[PathBuf]) -> Option<u64> {
             "this process shares its watched cgroup with others: its own traffic is captured too"
         );
     }
-    (inside && alone).then(|| fs::metadata(&own).ok().map(|m| m.ino()))?
+    // Not only where it is inside now: a pattern may take it in later.
+    alone.then(|| fs::metadata(&own).ok().map(|m| m.ino()))?
 }
 
 /// Where cgroup v2 is mounted in this mount namespace: at `/sys/fs/cgroup`, or at `/sys/fs/cgroup/unified` beside
@@ -112,6 +212,11 @@ pub fn own_cgroup(watched: &[PathBuf]) -> Option<u64> {
 #[must_use]
 pub fn mount_point() -> Option<PathBuf> {
     parse_mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
+/// Whether version 1 is mounted as well.
+pub(super) fn has_version_1() -> bool {
+    fs::read_to_string("/proc/self/mountinfo").is_ok_and(|text| text.contains(" - cgroup "))
 }
 
 /// proc(5): fields, then optional fields up to ` - `, then file system type.
@@ -141,8 +246,34 @@ mod tests {
             return; // Nothing to hold it against: covered by the parser's test.
         };
         for path in ["/proc", "no/such/cgroup-here", "/no/such/cgroup-here"] {
-            let error = Cgroup::find_all(&[PathBuf::from(path)]).unwrap_err().to_string();
+            let error = Wanted::new(&[PathBuf::from(path)]).unwrap_err().to_string();
             assert!(error.contains(path) && error.contains(&mount.display().to_string()), "{error}");
         }
+    }
+
+    #[test]
+    fn patterns_take_in_folders_but_not_what_is_inside_of_them() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["a/pod1/c1", "a/pod1/c2", "a/pod2", "b/pod3", "a-pod"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        fs::write(root.path().join("a/pod-file"), "").unwrap();
+        let find = |named: &[&str], patterns: &[&str]| {
+            let below = |paths: &[&str]| paths.iter().map(|p| root.path().join(p)).collect();
+            let wanted =
+                Wanted { mount: root.path().to_owned(), named: below(named), patterns: below(patterns) };
+            let strip = |path: PathBuf| path.strip_prefix(root.path()).unwrap().display().to_string();
+            wanted.find().into_iter().map(strip).collect::<Vec<_>>()
+        };
+        assert_eq!(find(&[], &["a/pod*"]), ["a/pod1", "a/pod2"]);
+        assert_eq!(find(&[], &["*/pod?"]), ["a/pod1", "a/pod2", "b/pod3"]);
+        assert_eq!(find(&["a/pod1"], &["a/pod*/c*"]), ["a/pod1"], "covered");
+        assert_eq!(find(&["a", "a-pod"], &["a/*"]), ["a", "a-pod"]);
+        assert_eq!(find(&["gone"], &["a/../b/*", "none/*"]), [""; 0]);
+        let mut looks = 3;
+        let mut found = Vec::new();
+        expand(root.path().to_owned(), Path::new("*/pod*/c*"), &mut looks, &mut found);
+        assert_eq!(looks, 0);
+        assert!(found.len() <= 2, "bounded");
     }
 }

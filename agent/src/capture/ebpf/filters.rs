@@ -64,11 +64,9 @@ impl Sets {
         sets.excluded = filter.exclude.iter().map(|e| endpoint(*e)).map(|e| (e.address, e.port)).collect();
         let mount = cgroup::mount_point();
         for path in &filter.cgroups {
-            for found in Cgroup::find_all(std::slice::from_ref(path))? {
-                let (id, level) = found.id_and_level(mount.as_deref())?;
-                sets.cgroups.insert(id);
-                sets.levels.insert(level);
-            }
+            let (id, level) = Cgroup::find(path)?.id_and_level(mount.as_deref())?;
+            sets.cgroups.insert(id);
+            sets.levels.insert(level);
         }
         if sets.levels.len() > MAX_LEVELS {
             let value = format!("{} depths", sets.levels.len());

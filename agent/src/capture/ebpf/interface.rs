@@ -1,10 +1,8 @@
-//! Interfaces of the calling thread's network namespace: by system calls, not by sysfs, which shows the namespace
-//! that mounted it.
-
-use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+//! Interfaces, by name and by pattern: as rtnetlink lists them, not sysfs, which shows the namespace that mounted it.
 
 use super::error::LiveError;
+use super::netlink::link::Link;
+use super::pattern::{is_pattern, matches};
 
 /// What precedes the network header on an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,13 +24,44 @@ pub(super) struct Interface {
 }
 
 impl Interface {
-    /// Looks `name` up.
-    pub(super) fn find(name: &str) -> Result<Self, LiveError> {
-        let missing = || LiveError::NoInterface { name: name.to_owned(), existing: existing() };
-        let index = nix::net::if_::if_nametoindex(name).map_err(|_| missing())?;
-        let arphrd = hardware_type(name).map_err(|_| missing())?;
-        let framing = framing(arphrd).ok_or_else(|| LiveError::LinkType { name: name.to_owned(), arphrd })?;
-        Ok(Self { name: name.to_owned(), index, framing })
+    /// As the kernel lists it.
+    ///
+    /// # Errors
+    /// When it carries neither Ethernet nor IP.
+    pub(super) fn of(link: &Link) -> Result<Self, LiveError> {
+        let Link { index, ref name, arphrd } = *link;
+        let framing = framing(arphrd).ok_or_else(|| LiveError::LinkType { name: name.clone(), arphrd })?;
+        Ok(Self { name: name.clone(), index, framing })
+    }
+}
+
+/// The interfaces that were asked for, by name or by pattern.
+#[derive(Debug)]
+pub(super) struct Wanted(Vec<String>);
+
+impl Wanted {
+    /// # Errors
+    /// When one that was named, not by a pattern, is not there or cannot be captured from.
+    pub(super) fn new(names: &[String], there: &[Link]) -> Result<Self, LiveError> {
+        for name in names.iter().filter(|name| !is_pattern(name)) {
+            let link =
+                there.iter().find(|link| link.name == *name).ok_or_else(|| LiveError::NoInterface {
+                    name: name.clone(),
+                    existing: there.iter().map(|link| link.name.clone()).collect(),
+                })?;
+            Interface::of(link)?;
+        }
+        Ok(Self(names.to_vec()))
+    }
+
+    /// Whether it is asked for by name.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.0.iter().any(|wanted| wanted == name)
+    }
+
+    /// Whether it is asked for.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.0.iter().any(|wanted| matches(wanted, name))
     }
 }
 
@@ -48,53 +77,29 @@ const fn framing(arphrd: u16) -> Option<Framing> {
     }
 }
 
-fn hardware_type(name: &str) -> io::Result<u16> {
-    // SAFETY: no memory is involved; the result is checked.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was just made and that nobody else owns.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    // SAFETY: all zeros is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    // SAFETY: SIOCGIFHWADDR reads the name and writes the address of an ifreq, which outlives the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &raw mut request) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so the address is what the union holds.
-    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
-}
-
-fn existing() -> Vec<String> {
-    let Ok(all) = nix::net::if_::if_nameindex() else {
-        return Vec::new();
-    };
-    all.iter().map(|i| i.name().to_string_lossy().into_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn link(name: &str, arphrd: u16) -> Link {
+        Link { index: 3, name: name.to_owned(), arphrd }
+    }
+
     #[test]
-    fn a_missing_interface_is_named_with_those_there_are() {
-        let error = Interface::find("no-such-if0").unwrap_err().to_string();
+    fn what_is_named_must_be_there_and_what_is_a_pattern_need_not() {
+        let there = [link("lo", libc::ARPHRD_LOOPBACK), link("wlan0mon", 801)];
+        let wanted = |name: &str| Wanted::new(&[name.to_owned()], &there);
+        assert!(wanted("veth*").unwrap().takes("veth7"));
+        assert!(wanted("lo").unwrap().takes("lo") && !wanted("lo").unwrap().takes("lo0"));
+        let error = wanted("no-such-if0").unwrap_err().to_string();
         assert!(error.contains("\"no-such-if0\"") && error.contains("lo"), "{error}");
-        let error = Interface::find("a-name-that-is-much-too-long").unwrap_err().to_string();
-        assert!(error.contains("much-too-long"), "{error}");
+        assert!(matches!(wanted("wlan0mon"), Err(LiveError::LinkType { arphrd: 801, .. })));
+        assert!(wanted("wlan*").is_ok());
     }
 
     #[test]
     fn loopback_is_known_as_such() {
-        assert_eq!(Interface::find("lo").unwrap().framing, Framing::Loopback);
+        assert_eq!(Interface::of(&link("lo", libc::ARPHRD_LOOPBACK)).unwrap().framing, Framing::Loopback);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use agent_common::TEMPLATE_RING;
+use aya::util::KernelVersion;
+
 /// The most that a default ring takes: at 10 Gbit/s, 25 ms of traffic.
 const DEFAULT_RING: usize = 32 << 20;
 /// The least that a default ring takes: four of the largest packets.
@@ -13,6 +16,20 @@ const LARGEST_RING: usize = 1 << 30;
 
 /// Bytes of each of `workers` rings: what was asked for, or the default, as a power of two of at least a page.
 pub(super) fn ring_bytes(asked: Option<usize>, workers: u16) -> u32 {
+    // Of a version that cannot be read nothing is assumed.
+    if KernelVersion::current().is_ok_and(has_one_size) {
+        tracing::info!("before Linux 5.10 rings have one size: {TEMPLATE_RING} bytes");
+        return TEMPLATE_RING;
+    }
+    asked_bytes(asked, workers)
+}
+
+/// Whether the kernel takes no ring into the map of rings that is of another size than the template.
+fn has_one_size(version: KernelVersion) -> bool {
+    version < KernelVersion::new(5, 10, 0)
+}
+
+fn asked_bytes(asked: Option<usize>, workers: u16) -> u32 {
     let bytes = asked.map_or_else(
         || default_ring_bytes(memory_available(), usize::from(workers)),
         |asked| asked.clamp(page_size(), LARGEST_RING).next_power_of_two(),
@@ -59,6 +76,19 @@ pub(super) fn lift_memlock_limit() {
     }
 }
 
+/// A link is a descriptor: those of a thousand interfaces are more than the usual soft limit, which is there for
+/// select(2).
+pub(super) fn lift_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid struct to write to.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 && limit.rlim_cur < limit.rlim_max
+    {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: a valid struct that is only read.
+        let _ = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
+
 /// Whether there is no limit on locked memory.
 pub(super) fn memlock_is_lifted() -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -82,9 +112,17 @@ mod tests {
 
     #[test]
     fn asked_sizes_become_powers_of_two_of_at_least_a_page() {
-        assert_eq!(ring_bytes(Some(1), 1) as usize, page_size());
-        assert_eq!(ring_bytes(Some(70_000), 1), 131_072);
-        assert_eq!(ring_bytes(Some(usize::MAX), 1) as usize, LARGEST_RING);
+        assert_eq!(asked_bytes(Some(1), 1) as usize, page_size());
+        assert_eq!(asked_bytes(Some(70_000), 1), 131_072);
+        assert_eq!(asked_bytes(Some(usize::MAX), 1) as usize, LARGEST_RING);
+    }
+
+    #[test]
+    fn old_kernels_take_one_size() {
+        assert!(has_one_size(KernelVersion::new(5, 9, 16)) && !has_one_size(KernelVersion::new(5, 10, 0)));
+        assert!(
+            TEMPLATE_RING as usize >= SMALLEST_RING && (TEMPLATE_RING as usize).is_multiple_of(page_size())
+        );
     }
 
     #[test]

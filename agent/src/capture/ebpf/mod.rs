@@ -7,15 +7,17 @@
 //! ```
 //! Invariants:
 //! - Dropping [`Live`] detaches everything; so does the end of the process, however it ends, but for clsact (before
-//!   Linux 6.6), whose filters belong to the interface.
+//!   Linux 6.6), whose filters belong to the interface: those carry a tag, and the next start removes them.
 //! - Both directions of a stream come out of the same ring, in the order in which the kernel saw them.
 //! - Every packet is accounted for: see [`Balance`].
-//! - Interfaces are looked up, and programs attached, in the calling thread's network namespace.
+//! - Interfaces are looked up, and programs attached, in the network namespace of the thread that starts the capture,
+//!   also those that come later: a thread of its own stays there (see `watch`).
 //!
 //! Of a stream between two watched cgroups of one node the client's end is captured, whatever translates addresses between
 //! (see `agent_common::ends`); but for loopback addresses, connections older than the capture, and translated source
-//! addresses, where both ends are. A packet that is forwarded between two watched interfaces is seen twice. A cgroup inside another watched one is left
-//! out, and loopback is watched on its way in only, because every packet there goes out and comes in.
+//! addresses, where both ends are. A packet that is forwarded between two watched interfaces is captured at each. The engine
+//! tells the copies apart. A cgroup inside another watched one is left out, and loopback is watched on its way in only,
+//! because every packet there goes out and comes in.
 //!
 //! What Linux 6.18 asks for: `cgroup_skb` links want mode `Single` (a link is one of many by nature; `AllowMultiple`
 //! gives `EINVAL`); `CAP_BPF` and `CAP_NET_ADMIN` are enough for both kinds of programs; a map in a map need not be as
@@ -25,17 +27,20 @@ mod attach;
 mod balance;
 mod cgroup;
 mod clock;
+mod clsact;
 mod ends;
 mod error;
 mod filters;
 mod interface;
 mod loader;
 mod memory;
+mod netlink;
+mod pattern;
 mod permission;
 mod policy;
 pub(crate) mod probe;
 mod ring;
-mod target;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,20 +54,26 @@ pub use self::attach::TcHook;
 use self::balance::Counters;
 pub use self::balance::{Balance, Filtered, RingBalance};
 pub use self::cgroup::{mount_point as cgroup2_mount_point, own_cgroup};
+pub use self::clsact::{Leftover, leftovers};
 pub use self::ends::{OtherEnds, ServerEnd};
 pub use self::error::LiveError;
 pub use self::filters::Filter;
 pub use self::policy::PolicyStats;
 pub use self::ring::RingSource;
+pub use self::watch::{AttachStats, Change};
 use super::net::Net;
 
 /// What to capture, and with how much memory.
 #[derive(Clone, Debug)]
 pub struct LiveConfig {
-    /// Interfaces, by name, in the calling thread's network namespace.
+    /// Interfaces, by name or pattern (`veth*`), in the calling thread's network namespace. Those that a pattern takes
+    /// in may come later; those that go are attached to again when they come back.
     pub interfaces: Vec<String>,
-    /// cgroup v2 folders, children included: absolute, or relative to where cgroup2 is mounted.
+    /// cgroup v2 folders, by path or pattern (`kubepods.slice/*`), children included: absolute, or relative to where
+    /// cgroup2 is mounted. They come and go as interfaces do.
     pub cgroups: Vec<PathBuf>,
+    /// Interfaces and cgroups that are attached to at a time at most.
+    pub max_attachments: usize,
     /// Captured if either end has one of these ports; empty: all.
     pub ports: Vec<u16>,
     /// Captured if either end is in one of these nets; empty: all.
@@ -88,6 +99,17 @@ pub struct LiveConfig {
     pub snap_len: Option<u32>,
     /// How to attach to interfaces.
     pub tc_hook: TcHook,
+    /// What the kernel is taken not to have.
+    pub without: Without,
+}
+
+/// Features that live capture can do without: each can be left out on a kernel that has it, to see that it can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Without {
+    /// tcx, which came with Linux 6.6: [`TcHook::Auto`] takes clsact.
+    pub tcx: bool,
+    /// Notifications of interfaces that come and go: they are looked for twice a second.
+    pub notifications: bool,
 }
 
 impl Default for LiveConfig {
@@ -95,6 +117,7 @@ impl Default for LiveConfig {
         Self {
             interfaces: Vec::new(),
             cgroups: Vec::new(),
+            max_attachments: 4096,
             ports: Vec::new(),
             nets: Vec::new(),
             exclude: Vec::new(),
@@ -107,6 +130,7 @@ impl Default for LiveConfig {
             ring_bytes: None,
             snap_len: None,
             tc_hook: TcHook::Auto,
+            without: Without::default(),
         }
     }
 }
@@ -126,12 +150,31 @@ impl LiveConfig {
 
 /// A running capture: owns the programs and their attachments.
 pub struct Live {
-    attached: attach::Attached,
+    watcher: watch::Watcher,
     counters: Arc<Counters>,
     filters: filters::Filters,
     clients: MapData,
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
     ended: Arc<AtomicBool>,
+    /// The hook for interfaces that was asked for.
+    asked: TcHook,
+    on_interfaces: bool,
+    on_cgroups: bool,
+}
+
+/// Removes what killed ones left on interfaces: filters on clsact.
+fn clean_up() {
+    match leftovers(true) {
+        Ok(found) if found.is_empty() => {}
+        Ok(found) => {
+            let places: Vec<_> =
+                found.iter().map(|left| format!("{} {}", left.interface, left.program)).collect();
+            tracing::warn!("removed filters that an earlier remora left behind: {}", places.join(", "));
+        }
+        Err(error) => {
+            tracing::warn!(%error, "filters that an earlier remora left behind cannot be looked for");
+        }
+    }
 }
 
 impl Live {
@@ -140,9 +183,11 @@ impl Live {
     /// # Errors
     /// When a target does not exist, something is not permitted, or the kernel cannot do it. Nothing stays attached.
     pub fn start(config: &LiveConfig) -> Result<(Self, Vec<RingSource>), LiveError> {
-        let plan = attach::Plan::new(config)?;
+        let plan = watch::Plan::new(config)?;
         permission::check()?;
         memory::lift_memlock_limit();
+        memory::lift_file_limit();
+        clean_up();
         let mut loaded = loader::load(config)?;
         let ended = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(loaded.counters);
@@ -159,15 +204,20 @@ impl Live {
                 Ok(RingSource::new(ring, loaded.ring_bytes, index, sleepers, policies, counters, ended))
             })
             .collect::<Result<_, LiveError>>()?;
-        let attached = attach::Attached::new(loaded.ebpf, plan, config.tc_hook)?;
+        attach::load(&mut loaded.ebpf, !config.interfaces.is_empty(), !config.cgroups.is_empty())?;
+        let attached = attach::Attached::new(loaded.ebpf, config.tc_hook, config.without);
+        let watcher = watch::Watcher::start(plan, attached)?;
         loaded.filters.enable()?;
         let live = Self {
-            attached,
+            watcher,
             counters,
             filters: loaded.filters,
             clients: loaded.clients,
             logger: loaded.logger,
             ended,
+            asked: config.tc_hook,
+            on_interfaces: !config.interfaces.is_empty(),
+            on_cgroups: !config.cgroups.is_empty(),
         };
         Ok((live, sources))
     }
@@ -182,22 +232,43 @@ impl Live {
         self.counters.balance()
     }
 
-    /// Where the programs hang, a line each, in words for a person: `veth0 (tcx, Ethernet)`.
+    /// Where the programs hang now, a line each, in words for a person: `veth0 (tcx, Ethernet)`.
     #[must_use]
-    pub fn attachments(&self) -> &[String] {
-        self.attached.names()
+    pub fn attachments(&self) -> Vec<String> {
+        self.watcher.names()
     }
 
-    /// Names of the interfaces and cgroups that have gone since the last look. To be called in the network namespace
-    /// that the capture was started in.
-    pub fn vanished(&mut self) -> Vec<String> {
-        self.attached.targets().iter_mut().filter_map(|target| target.look().map(str::to_owned)).collect()
+    /// What came and went since the last call. At most 1,024 changes wait; more are counted.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        self.watcher.changes()
     }
 
-    /// Whether nothing is left that packets could come from, as the last look found.
+    /// How much is attached to, and was.
     #[must_use]
-    pub fn is_bereft(&mut self) -> bool {
-        self.attached.targets().iter().all(target::Target::is_gone)
+    pub fn attach_stats(&self) -> AttachStats {
+        self.watcher.stats()
+    }
+
+    /// How it captures, and why so, in words for a person.
+    #[must_use]
+    pub fn mode(&self) -> String {
+        let mut ways = Vec::new();
+        if self.on_interfaces {
+            ways.push(match (self.watcher.hook(), self.asked) {
+                (TcHook::Tcx, TcHook::Auto) => "tcx on interfaces, which this kernel has",
+                (TcHook::Clsact, TcHook::Auto) => {
+                    "clsact on interfaces, for this kernel has no tcx (Linux 6.6)"
+                }
+                (TcHook::Auto, _) => "tcx or clsact on interfaces, once there are any",
+                (TcHook::Tcx, _) => "tcx on interfaces, as told",
+                (TcHook::Clsact, _) => "clsact on interfaces, as told",
+            });
+        }
+        if self.on_cgroups {
+            ways.push("cgroup_skb on cgroups");
+        }
+        format!("eBPF: {}", ways.join("; "))
     }
 
     /// Replaces the filter while packets come. A packet that passes the old and the new one is captured all the while. Takes

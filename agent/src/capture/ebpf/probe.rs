@@ -1,8 +1,10 @@
 //! What `remora doctor` finds out about eBPF, by trying.
 
+use std::path::Path;
+
 use aya::maps::MapType;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
-use aya::sys::{SyscallError, is_map_supported};
+use aya::programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType};
+use aya::sys::{BpfHelper, SyscallError, is_helper_supported, is_map_supported};
 
 use super::error::LiveError;
 use super::{LiveConfig, cgroup, loader, memory, permission};
@@ -11,7 +13,73 @@ use crate::doctor::Check;
 /// The lines about eBPF.
 pub(crate) fn checks() -> Vec<Check> {
     memory::lift_memlock_limit();
-    vec![capabilities(), memlock(), ring_buffers(), programs(), tcx(), cgroup2()]
+    let mut checks = vec![capabilities()];
+    let effective = permission::effective();
+    checks.extend(permission::FEATURES.iter().map(|feature| of_feature(feature, effective)));
+    checks.extend([
+        memlock(),
+        ring_buffers(),
+        dynptr(),
+        programs(),
+        tcx(),
+        cgroup2(),
+        tracepoint(Path::new("/sys/kernel/tracing")),
+        left_behind(),
+    ]);
+    checks
+}
+
+/// What a feature needs, whether it is there or not.
+fn of_feature(feature: &permission::Feature, effective: u64) -> Check {
+    let names = |needs: &mut dyn Iterator<Item = &permission::Need>| {
+        needs.map(permission::Need::name).collect::<Vec<_>>().join(" and ")
+    };
+    let missing = names(&mut feature.needs.iter().filter(|need| !need.is_met(effective)));
+    let all = names(&mut feature.needs.iter());
+    if missing.is_empty() {
+        return Check::ok(feature.what, format!("needs {all}: there"));
+    }
+    Check::limited(feature.what, format!("needs {all}"), format!("give the process {missing}"))
+}
+
+/// Records of a size that is known at run time only. The programs take size classes and do without.
+fn dynptr() -> Check {
+    const WHAT: &str = "dynptr";
+    match is_helper_supported(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_ringbuf_reserve_dynptr) {
+        Ok(true) => Check::ok(WHAT, "the kernel has it; packet capture does without"),
+        Ok(false) => {
+            Check::limited(WHAT, "not in this kernel; packet capture does without", "Linux 5.19 or later")
+        }
+        Err(error) => Check::limited(WHAT, format!("cannot be tried: {error}"), permission::refused_mend()),
+    }
+}
+
+/// The tracepoint that tells which process a socket belongs to.
+fn tracepoint(tracing: &Path) -> Check {
+    const WHAT: &str = "sockets' tracepoint";
+    let id = tracing.join("events/sock/inet_sock_set_state/id");
+    match std::fs::read_to_string(&id) {
+        Ok(_) => Check::ok(WHAT, "sock:inet_sock_set_state is there"),
+        Err(error) => Check::limited(
+            WHAT,
+            format!("{}: {error}; packet capture does without", id.display()),
+            "mount tracefs there, as root; Linux 4.16 or later",
+        ),
+    }
+}
+
+/// Filters on clsact whose owner is gone.
+fn left_behind() -> Check {
+    const WHAT: &str = "left behind";
+    match super::leftovers(false) {
+        Ok(found) if found.is_empty() => Check::ok(WHAT, "nothing in this network namespace"),
+        Ok(found) => {
+            let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+            let mend = "remora doctor --clean, or the next remora tap";
+            Check::limited(WHAT, found.join("; "), mend)
+        }
+        Err(error) => Check::limited(WHAT, format!("rtnetlink: {error}"), "tc filter show dev IF ingress"),
+    }
 }
 
 fn capabilities() -> Check {
@@ -28,6 +96,11 @@ fn memlock() -> Check {
     const WHAT: &str = "memlock";
     if memory::memlock_is_lifted() {
         return Check::ok(WHAT, "no limit");
+    }
+    // It came with Linux 5.11, as did the charging of maps to the memory cgroup.
+    let later = is_helper_supported(ProgramType::SocketFilter, BpfHelper::BPF_FUNC_ktime_get_coarse_ns);
+    if later.is_ok_and(|there| there) {
+        return Check::ok(WHAT, "limited, but this kernel charges maps to the memory cgroup (Linux 5.11)");
     }
     Check::limited(
         WHAT,
@@ -51,7 +124,8 @@ fn ring_buffers() -> Check {
 fn programs() -> Check {
     const WHAT: &str = "eBPF programs";
     let config = LiveConfig { ring_bytes: Some(1), ..LiveConfig::default() };
-    let loaded = loader::load(&config).and_then(|mut loaded| super::attach::load_all(&mut loaded.ebpf));
+    let loaded =
+        loader::load(&config).and_then(|mut loaded| super::attach::load(&mut loaded.ebpf, true, true));
     match loaded {
         Ok(()) => Check::ok(WHAT, "the kernel's verifier takes them all"),
         Err(LiveError::NotPermitted { what, mend }) => {
@@ -89,7 +163,10 @@ fn try_tcx() -> Result<bool, LiveError> {
 fn cgroup2() -> Check {
     const WHAT: &str = "cgroup v2";
     match cgroup::mount_point() {
-        Some(path) => Check::ok(WHAT, format!("mounted at {}", path.display())),
+        Some(path) if cgroup::has_version_1() => {
+            Check::ok(WHAT, format!("mounted at {}, beside version 1 (hybrid)", path.display()))
+        }
+        Some(path) => Check::ok(WHAT, format!("mounted at {}, alone (unified)", path.display())),
         None => Check::limited(
             WHAT,
             "not mounted here: no --cgroup, only --interface",

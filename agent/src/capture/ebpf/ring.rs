@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_common::config::{AWAKE, BATCH, QUIET, Sleeper};
-use agent_common::record::{EGRESS, RecordHeader};
+use agent_common::record::{EGRESS, FLAG_SOCKET, RecordHeader};
 use agent_core::Packet;
 use agent_core::packet::{Direction, LinkType, Origin};
 use anyhow::Context as _;
@@ -147,7 +147,12 @@ fn packet<'a>(header: &RecordHeader, data: &'a [u8], clock: &mut Clock) -> Packe
         link: LinkType(header.link),
         data,
         original_len: header.original_len,
-        origin: Origin { interface: header.ifindex, cgroup: header.cgroup, direction: Some(direction) },
+        origin: Origin {
+            interface: header.ifindex,
+            cgroup: header.cgroup,
+            direction: Some(direction),
+            at_socket: header.flags & FLAG_SOCKET != 0,
+        },
     }
 }
 
