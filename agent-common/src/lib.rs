@@ -3,6 +3,7 @@
 //! - [`record`]: a captured packet as it lies in a ring, and the size classes of its reservation.
 //! - [`counters`]: what the programs counted, per CPU.
 //! - [`config`]: what user space tells the programs.
+//! - [`identity`]: who holds a socket.
 //! - [`flow`]: the symmetric hash by which both directions of a stream reach the same ring.
 //!
 //! Everything here is `repr(C)` with its size asserted, holds no padding (so that a copy leaks nothing and compares
@@ -12,6 +13,7 @@
 pub mod config;
 pub mod counters;
 pub mod flow;
+pub mod identity;
 pub mod record;
 
 /// Rings that one set of programs can serve: an upper bound on workers.

@@ -36,6 +36,9 @@ mod live {
         let config = config(args)?;
         let (mut live, sources) = Live::start(&config).map_err(refusal)?;
         let mut run = Run::start(&settings, Source::Ebpf, config.workers)?;
+        if let Some(identity) = live.identity() {
+            run.name_processes(identity.processes());
+        }
         let workers = sources
             .into_iter()
             .map(|source| {

@@ -9,6 +9,7 @@ use super::{Pace, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
 use crate::captured::Captured;
 use crate::pcap::PcapAppender;
+use crate::resolve::Remembered;
 
 /// Packets taken before the store is committed and items go out.
 const BATCH: usize = 512;
@@ -49,7 +50,9 @@ impl Worker {
     #[must_use]
     pub fn run(self) -> WorkerReport {
         let Self { id, mut source, store, engine, pace, sinks } = self;
-        let mut line = Line { id, engine: Engine::new(engine), store, pace, sinks, batch: Batch::default() };
+        let processes = sinks.processes.clone().map(Remembered::new);
+        let engine = Engine::new(engine);
+        let mut line = Line { id, engine, store, pace, processes, sinks, batch: Batch::default() };
         let error = loop {
             let progress = source.poll(BATCH, WAIT, &mut |packet| line.packet(packet));
             if pace == Pace::Live {
@@ -81,6 +84,7 @@ struct Line {
     engine: Engine,
     store: Option<Box<dyn PcapAppender>>,
     pace: Pace,
+    processes: Option<Remembered>,
     sinks: Sinks,
     batch: Batch,
 }
@@ -103,11 +107,16 @@ impl Line {
         while let Some(event) = self.engine.poll_event() {
             match event {
                 Event::Item(item) => {
-                    let item = Arc::new(captured(item, self.id, &self.sinks));
+                    let item = Arc::new(captured(item, self.id, &self.sinks, self.processes.as_mut()));
                     self.batch.bytes += item.memory();
                     self.batch.items.push(item);
                 }
-                Event::StreamClosed(summary) => self.batch.streams.push(*summary),
+                Event::StreamClosed(summary) => {
+                    if let Some(processes) = &mut self.processes {
+                        processes.forget(summary.stream);
+                    }
+                    self.batch.streams.push(*summary);
+                }
             }
         }
     }
@@ -138,8 +147,12 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
 }
 
-fn captured(item: Box<Item>, worker: u16, sinks: &Sinks) -> Captured {
-    let (src, dst) = (sinks.resolver.name(item.client.addr), sinks.resolver.name(item.server.addr));
+fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, processes: Option<&mut Remembered>) -> Captured {
+    let (mut src, mut dst) = (sinks.resolver.name(item.client.addr), sinks.resolver.name(item.server.addr));
+    if let Some(processes) = processes {
+        let ends = processes.ends(&item);
+        (src.process, dst.process) = (ends.client, ends.server);
+    }
     Captured {
         outgoing: item.client.cgroup != 0 || sinks.is_local(item.client.addr),
         item,

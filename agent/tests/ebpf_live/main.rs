@@ -8,6 +8,7 @@ mod cost;
 mod exchange;
 mod filter;
 mod frames;
+mod identity;
 mod lifecycle;
 mod loss;
 mod rig;

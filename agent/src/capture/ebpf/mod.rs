@@ -25,6 +25,7 @@ mod balance;
 mod cgroup;
 mod clock;
 mod error;
+mod identity;
 mod interface;
 mod loader;
 mod memory;
@@ -46,6 +47,7 @@ use self::balance::Counters;
 pub use self::balance::{Balance, Filtered, RingBalance};
 pub use self::cgroup::mount_point as cgroup2_mount_point;
 pub use self::error::LiveError;
+pub use self::identity::{Hook, Identity, IdentityConfig, IdentityStats};
 pub use self::ring::RingSource;
 use super::net::Net;
 
@@ -73,6 +75,8 @@ pub struct LiveConfig {
     pub snap_len: Option<u32>,
     /// How to attach to interfaces.
     pub tc_hook: TcHook,
+    /// How processes are named.
+    pub identity: IdentityConfig,
 }
 
 impl Default for LiveConfig {
@@ -88,6 +92,7 @@ impl Default for LiveConfig {
             ring_bytes: None,
             snap_len: None,
             tc_hook: TcHook::Auto,
+            identity: IdentityConfig::default(),
         }
     }
 }
@@ -95,6 +100,7 @@ impl Default for LiveConfig {
 /// A running capture: owns the programs and their attachments.
 pub struct Live {
     attached: attach::Attached,
+    identity: Option<Identity>,
     counters: Arc<Counters>,
     settings: loader::SettingsMap,
     excluded: HashMap<MapData, Endpoint, u32>,
@@ -125,9 +131,14 @@ impl Live {
             })
             .collect::<Result<_, LiveError>>()?;
         let attached = attach::Attached::new(loaded.ebpf, plan, config.tc_hook)?;
+        let identity = Identity::start(&config.identity, &config.cgroups).unwrap_or_else(|error| {
+            tracing::warn!("processes are not named: {error}");
+            None
+        });
         loaded.settings.enable()?;
         let live = Self {
             attached,
+            identity,
             counters,
             settings: loaded.settings,
             excluded: loaded.excluded,
@@ -151,6 +162,12 @@ impl Live {
     #[must_use]
     pub fn attachments(&self) -> &[String] {
         self.attached.names()
+    }
+
+    /// Who knows the processes at the ends of connections, if anybody does.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Names of the interfaces and cgroups that have gone since the last look. To be called in the network namespace

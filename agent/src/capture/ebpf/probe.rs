@@ -11,7 +11,7 @@ use crate::doctor::Check;
 /// The lines about eBPF.
 pub(crate) fn checks() -> Vec<Check> {
     memory::lift_memlock_limit();
-    vec![capabilities(), memlock(), ring_buffers(), programs(), tcx(), cgroup2()]
+    vec![capabilities(), memlock(), ring_buffers(), programs(), tcx(), cgroup2(), super::identity::check()]
 }
 
 fn capabilities() -> Check {
