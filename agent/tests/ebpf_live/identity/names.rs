@@ -15,14 +15,15 @@ fn a_client_that_is_gone_and_the_worker_that_answered_are_named() {
         return;
     }
     for (address, url, local) in [
-        ("10.77.0.2:80", "http://10.77.0.2/big", "10.77.0.1:41001"),
-        ("[fd77::2]:80", "http://[fd77::2]/big", "[fd77::1]:41001"),
+        ("10.77.0.2:80", "http://10.77.0.2/r/1", "10.77.0.1:41001"),
+        ("[fd77::2]:80", "http://[fd77::2]/r/1", "[fd77::1]:41001"),
     ] {
         let stage = Stage::new();
         let nginx = stage.nginx(address);
         let watch = stage.watch(IdentityConfig::default());
         assert!(watch.hooks().contains(&Hook::Connections) && !watch.hooks().contains(&Hook::States));
-        let arguments = ["-sS", "--local-port", "41001", "--limit-rate", "100k", url];
+        // A second request, a second later, on the same connection.
+        let arguments = ["-sS", "--local-port", "41001", "--rate", "60/m", "-f", url, url];
         let spawn = || stage.client.spawn("curl".as_ref(), &arguments, &[]);
         let mut curl = stage.pair.client.run(spawn).unwrap();
         let client = curl.id();
