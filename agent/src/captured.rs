@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent_core::Item;
 
-use crate::resolve::ProcessInfo;
+use crate::process::ProcessInfo;
 
 /// Where the bytes came from: `capture.source` of an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

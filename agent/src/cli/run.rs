@@ -19,7 +19,8 @@ use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Script
 use crate::outbox::{MemoryOutbox, OutboxConfig};
 use crate::pcap::{Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
-use crate::resolve::{Processes, Resolver};
+use crate::process::Processes;
+use crate::resolve::Resolver;
 use crate::scratch::Scratch;
 
 /// Patience with scripts at the end of a run, counted anew whenever one gets on.

@@ -17,7 +17,7 @@ mod live {
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
 
-    use crate::capture::ebpf::{Balance, Live, LiveConfig, LiveError};
+    use crate::capture::ebpf::{Balance, IdentityConfig, IdentityStats, Live, LiveConfig, LiveError};
     use crate::captured::Source;
     use crate::cli::NotPermitted;
     use crate::cli::args::Tap;
@@ -51,7 +51,10 @@ mod live {
         let watched = watch(&mut live, &run, &workers);
         live.stop()?;
         let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
-        let balance = balance_json(&live.balance()?);
+        let mut balance = balance_json(&live.balance()?);
+        if let Some(identity) = live.identity() {
+            balance["identity"] = identity_json(&identity.stats()?);
+        }
         // Detached before scripts and deliveries are waited for: the application pays nothing for our end.
         drop(live);
         let code = run.finish(reports, Some(balance))?;
@@ -70,6 +73,7 @@ mod live {
             ports: args.port.clone(),
             nets,
             workers: args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64)),
+            identity: IdentityConfig { cgroups: args.identity_cgroup.clone(), ..IdentityConfig::default() },
             ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
             ..LiveConfig::default()
         })
@@ -127,6 +131,20 @@ mod live {
         worker
             .join()
             .map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
+    }
+
+    /// What became known of connections' processes.
+    fn identity_json(stats: &IdentityStats) -> Value {
+        json!({
+            "opened": stats.opened,
+            "accepted": stats.accepted,
+            "closed": stats.closed,
+            "refused": stats.refused,
+            "displaced": stats.displaced,
+            "no_storage": stats.no_storage,
+            "older": stats.older,
+            "cgroups_refused": stats.cgroups_refused,
+        })
     }
 
     /// The kernel's books: offered = filtered + captured + dropped, by reason.

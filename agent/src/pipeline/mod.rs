@@ -18,7 +18,8 @@ pub use worker::{Worker, WorkerReport};
 
 use crate::captured::Source;
 use crate::hooks::Scripts;
-use crate::resolve::{Processes, Resolver};
+use crate::process::Processes;
+use crate::resolve::Resolver;
 
 /// Whether a full queue makes the worker wait or drop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

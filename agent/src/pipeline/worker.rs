@@ -9,7 +9,7 @@ use super::{Pace, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
 use crate::captured::Captured;
 use crate::pcap::PcapAppender;
-use crate::resolve::Remembered;
+use crate::process::Remembered;
 
 /// Packets taken before the store is committed and items go out.
 const BATCH: usize = 512;

@@ -1,18 +1,9 @@
-//! Who an address is: here the node itself. Pods and services join when the Kubernetes watcher does. And which process
-//! is at an end of a connection, in the words that sinks use: whoever captures knows it.
-
-mod container;
-pub mod proc;
-mod process;
-mod remembered;
+//! Who an address is: here the node itself. Pods and services join when the Kubernetes watcher does.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-pub use self::container::{container_id, container_of_process};
-pub use self::process::{Ends, ProcessInfo, Processes, Question};
-pub use self::remembered::Remembered;
 use crate::captured::{Name, Node};
 
 /// Names for addresses, and the node's own.

@@ -66,7 +66,7 @@ fn what_is_not_seen_to_end_is_not_named() {
     let _nginx = stage.nginx("10.77.0.2:80");
     let server: SocketAddr = "10.77.0.2:80".parse().unwrap();
     let client = Actor::connect(&stage.pair.client, &stage.client, server, "10.77.0.1:0");
-    assert_eq!(watch.ends(client.address(), server, now()), agent::resolve::Ends::default());
+    assert_eq!(watch.ends(client.address(), server, now()), agent::process::Ends::default());
     assert_eq!(watch.live.identity().unwrap().stats().unwrap().opened, 0);
 }
 

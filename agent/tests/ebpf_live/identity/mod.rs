@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use agent::capture::ebpf::{Hook, IdentityConfig, Live, LiveConfig, RingSource};
-use agent::resolve::{Ends, ProcessInfo, Question};
+use agent::process::{Ends, ProcessInfo, Question};
 use agent_core::time::Timestamp;
 use testkit::netns::{Cgroup, NetNs, VethPair};
 use testkit::nginx::Nginx;
@@ -146,7 +146,7 @@ fn workers(nginx: &Nginx) -> Vec<u32> {
     // A kernel without CONFIG_PROC_CHILDREN.
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|child| agent::resolve::proc::stat(*child).is_some_and(|stat| stat.parent == pid)).collect()
+    pids.filter(|child| agent::process::proc::stat(*child).is_some_and(|stat| stat.parent == pid)).collect()
 }
 
 fn assert_named(process: &Option<Arc<ProcessInfo>>, pid: u32, name: &str, cgroup: &Cgroup) {
@@ -158,5 +158,5 @@ fn assert_named(process: &Option<Arc<ProcessInfo>>, pid: u32, name: &str, cgroup
 }
 
 fn own_name() -> String {
-    agent::resolve::proc::stat(std::process::id()).unwrap().name
+    agent::process::proc::stat(std::process::id()).unwrap().name
 }

@@ -165,7 +165,7 @@ fn containers_are_named_by_their_cgroup() {
     let address = "10.77.0.2:80".parse().unwrap();
     let client = Actor::connect(&pair.client, &client_cgroup, address, "10.77.0.1:0");
     let ends = watch.ends(client.address(), address, now());
-    let container = |process: &Option<std::sync::Arc<agent::resolve::ProcessInfo>>| {
+    let container = |process: &Option<std::sync::Arc<agent::process::ProcessInfo>>| {
         process.as_ref().and_then(|process| process.container_id.as_deref().map(str::to_owned))
     };
     assert_eq!(container(&ends.client).as_ref(), Some(&ids[1]));

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use agent::capture::ebpf::{Hook, IdentityConfig, LiveConfig};
-use agent::resolve::Question;
+use agent::process::Question;
 use testkit::netns::{Cgroup, NetNs, VethPair};
 
 use super::super::rig::skipped;
@@ -149,7 +149,7 @@ fn who_is_not_watched_is_not_named() {
     let client = Actor::connect(&pair.client, &watched, server, "10.77.0.1:0");
     assert_named(&watch.ends(client.address(), server, now()).client, client.pid(), &own_name(), &watched);
     let stranger = Actor::connect(&pair.client, &other, server, "10.77.0.1:0");
-    assert_eq!(watch.ends(stranger.address(), server, now()), agent::resolve::Ends::default());
+    assert_eq!(watch.ends(stranger.address(), server, now()), agent::process::Ends::default());
     drop(watch);
 
     // Without a cgroup nothing is attached at all.

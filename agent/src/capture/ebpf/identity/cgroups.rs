@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
-use crate::resolve::container_id;
+use crate::process::container_id;
 
 /// cgroups that are known at once.
 const MOST: usize = 16_384;

@@ -23,7 +23,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::cgroups::Watcher;
 use super::older::{Holder, Older};
 use crate::capture::net::mapped;
-use crate::resolve::{Ends, ProcessInfo, Processes, Question, container_of_process, proc};
+use crate::process::{Ends, ProcessInfo, Processes, Question, container_of_process, proc};
 
 /// How exactly a packet's time and a socket's can be compared: two clocks are read, a second apart at most.
 const EXACT: u64 = 1_000_000;
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn names_end_at_their_zero() {
-        let named = |comm| comm(&Process { comm, ..Process::default() });
+        let named = |comm: [u64; 2]| super::comm(&Process { comm, ..Process::default() });
         assert_eq!(named(words("nginx")).as_deref(), Some("nginx"));
         assert_eq!(named(words("nginx\0garbage")).as_deref(), Some("nginx"));
         assert_eq!(named(words("a-name-that-is-too-long")).as_deref(), Some("a-name-that-is-"));

@@ -29,7 +29,7 @@ use self::older::{Bounds, Older};
 use super::cgroup::{self, Cgroup};
 use super::error::LiveError;
 use crate::doctor::Check;
-use crate::resolve::{Processes, proc};
+use crate::process::{Processes, proc};
 
 /// How processes are to be named.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::resolve::proc;
+use crate::process::proc;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug)]

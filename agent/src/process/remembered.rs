@@ -7,7 +7,7 @@ use std::sync::Arc;
 use agent_core::item::StreamId;
 use agent_core::{Item, item::Endpoint};
 
-use super::process::{Ends, Processes, Question};
+use super::{Ends, Processes, Question};
 
 /// Streams that a worker remembers the processes of.
 const STREAMS: usize = 16_384;
@@ -73,7 +73,7 @@ mod tests {
     use agent_core::time::Timestamp;
 
     use super::*;
-    use crate::resolve::process::ProcessInfo;
+    use crate::process::ProcessInfo;
 
     #[derive(Debug, Default)]
     struct Counting(AtomicU64);

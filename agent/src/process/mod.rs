@@ -1,10 +1,17 @@
-//! The processes at the ends of a connection, as items name them.
+//! The processes at the ends of a connection, as items name them. Whoever captures knows them; workers ask, and remember.
+
+mod container;
+pub mod proc;
+mod remembered;
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use agent_core::time::Timestamp;
+
+pub use self::container::{container_id, container_of_process};
+pub use self::remembered::Remembered;
 
 /// A process that holds a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
