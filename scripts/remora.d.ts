@@ -63,8 +63,10 @@ interface Endpoint {
   namespace: string;
   pod?: string;
   service?: string;
+  /** In the machine's own pid namespace. The process that holds the connection, where the capture knows it for sure. */
   processId?: number;
   processName?: string;
+  /** As the runtime's cgroup path has it: 64 hexadecimal digits, mostly. */
   containerId?: string;
   /** cgroup v2 id, where the capture knows it. */
   cgroupId?: number;

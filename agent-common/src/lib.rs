@@ -3,6 +3,7 @@
 //! - [`record`]: a captured packet as it lies in a ring, and the size classes of its reservation.
 //! - [`counters`]: what the programs counted, per CPU.
 //! - [`config`]: what user space tells the programs.
+//! - [`identity`]: who holds a socket.
 //! - [`flow`]: the symmetric hash by which both directions of a stream reach the same ring.
 //! - [`policy`]: flows that are cut to their headers.
 //! - [`ends`]: what is remembered of clients, so that a connection within the node is captured once.
@@ -15,6 +16,7 @@ pub mod config;
 pub mod counters;
 pub mod ends;
 pub mod flow;
+pub mod identity;
 pub mod policy;
 pub mod record;
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use agent_core::Item;
 
+use crate::process::ProcessInfo;
+
 /// Where the bytes came from: `capture.source` of an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
@@ -41,6 +43,8 @@ pub struct Name {
     pub name: Option<String>,
     /// Kubernetes namespace; empty outside Kubernetes.
     pub namespace: String,
+    /// The process at that end, where it is known.
+    pub process: Option<Arc<ProcessInfo>>,
 }
 
 /// One item as sinks see it.
@@ -66,8 +70,9 @@ impl Captured {
     /// Memory held, in bytes: what queues count.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let names =
-            [&self.src, &self.dst].map(|n| n.name.as_ref().map_or(0, String::len) + n.namespace.len());
+        let process = |n: &Name| n.process.as_ref().map_or(0, |process| process.memory());
+        let names = [&self.src, &self.dst]
+            .map(|n| n.name.as_ref().map_or(0, String::len) + n.namespace.len() + process(n));
         size_of::<Self>() + self.item.memory() + names.iter().sum::<usize>()
     }
 }

@@ -18,6 +18,7 @@ pub mod hooks;
 pub mod outbox;
 pub mod pcap;
 pub mod pipeline;
+pub mod process;
 pub mod resolve;
 mod scratch;
 pub mod secret;

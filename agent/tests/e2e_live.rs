@@ -246,6 +246,55 @@ fn a_cgroup_is_watched_and_named() {
     }
 }
 
+/// A client that lives for a moment, and a server of two workers, each in a cgroup that looks like a container's.
+#[test]
+fn both_ends_processes_and_containers_are_in_the_item() {
+    if !is_root("both_ends_processes") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pair = VethPair::new().unwrap();
+    let outer = Cgroup::new("containers").unwrap();
+    let ids = ["c1".repeat(32), "5e".repeat(32)];
+    let [client, server_cgroup] =
+        ids.each_ref().map(|id| outer.child(&format!("docker-{id}.scope")).unwrap());
+    let procs = server_cgroup.path().join("cgroup.procs");
+    let inside = |command: Command| {
+        let mut wrapped = Command::new("sh");
+        wrapped.args(["-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]).arg(&procs);
+        wrapped.arg(command.get_program()).args(command.get_args());
+        wrapped
+    };
+    let nginx = pair.server.run(|| Nginx::start(server(), inside)).unwrap();
+    let args = ["--cgroup", outer.path().to_str().unwrap(), "--json", "--stats"];
+    let tap = Background::tap(&pair.client, dir.path(), &args);
+    let mut pids = BTreeMap::new();
+    for number in 0..20 {
+        let url = format!("http://{}/r/{number}", server());
+        let mut curl = pair.client.run(|| client.spawn("curl".as_ref(), &["-sS", &url], &[])).unwrap();
+        pids.insert(format!("/r/{number}"), curl.id());
+        assert!(curl.wait().unwrap().success());
+    }
+    tap.wait_for_lines(20);
+    let ran = tap.end().exits(0);
+    assert_eq!(ran.items().len(), 20, "{}", ran.stderr);
+    for item in ran.items() {
+        let (src, dst) = (&item["src"], &item["dst"]);
+        assert_eq!(src["processName"], "curl", "{item}");
+        assert_eq!(src["processId"], pids[item["request"]["target"].as_str().unwrap()], "{item}");
+        assert_eq!(dst["processName"], "nginx", "{item}");
+        assert_ne!(dst["processId"], nginx.pid(), "a worker's, not the master's");
+        assert_eq!((&src["containerId"], &dst["containerId"]), (&json!(ids[0]), &json!(ids[1])));
+        assert_eq!(src["cgroupId"], client.id().unwrap());
+        assert_eq!(dst["cgroupId"], server_cgroup.id().unwrap());
+    }
+    let identity = &ran.stats()["kernel"]["identity"];
+    assert!(identity["opened"].as_u64() >= Some(40) && identity["refused"] == 0, "{identity}");
+    assert!(ran.stderr.contains("processes are named by sock_create"), "{}", ran.stderr);
+    drop(nginx);
+    drop((client, server_cgroup));
+}
+
 #[test]
 fn targets_that_are_not_there_are_named() {
     if !is_root("targets_that_are_not_there") {

@@ -19,6 +19,7 @@ use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Script
 use crate::outbox::{MemoryOutbox, OutboxConfig};
 use crate::pcap::{Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
+use crate::process::Processes;
 use crate::resolve::Resolver;
 use crate::scratch::Scratch;
 
@@ -107,7 +108,7 @@ impl Run {
         };
         let output = start_output(settings, &stop)?;
         Ok(Self {
-            sinks: Sinks { resolver, source, scripts, output, stop },
+            sinks: Sinks { resolver, processes: None, source, scripts, output, stop },
             pace,
             hash: settings.hash,
             store,
@@ -119,6 +120,11 @@ impl Run {
             stats: settings.stats,
             _folders: folders,
         })
+    }
+
+    /// Has the workers to come name the processes at the ends of streams.
+    pub(super) fn name_processes(&mut self, known: Arc<dyn Processes>) {
+        self.sinks.processes = Some(known);
     }
 
     /// The next worker, over this source.

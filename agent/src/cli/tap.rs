@@ -18,7 +18,8 @@ mod live {
     use serde_json::{Value, json};
 
     use crate::capture::ebpf::{
-        AttachStats, Balance, Change, Live, LiveConfig, LiveError, RingBalance, TcHook,
+        AttachStats, Balance, Change, IdentityConfig, IdentityStats, Live, LiveConfig, LiveError,
+        RingBalance, TcHook,
     };
     use crate::captured::Source;
     use crate::cli::NotPermitted;
@@ -42,6 +43,9 @@ mod live {
         let (mut live, sources) = Live::start(&config).map_err(refusal)?;
         let mut run = Run::start(&settings, Source::Ebpf, config.workers)?;
         let cores = args.pin_workers.then(cores::allowed).filter(|cores| !cores.is_empty());
+        if let Some(identity) = live.identity() {
+            run.name_processes(identity.processes());
+        }
         let workers = sources
             .into_iter()
             .map(|source| {
@@ -63,7 +67,10 @@ mod live {
         let watched = watch(&mut live, &run, &workers);
         live.stop()?;
         let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
-        let balance = balance_json(&live.balance()?, live.attach_stats());
+        let mut balance = balance_json(&live.balance()?, live.attach_stats());
+        if let Some(identity) = live.identity() {
+            balance["identity"] = identity_json(&identity.stats()?);
+        }
         // Detached before scripts and deliveries are waited for: the application pays nothing for our end.
         drop(live);
         let code = run.finish(reports, Some(balance))?;
@@ -97,6 +104,7 @@ mod live {
             workers: args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64)),
             trim: args.trim,
             own_cgroup: crate::capture::ebpf::own_cgroup(&args.cgroup),
+            identity: IdentityConfig { cgroups: args.identity_cgroup.clone(), ..IdentityConfig::default() },
             ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
             ..LiveConfig::default()
         })
@@ -167,6 +175,20 @@ mod live {
         worker
             .join()
             .map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
+    }
+
+    /// What became known of connections' processes.
+    fn identity_json(stats: &IdentityStats) -> Value {
+        json!({
+            "opened": stats.opened,
+            "accepted": stats.accepted,
+            "closed": stats.closed,
+            "refused": stats.refused,
+            "displaced": stats.displaced,
+            "no_storage": stats.no_storage,
+            "older": stats.older,
+            "cgroups_refused": stats.cgroups_refused,
+        })
     }
 
     /// The kernel's books: offered = filtered + captured + dropped, by reason.

@@ -18,6 +18,7 @@ pub use worker::{Worker, WorkerReport};
 
 use crate::captured::Source;
 use crate::hooks::Scripts;
+use crate::process::Processes;
 use crate::resolve::Resolver;
 
 /// Whether a full queue makes the worker wait or drop.
@@ -51,6 +52,8 @@ impl Stop {
 pub struct Sinks {
     /// Names for addresses.
     pub resolver: Resolver,
+    /// Who knows the processes at the ends of streams, if anybody does.
+    pub processes: Option<Arc<dyn Processes>>,
     /// Where packets come from, as items tell it.
     pub source: Source,
     /// The users' scripts.

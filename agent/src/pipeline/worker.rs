@@ -10,6 +10,7 @@ use super::{Pace, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
 use crate::captured::Captured;
 use crate::pcap::PcapAppender;
+use crate::process::Remembered;
 
 /// Packets taken before the store is committed and items go out.
 const BATCH: usize = 512;
@@ -55,6 +56,7 @@ impl Worker {
             engine: Engine::new(engine),
             store,
             pace,
+            processes: sinks.processes.clone().map(Remembered::new),
             sinks,
             batch: Batch::default(),
             wishes: Vec::new(),
@@ -93,6 +95,7 @@ struct Line {
     engine: Engine,
     store: Option<Box<dyn PcapAppender>>,
     pace: Pace,
+    processes: Option<Remembered>,
     sinks: Sinks,
     batch: Batch,
     /// What the source is told after its batch.
@@ -117,11 +120,16 @@ impl Line {
         while let Some(event) = self.engine.poll_event() {
             match event {
                 Event::Item(item) => {
-                    let item = Arc::new(captured(item, self.id, &self.sinks));
+                    let item = Arc::new(captured(item, self.id, &self.sinks, self.processes.as_mut()));
                     self.batch.bytes += item.memory();
                     self.batch.items.push(item);
                 }
-                Event::StreamClosed(summary) => self.batch.streams.push(*summary),
+                Event::StreamClosed(summary) => {
+                    if let Some(processes) = &mut self.processes {
+                        processes.forget(summary.stream);
+                    }
+                    self.batch.streams.push(*summary);
+                }
                 Event::Trim(wish) => self.wishes.push(*wish),
             }
         }
@@ -153,8 +161,12 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
 }
 
-fn captured(item: Box<Item>, worker: u16, sinks: &Sinks) -> Captured {
-    let (src, dst) = (sinks.resolver.name(item.client.addr), sinks.resolver.name(item.server.addr));
+fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, processes: Option<&mut Remembered>) -> Captured {
+    let (mut src, mut dst) = (sinks.resolver.name(item.client.addr), sinks.resolver.name(item.server.addr));
+    if let Some(processes) = processes {
+        let ends = processes.ends(&item);
+        (src.process, dst.process) = (ends.client, ends.server);
+    }
     Captured {
         outgoing: item.client.cgroup != 0 || sinks.is_local(item.client.addr),
         item,

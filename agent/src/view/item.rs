@@ -248,8 +248,20 @@ fn end(j: &mut Json<'_>, end: &Endpoint, name: &Name) {
         j.raw("\"");
         j.field("name", name.name.as_ref().map_or(ip, |name| name.as_bytes()));
         j.field("namespace", name.namespace.as_bytes());
-        if end.cgroup != 0 {
-            j.number("cgroupId", end.cgroup);
+        if let Some(process) = &name.process {
+            j.number("processId", process.pid.into());
+            if let Some(name) = &process.name {
+                j.field("processName", name.as_bytes());
+            }
+            if let Some(container) = &process.container_id {
+                j.field("containerId", container.as_bytes());
+            }
+        }
+        // The socket's, as its packets tell it; the process', where only that is known.
+        let cgroup = name.process.as_ref().map_or(0, |process| process.cgroup_id);
+        match if end.cgroup != 0 { end.cgroup } else { cgroup } {
+            0 => {}
+            id => j.number("cgroupId", id),
         }
     });
 }

@@ -6,7 +6,7 @@ use agent_core::{Item, Record};
 
 use super::item::url;
 use super::json::rfc3339;
-use crate::captured::Captured;
+use crate::captured::{Captured, Name};
 
 /// Longest URL shown, in bytes.
 const URL: usize = 160;
@@ -45,11 +45,25 @@ pub fn text_line(captured: &Captured, out: &mut Vec<u8>) {
         put(out, format_args!("  {:.1} ms", elapsed.as_secs_f64() * 1000.0));
     }
     put(out, format_args!("  from {}:{}", item.client.addr, item.client.port));
+    process(&captured.src, out);
+    if captured.dst.process.is_some() {
+        out.extend_from_slice(b" to");
+        process(&captured.dst, out);
+    }
     if let Some(error) = &item.error {
         put(out, format_args!("  [{}: {}]", error.kind.as_str(), error.msg));
     }
     for anomaly in &item.anomalies {
         put(out, format_args!("  [{}]", anomaly.kind.as_str()));
+    }
+}
+
+/// ` (curl 4711)`, if the process is known.
+fn process(end: &Name, out: &mut Vec<u8>) {
+    if let Some(process) = &end.process {
+        out.extend_from_slice(b" (");
+        printable(process.name.as_deref().unwrap_or("process").as_bytes(), out);
+        put(out, format_args!(" {})", process.pid));
     }
 }
 

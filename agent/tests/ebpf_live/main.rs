@@ -10,6 +10,7 @@ mod ends;
 mod exchange;
 mod filter;
 mod frames;
+mod identity;
 mod lifecycle;
 mod loss;
 mod rig;

@@ -211,7 +211,7 @@ pub(crate) fn item(index: u64) -> Arc<Captured> {
             truncated: false,
         }),
         src: Name::default(),
-        dst: Name { name: Some("shop".to_owned()), namespace: "prod".to_owned() },
+        dst: Name { name: Some("shop".to_owned()), namespace: "prod".to_owned(), process: None },
         node: Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
         worker: 0,
         source: Source::Pcap,

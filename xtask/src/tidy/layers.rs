@@ -14,7 +14,7 @@ struct Layer {
 }
 
 const AGENT: &[Layer] = &[
-    Layer { folder: "agent/src/capture", may: &["capture*", "doctor::Check"] },
+    Layer { folder: "agent/src/capture", may: &["capture*", "doctor::Check", "process*"] },
     Layer { folder: "agent/src/pcap", may: &["pcap*"] },
     Layer { folder: "agent/src/outbox", may: &["outbox*", "scratch*", "secret*", "utc*"] },
     Layer { folder: "agent/src/view", may: &["view*", "captured*", "secret*", "utc*"] },
@@ -34,6 +34,7 @@ const AGENT: &[Layer] = &[
             "outbox::DeliveryId",
         ],
     },
+    Layer { folder: "agent/src/process", may: &["process*"] },
     Layer { folder: "agent/src/resolve", may: &["resolve*", "captured*"] },
 ];
 

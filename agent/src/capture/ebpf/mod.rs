@@ -31,6 +31,7 @@ mod clsact;
 mod ends;
 mod error;
 mod filters;
+mod identity;
 mod interface;
 mod loader;
 mod memory;
@@ -58,6 +59,7 @@ pub use self::clsact::{Leftover, leftovers};
 pub use self::ends::{OtherEnds, ServerEnd};
 pub use self::error::LiveError;
 pub use self::filters::Filter;
+pub use self::identity::{Hook, Identity, IdentityConfig, IdentityStats};
 pub use self::policy::PolicyStats;
 pub use self::ring::RingSource;
 pub use self::watch::{AttachStats, Change};
@@ -99,6 +101,8 @@ pub struct LiveConfig {
     pub snap_len: Option<u32>,
     /// How to attach to interfaces.
     pub tc_hook: TcHook,
+    /// How processes are named.
+    pub identity: IdentityConfig,
     /// What the kernel is taken not to have.
     pub without: Without,
 }
@@ -130,6 +134,7 @@ impl Default for LiveConfig {
             ring_bytes: None,
             snap_len: None,
             tc_hook: TcHook::Auto,
+            identity: IdentityConfig::default(),
             without: Without::default(),
         }
     }
@@ -151,6 +156,7 @@ impl LiveConfig {
 /// A running capture: owns the programs and their attachments.
 pub struct Live {
     watcher: watch::Watcher,
+    identity: Option<Identity>,
     counters: Arc<Counters>,
     filters: filters::Filters,
     clients: MapData,
@@ -207,9 +213,14 @@ impl Live {
         attach::load(&mut loaded.ebpf, !config.interfaces.is_empty(), !config.cgroups.is_empty())?;
         let attached = attach::Attached::new(loaded.ebpf, config.tc_hook, config.without);
         let watcher = watch::Watcher::start(plan, attached)?;
+        let identity = Identity::start(&config.identity, &config.cgroups).unwrap_or_else(|error| {
+            tracing::warn!("processes are not named: {error}");
+            None
+        });
         loaded.filters.enable()?;
         let live = Self {
             watcher,
+            identity,
             counters,
             filters: loaded.filters,
             clients: loaded.clients,
@@ -236,6 +247,12 @@ impl Live {
     #[must_use]
     pub fn attachments(&self) -> Vec<String> {
         self.watcher.names()
+    }
+
+    /// Who knows the processes at the ends of connections, if anybody does.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// What came and went since the last call. At most 1,024 changes wait; more are counted.

@@ -24,6 +24,7 @@ pub(crate) fn checks() -> Vec<Check> {
         tcx(),
         cgroup2(),
         tracepoint(Path::new("/sys/kernel/tracing")),
+        super::identity::check(),
         left_behind(),
     ]);
     checks
