@@ -29,10 +29,11 @@ pub(super) struct Meta {
     cgroup: [u64; 2],
     /// Memory of the reader, as last summed up.
     pub(super) dissect: usize,
-    pub(super) syn: u32,
-    synack: u32,
-    fin: u32,
-    rst: u32,
+    // How many of each, up to 65,535: a stream's place is small.
+    pub(super) syn: u16,
+    synack: u16,
+    fin: u16,
+    rst: u16,
     /// Which end (0 or 1) is the client, once known.
     pub(super) client: Option<u8>,
     /// Which end sent the first payload.
@@ -213,22 +214,22 @@ impl Stream {
         self.sides[from].packets = self.sides[from].packets.saturating_add(1);
         meta.last = now;
         meta.bytes += u64::from(wire_bytes);
-        meta.fin += u32::from(t.fin());
-        meta.rst += u32::from(t.rst());
+        meta.fin = meta.fin.saturating_add(u16::from(t.fin()));
+        meta.rst = meta.rst.saturating_add(u16::from(t.rst()));
         if t.wire > 0 && !t.rst() {
             meta.first_data.get_or_insert(from as u8);
         }
         if t.syn() {
             meta.handshake = true;
             if t.ack_flag() {
-                meta.synack += 1;
+                meta.synack = meta.synack.saturating_add(1);
                 meta.client.get_or_insert(1 - from as u8);
             } else {
                 // The first SYN tells more than a SYN-ACK that was captured before it.
                 if meta.syn == 0 && meta.items == 0 && !matches!(self.app, App::Reading(_)) {
                     meta.client = Some(from as u8);
                 }
-                meta.syn += 1;
+                meta.syn = meta.syn.saturating_add(1);
             }
         } else if t.wire > 0 || (self.sides[1 - from].packets > 0 && !t.rst()) {
             meta.established = true;
@@ -456,10 +457,10 @@ impl Stream {
             server: meta.endpoint(key, 1 - client),
             packets,
             bytes: meta.bytes,
-            syn: meta.syn,
-            synack: meta.synack,
-            fin: meta.fin,
-            rst: meta.rst,
+            syn: meta.syn.into(),
+            synack: meta.synack.into(),
+            fin: meta.fin.into(),
+            rst: meta.rst.into(),
             first: meta.first,
             last: meta.last,
             items: meta.items,
