@@ -10,6 +10,8 @@ use agent_core::Item;
 pub enum Source {
     /// eBPF programs.
     Ebpf,
+    /// Packet sockets.
+    AfPacket,
     /// A capture file.
     Pcap,
 }
@@ -20,6 +22,7 @@ impl Source {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ebpf => "ebpf",
+            Self::AfPacket => "af_packet",
             Self::Pcap => "pcap",
         }
     }

@@ -59,6 +59,7 @@ pub fn doctor() -> Vec<Check> {
         "this binary was built without live capture",
         "build it with the feature `ebpf`",
     ));
+    checks.push(crate::capture::afpacket::check());
     checks.extend([kernel_btf(Path::new("/sys/kernel/btf/vmlinux")), tracefs(&read("/proc/self/mounts"))]);
     checks
 }

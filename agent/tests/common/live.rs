@@ -116,7 +116,13 @@ impl Background {
         Ran { code, stdout: fs::read_to_string(&self.stdout).unwrap(), stderr: self.said() }
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
     }
 }

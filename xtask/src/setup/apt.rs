@@ -57,6 +57,7 @@ const GROUPS: &[Group] = &[
             need("util-linux", "nsenter"),
             need("mount", "mount"),
             need("procps", "ps"),
+            need("ethtool", "ethtool"),
         ],
     },
     Group {
