@@ -56,7 +56,7 @@ pub fn doctor() -> Vec<Check> {
     #[cfg(not(feature = "ebpf"))]
     checks.push(Check::missing(
         "eBPF",
-        "this binary was built without live capture",
+        "this binary was built without it, for AF_PACKET and capture files",
         "build it with the feature `ebpf`",
     ));
     checks.push(crate::capture::afpacket::check());

@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   remora replay capture.pcap                       what was asked and answered in a capture file
   remora replay capture.pcap --json | jq .response.status
-  sudo remora tap --interface eth0 --port 8080     the same, live, by eBPF
+  sudo remora tap --interface eth0 --port 8080     the same, live
   sudo remora tap --cgroup /sys/fs/cgroup/system.slice/shop.service --script alert.js --env-file slack.env
   remora scripts check alert.js                    does the script compile, and which hooks has it
   remora doctor                                    what this kernel and these permissions allow

@@ -17,10 +17,10 @@ fn a_full_ring_loses_what_it_says_and_goes_on() {
     hush(&pair);
     let config = AfPacketConfig { workers: 2, ring_bytes: Some(1), ..on_client() };
     let (capture, sources) = pair.client.run(|| AfPacket::start(&config)).unwrap();
-    let (address, server) = echo(&pair.server, "10.77.0.2:0", 8);
+    let (address, server) = echo(&pair.server, "10.77.0.2:0", 24);
     let before = passed(&pair.client, VethPair::CLIENT);
-    for _ in 0..8 {
-        exchange(&pair.client, address, 100, 1200);
+    for _ in 0..24 {
+        exchange(&pair.client, address, 60, 1200);
     }
     server.join().unwrap();
     std::thread::sleep(Duration::from_millis(50));

@@ -9,84 +9,7 @@ use agent::capture::afpacket::AfPacketConfig;
 use agent_core::packet::{Direction, LinkType};
 use testkit::netns::{NetNs, VethPair};
 
-use super::rig::{Rig, bytes, echo, exchange, on_client, skipped};
-
-/// VLAN interfaces over both ends of a pair: `tags` from the outside in.
-fn vlan(pair: &VethPair, tags: &[(&str, u16)]) {
-    for (namespace, base, number) in
-        [(&pair.client, VethPair::CLIENT, 1), (&pair.server, VethPair::SERVER, 2)]
-    {
-        let mut below = base.to_owned();
-        for (protocol, id) in tags {
-            let name = format!("v{id}");
-            namespace
-                .ip(&format!("link add link {below} name {name} type vlan protocol {protocol} id {id}"))
-                .unwrap();
-            namespace.ip(&format!("link set {name} up")).unwrap();
-            below = name;
-        }
-        namespace.ip(&format!("addr add 10.79.0.{number}/24 dev {below}")).unwrap();
-        namespace.ip(&format!("addr add fd79::{number}/64 dev {below} nodad")).unwrap();
-    }
-}
-
-/// On the trunk the tags are there, in both directions, and both directions go to one worker; with offload and without.
-#[test]
-fn tags_are_put_back_and_do_not_part_a_stream() {
-    if skipped() {
-        return;
-    }
-    let single: &[(&str, u16)] = &[("802.1Q", 7)];
-    let double: &[(&str, u16)] = &[("802.1ad", 70), ("802.1Q", 7)];
-    for (tags, offload) in [(single, true), (single, false), (double, true), (double, false)] {
-        let pair = VethPair::new().unwrap();
-        vlan(&pair, tags);
-        if !offload {
-            for (namespace, name) in [(&pair.client, VethPair::CLIENT), (&pair.server, VethPair::SERVER)] {
-                let all = ["-K", name, "txvlan", "off", "tx-vlan-stag-hw-insert", "off"];
-                namespace.command("ethtool", &all).unwrap();
-            }
-        }
-        let rig = Rig::start(&pair.client, &on_client());
-        let mut served = Vec::new();
-        for bind in ["10.79.0.2:0", "[fd79::2]:0"] {
-            let (address, server) = echo(&pair.server, bind, 6);
-            for _ in 0..6 {
-                let (local, sent) = exchange(&pair.client, address, 5, 700);
-                served.push((local, address, sent));
-            }
-            server.join().unwrap();
-        }
-        let outcome = rig.finish();
-        let mut workers = HashSet::new();
-        for (local, address, sent) in served {
-            let (there, by) = bytes(&outcome.seen, local, address);
-            let (back, and_by) = bytes(&outcome.seen, address, local);
-            assert!(there == sent && back == sent, "{tags:?}, offload {offload}");
-            assert_eq!((by.len(), &by), (1, &and_by), "{tags:?}, offload {offload}: parted");
-            workers.extend(by);
-        }
-        assert!(workers.len() > 1, "{workers:?}");
-        let mut expected = Vec::new();
-        for (protocol, id) in tags {
-            expected.extend(if *protocol == "802.1Q" { [0x81, 0x00] } else { [0x88, 0xA8] });
-            expected.extend(id.to_be_bytes());
-        }
-        for packet in &outcome.seen {
-            assert_eq!(packet.data[12..12 + expected.len()], expected, "{tags:?}, offload {offload}");
-            assert_eq!(packet.data.len(), packet.original_len as usize);
-        }
-        // The interface on top sees the same without tags.
-        let top = format!("v{}", tags[tags.len() - 1].1);
-        let rig = Rig::start(&pair.client, &AfPacketConfig { interfaces: vec![top], ..on_client() });
-        let (address, server) = echo(&pair.server, "10.79.0.2:0", 1);
-        let (local, sent) = exchange(&pair.client, address, 5, 100);
-        server.join().unwrap();
-        let outcome = rig.finish();
-        assert_eq!(bytes(&outcome.seen, address, local).0, sent);
-        assert!(outcome.seen.iter().all(|p| p.data[12..14] == [8, 0]));
-    }
-}
+use super::rig::{Rig, on_client, skipped};
 
 /// Sends Ethernet frames out of an interface.
 fn send(namespace: &NetNs, interface: &str, frames: &[Vec<u8>]) {
@@ -142,7 +65,77 @@ fn tcp(from: u16, to: u16) -> Vec<u8> {
 }
 
 fn ethernet(payload: &[u8]) -> Vec<u8> {
-    [&[0x02, 0, 0, 0, 0, 9, 0x02, 0, 0, 0, 0, 8, 8, 0], payload].concat()
+    tagged(&[], 0x0800, payload)
+}
+
+fn tagged(tags: &[u16], ether_type: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x02, 0, 0, 0, 0, 9, 0x02, 0, 0, 0, 0, 8];
+    for (id, tag) in (7_u8..).zip(tags) {
+        frame.extend(tag.to_be_bytes());
+        frame.extend([0x20, id]);
+    }
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+fn ipv6(back: bool, payload: &[u8]) -> Vec<u8> {
+    let mut ip = vec![0x60, 0, 0, 0];
+    ip.extend((payload.len() as u16).to_be_bytes());
+    ip.extend([6, 64]);
+    for last in if back { [9, 1] } else { [1, 9] } {
+        ip.extend([0xFD, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    ip.extend(payload);
+    ip
+}
+
+/// What goes out has its tags in the bytes; of what comes in, the kernel takes the outer one off. Seen are the same bytes, and both
+/// directions, and the same stream without tags, go to one worker.
+#[test]
+fn tags_are_put_back_and_do_not_part_a_stream() {
+    if skipped() {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    let rig = Rig::start(&pair.client, &AfPacketConfig { ports: vec![8080], ..on_client() });
+    let mut flows: Vec<Vec<Vec<u8>>> = Vec::new();
+    let (mut out, mut back) = (Vec::new(), Vec::new());
+    for port in 40_000..40_020 {
+        for v6 in [false, true] {
+            let mut flow = Vec::new();
+            for tags in [&[][..], &[0x8100], &[0x88A8], &[0x88A8, 0x8100]] {
+                for (to, frames) in [(false, &mut out), (true, &mut back)] {
+                    let segment = if to { tcp(8080, port) } else { tcp(port, 8080) };
+                    let frame = match v6 {
+                        true => tagged(tags, 0x86DD, &ipv6(to, &segment)),
+                        false => tagged(tags, 0x0800, &ipv4(to, 0, &segment)),
+                    };
+                    frames.push(frame.clone());
+                    flow.push(frame);
+                }
+            }
+            flows.push(flow);
+        }
+    }
+    send(&pair.client, VethPair::CLIENT, &out);
+    send(&pair.server, VethPair::SERVER, &back);
+    std::thread::sleep(Duration::from_millis(30));
+    let outcome = rig.finish();
+    assert_eq!(outcome.seen.len(), out.len() + back.len());
+    let mut workers = HashSet::new();
+    for flow in &flows {
+        let mut by = HashSet::new();
+        for frame in flow {
+            let of: Vec<_> = outcome.seen.iter().filter(|p| p.data == *frame).collect();
+            let [packet] = of.as_slice() else { panic!("{} of {frame:x?}", of.len()) };
+            assert_eq!(packet.original_len as usize, frame.len());
+            by.insert(packet.worker);
+        }
+        assert_eq!(by.len(), 1, "parted");
+        workers.extend(by);
+    }
+    assert_eq!(workers.len(), 4, "40 flows");
 }
 
 /// Fragments of all datagrams between two hosts go to one worker, whatever their ports, both ways.
@@ -177,10 +170,11 @@ fn fragments_go_by_their_addresses() {
     assert_eq!(outgoing, 32);
 }
 
-/// A tun interface, whose other end is this descriptor: it takes and gives IP packets.
-fn tun(namespace: &NetNs) -> std::fs::File {
+/// A tun or tap interface of a kind of interfaces, whose other end is this descriptor.
+fn tun(namespace: &NetNs, flags: i16, kind: Option<libc::c_ulong>) -> std::fs::File {
     const TUNSETIFF: u64 = 0x4004_54CA;
-    const IFF_TUN_NO_PI: i16 = 0x1001;
+    const TUNSETLINK: u64 = 0x4004_54CD;
+    const IFF_NO_PI: i16 = 0x1000;
     let file = namespace.run(|| {
         let file = std::fs::File::options().read(true).write(true).open("/dev/net/tun").unwrap();
         // SAFETY: all zeros is a valid ifreq.
@@ -188,15 +182,27 @@ fn tun(namespace: &NetNs) -> std::fs::File {
         for (to, from) in request.ifr_name.iter_mut().zip(b"tun0") {
             *to = *from as libc::c_char;
         }
-        request.ifr_ifru.ifru_flags = IFF_TUN_NO_PI;
+        request.ifr_ifru.ifru_flags = flags | IFF_NO_PI;
         // SAFETY: TUNSETIFF reads and writes an ifreq, which outlives the call.
         let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF as _, &raw mut request) };
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        if let Some(kind) = kind {
+            // SAFETY: TUNSETLINK takes a number.
+            let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETLINK as _, kind) };
+            assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        }
         file
     });
     namespace.ip("addr add 10.77.0.9/24 dev tun0").unwrap();
     namespace.ip("link set tun0 up").unwrap();
     file
+}
+
+const IFF_TUN: i16 = 1;
+const IFF_TAP: i16 = 2;
+
+fn on_tun() -> AfPacketConfig {
+    AfPacketConfig { interfaces: vec![String::from("tun0")], ports: vec![8080], ..on_client() }
 }
 
 #[test]
@@ -205,9 +211,8 @@ fn raw_ip_interfaces_are_read_without_a_link_header() {
         return;
     }
     let namespace = NetNs::new().unwrap();
-    let mut tun = tun(&namespace);
-    let interfaces = vec![String::from("tun0")];
-    let rig = Rig::start(&namespace, &AfPacketConfig { interfaces, ports: vec![8080], ..on_client() });
+    let mut tun = tun(&namespace, IFF_TUN, None);
+    let rig = Rig::start(&namespace, &on_tun());
     // To a port where nobody listens: the kernel answers with a reset.
     let packet = ipv4(false, 0, &tcp(40_000, 8080));
     tun.write_all(&packet).unwrap();
@@ -219,34 +224,31 @@ fn raw_ip_interfaces_are_read_without_a_link_header() {
     assert!(outcome.seen.iter().all(|p| p.link == LinkType::RAW && p.worker == first.worker));
 }
 
-/// GRE shows a link header of its own kind, which nobody else can read: it is cooked.
+/// Of a kind whose link header nobody else can read, whether there is one or none, it is a cooked one.
 #[test]
 fn other_interfaces_are_cooked() {
     if skipped() {
         return;
     }
-    let pair = VethPair::new().unwrap();
-    for (namespace, number, other) in [(&pair.client, 1, 2), (&pair.server, 2, 1)] {
-        let ends = format!("local 10.77.0.{number} remote 10.77.0.{other}");
-        namespace.ip(&format!("link add gre9 type gre {ends}")).unwrap();
-        namespace.ip(&format!("addr add 10.80.0.{number}/24 dev gre9")).unwrap();
-        namespace.ip("link set gre9 up").unwrap();
-    }
-    let interfaces = vec![String::from("gre9")];
-    let rig = Rig::start(&pair.client, &AfPacketConfig { interfaces, ..on_client() });
-    let (address, server) = echo(&pair.server, "10.80.0.2:0", 1);
-    let (local, sent) = exchange(&pair.client, address, 20, 500);
-    server.join().unwrap();
-    let outcome = rig.finish();
-    let (there, by) = bytes(&outcome.seen, local, address);
-    let (back, and_by) = bytes(&outcome.seen, address, local);
-    assert!(there == sent && back == sent);
-    assert_eq!((by.len(), by), (1, and_by));
-    for packet in &outcome.seen {
-        assert_eq!((packet.link, packet.data.len()), (LinkType::LINUX_SLL, packet.original_len as usize));
-        let outgoing = packet.origin.direction == Some(Direction::Egress);
-        // Kind of packet, kind of interface (778: GRE), EtherType.
-        assert_eq!(packet.data[..4], [0, if outgoing { 4 } else { 0 }, 3, 10]);
-        assert_eq!(packet.data[14..16], [8, 0]);
+    // ARPHRD_PPP without a header, ARPHRD_FCFABRIC with one of 14 bytes.
+    for (flags, kind, [high, low]) in [(IFF_TUN, 512, [2, 0]), (IFF_TAP, 787, [3, 19])] {
+        let namespace = NetNs::new().unwrap();
+        let mut tun = tun(&namespace, flags, Some(kind));
+        let rig = Rig::start(&namespace, &on_tun());
+        for port in [8080, 8081] {
+            let packet = ipv4(false, 0, &tcp(40_000, port));
+            let frame = if flags == IFF_TAP { ethernet(&packet) } else { packet };
+            tun.write_all(&frame).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(30));
+        let outcome = rig.finish();
+        let incoming: Vec<_> =
+            outcome.seen.iter().filter(|p| p.origin.direction == Some(Direction::Ingress)).collect();
+        let [first] = incoming.as_slice() else { panic!("kind {kind}: {} packets", incoming.len()) };
+        assert_eq!((first.link, first.original_len as usize), (LinkType::LINUX_SLL, first.data.len()));
+        assert_eq!(first.data[16..], ipv4(false, 0, &tcp(40_000, 8080)), "kind {kind}");
+        assert_eq!(first.data[2..4], [high, low]);
+        assert_eq!(first.data[14..16], [8, 0]);
+        assert!(outcome.seen.iter().all(|p| p.worker == first.worker));
     }
 }

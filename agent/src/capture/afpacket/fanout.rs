@@ -134,6 +134,26 @@ mod tests {
         }
     }
 
+    /// A few connections of one client, whose ports the kernel picks two apart: whatever the seed, they are as rarely all at one
+    /// worker as chance would have it.
+    #[test]
+    fn few_flows_spread_as_by_chance() {
+        let mut together = 0;
+        for seed in 0..2000_u32 {
+            let program = program(seed.wrapping_mul(0x9E37_79B9)).unwrap();
+            let mut frame = Frame::tcp("10.77.0.1:0", "10.77.0.2:35000");
+            let workers: Vec<_> = (0..8)
+                .map(|n| {
+                    frame.src.set_port(40_000 + 2 * n);
+                    hash(&program, &frame) % 2
+                })
+                .collect();
+            together += u32::from(workers.iter().all(|worker| *worker == workers[0]));
+        }
+        // Expected are 2000 / 128.
+        assert!((4..40).contains(&together), "{together}");
+    }
+
     /// A mere reading of metadata, as in the kernel, gives an answer also where nothing is to be had.
     #[test]
     fn what_is_no_tcp_goes_to_the_first() {
