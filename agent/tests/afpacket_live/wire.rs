@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::capture::afpacket::AfPacketConfig;
 use agent_core::packet::{Direction, LinkType};
@@ -13,6 +13,13 @@ use super::rig::{Rig, on_client, skipped};
 
 /// Sends Ethernet frames out of an interface.
 fn send(namespace: &NetNs, interface: &str, frames: &[Vec<u8>]) {
+    // Until the kernel has noticed that the other end is up, all that is sent is thrown away.
+    let ready = || namespace.ip(&format!("-o link show {interface}")).unwrap().contains("qdisc noqueue");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !ready() {
+        assert!(Instant::now() < deadline, "{interface} does not come up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     namespace.run(|| {
         // SAFETY: no memory is involved; the result is checked.
         let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
