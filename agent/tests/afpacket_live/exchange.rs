@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use agent::capture::afpacket::AfPacketConfig;
+use agent::capture::afpacket::{AfPacket, AfPacketConfig};
 use agent_core::packet::{Direction, LinkType};
 use testkit::netns::{NetNs, VethPair};
 
@@ -183,6 +183,25 @@ fn filters_are_those_of_ebpf_and_change_while_it_runs() {
     assert_eq!(outcome.balance.total().filtered.packets > 0, !wanted_first, "{:?}", outcome.balance);
     assert_seen(&outcome, local, sent.0, &sent.1);
     drop(threads);
+}
+
+#[test]
+fn promiscuous_mode_is_for_those_who_ask_and_ends_with_the_capture() {
+    if skipped() {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    let promiscuity = || {
+        let text = pair.client.ip("-d link show veth0").unwrap();
+        text.split_once("promiscuity ").unwrap().1.split(' ').next().unwrap().to_owned()
+    };
+    for (promiscuous, expected) in [(false, "0"), (true, "2")] {
+        let config = AfPacketConfig { promiscuous, workers: 2, ..on_client() };
+        let (capture, sources) = pair.client.run(|| AfPacket::start(&config)).unwrap();
+        assert_eq!(promiscuity(), expected);
+        drop((capture, sources));
+        assert_eq!(promiscuity(), "0");
+    }
 }
 
 /// A lone packet waits no longer than a block's patience.

@@ -224,3 +224,87 @@ fn cook(header: &Header, frame: &mut [u8], network: usize) -> Option<usize> {
     cooked[14..16].copy_from_slice(&header.protocol);
     Some(begin)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LINK: usize = 96;
+
+    /// A frame as the kernel would write it, behind the header of a block.
+    fn frame(hardware: u16, status: u32, link_header: &[u8], packet: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; LINK];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        let length = (link_header.len() + packet.len()) as u32;
+        put(4, &7_u32.to_ne_bytes());
+        put(8, &8_u32.to_ne_bytes());
+        put(12, &length.to_ne_bytes());
+        put(16, &(length + 100).to_ne_bytes());
+        put(20, &status.to_ne_bytes());
+        put(24, &(LINK as u16).to_ne_bytes());
+        put(26, &((LINK + link_header.len()) as u16).to_ne_bytes());
+        put(32, &0x2005_u32.to_ne_bytes());
+        put(36, &0x88A8_u16.to_ne_bytes());
+        put(50, &0x0800_u16.to_be_bytes());
+        put(52, &3_u32.to_ne_bytes());
+        put(56, &hardware.to_ne_bytes());
+        put(58, &[libc::PACKET_OUTGOING, 6]);
+        put(60, &[1, 2, 3, 4, 5, 6, 0, 0]);
+        [bytes, link_header.to_vec(), packet.to_vec()].concat()
+    }
+
+    fn check(mut bytes: Vec<u8>, link: LinkType, expected: &[u8], cut: u32) {
+        let mut cursor = Cursor::new(BLOCK_HEADER as u32, 1);
+        let frame = cursor.next(&mut bytes).unwrap();
+        assert_eq!((frame.packet.link, frame.packet.data), (link, expected));
+        assert_eq!(frame.packet.original_len, expected.len() as u32 + cut);
+        assert_eq!(frame.packet.time, Timestamp(7_000_000_008));
+        let origin = Origin { interface: 3, cgroup: 0, direction: Some(Direction::Egress) };
+        assert_eq!((frame.packet.origin, frame.protocol), (origin, 0x0800));
+        assert!(cursor.next(&mut bytes).is_none() && cursor.left() == 0);
+    }
+
+    #[test]
+    fn a_tag_is_put_back_where_it_was() {
+        let ethernet = [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 8, 0];
+        let (valid, kind) = (libc::TP_STATUS_VLAN_VALID, libc::TP_STATUS_VLAN_TPID_VALID);
+        let tagged = |kind: [u8; 2]| [&ethernet[..12], &kind, &[0x20, 5, 8, 0], b"ip"].concat();
+        check(frame(1, valid | kind, &ethernet, b"ip"), LinkType::ETHERNET, &tagged([0x88, 0xA8]), 100);
+        check(frame(1, valid, &ethernet, b"ip"), LinkType::ETHERNET, &tagged([0x81, 0]), 100);
+        check(frame(1, 0, &ethernet, b"ip"), LinkType::ETHERNET, &[&ethernet[..], b"ip"].concat(), 100);
+    }
+
+    #[test]
+    fn link_headers_that_nobody_knows_are_replaced_or_left_out() {
+        let cooked = [&[0, 4, 3, 10, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0, 8, 0], &b"ip"[..]].concat();
+        for header in [&[][..], &[9; 5], &[9; 40]] {
+            check(frame(778, 0, header, b"ip"), LinkType::LINUX_SLL, &cooked, 100);
+            check(frame(0xFFFE, 0, header, b"ip"), LinkType::RAW, b"ip", 100);
+        }
+    }
+
+    proptest! {
+        /// Whatever stands in a block: no panic, no end that is not reached, and nothing beyond the block.
+        #[test]
+        fn nonsense_is_given_up(
+            mut block in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(48), Just(96), any::<u8>()], 0..400),
+            first: u16,
+            hardware in prop_oneof![Just(1_u16), Just(778), Just(0xFFFE)],
+            status: u32,
+        ) {
+            if block.len() > 60 {
+                block[20..24].copy_from_slice(&status.to_ne_bytes());
+                block[56..58].copy_from_slice(&hardware.to_ne_bytes());
+            }
+            let mut cursor = Cursor::new(u32::from(first % 100), 10);
+            let mut frames = 0;
+            while let Some(frame) = cursor.next(&mut block) {
+                prop_assert!(frame.packet.data.len() <= 400);
+                frames += 1;
+            }
+            prop_assert_eq!(frames + cursor.left(), 10);
+        }
+    }
+}
