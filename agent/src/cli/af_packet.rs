@@ -92,8 +92,12 @@ fn watch(capture: &mut AfPacket, run: &Run, workers: &[JoinHandle<WorkerReport>]
         std::thread::sleep(TICK);
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
-            for name in capture.vanished() {
-                tracing::warn!("{name} is gone: nothing more is captured there");
+            let changes = capture.look()?;
+            for name in changes.gone {
+                tracing::warn!("interface {name} is gone: nothing more is captured there");
+            }
+            for name in changes.come {
+                tracing::info!("interface {name} has come: captured from now on");
             }
             anyhow::ensure!(!capture.is_bereft(), "nothing is left to capture: all that was watched is gone");
         }

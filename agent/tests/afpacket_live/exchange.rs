@@ -167,7 +167,7 @@ fn filters_are_those_of_ebpf_and_change_while_it_runs() {
     let found = run(AfPacketConfig { ports: ports.clone(), ..on_client() });
     assert_eq!(found, servers.iter().copied().filter(|s| ports.contains(&s.port())).collect());
 
-    let rig = Rig::start(&pair.client, &AfPacketConfig { ports: ports.clone(), ..on_client() });
+    let mut rig = Rig::start(&pair.client, &AfPacketConfig { ports: ports.clone(), ..on_client() });
     exchange(&pair.client, servers[1], 3, 100);
     std::thread::sleep(Duration::from_millis(50));
     rig.capture.set_filter(&[servers[1].port()], &[], &[]).unwrap();
@@ -183,6 +183,68 @@ fn filters_are_those_of_ebpf_and_change_while_it_runs() {
     assert_eq!(outcome.balance.total().filtered.packets > 0, !wanted_first, "{:?}", outcome.balance);
     assert_seen(&outcome, local, sent.0, &sent.1);
     drop(threads);
+}
+
+/// Interfaces that a pattern fits come and go; what is new is captured, what does not fit never is.
+#[test]
+fn interfaces_of_a_pattern_come_and_go() {
+    if skipped() {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    let router = NetNs::new().unwrap();
+    let path = router.path();
+    let pattern = AfPacketConfig { interfaces: vec!["more*".into()], ..on_client() };
+    let mut rig = Rig::start(&pair.client, &pattern);
+    assert!(rig.capture.attachments().is_empty() && !rig.capture.is_bereft());
+    let (near, near_server) = echo(&pair.server, "10.77.0.2:0", 1);
+    exchange(&pair.client, near, 5, 100);
+    near_server.join().unwrap();
+    let mut served = Vec::new();
+    for name in ["more0", "more7", "more0"] {
+        pair.client.ip(&format!("link add {name} type veth peer name far netns {}", path.display())).unwrap();
+        for (namespace, name, address) in
+            [(&pair.client, name, "10.78.0.1/24"), (&router, "far", "10.78.0.2/24")]
+        {
+            namespace.ip(&format!("addr add {address} dev {name}")).unwrap();
+            namespace.ip(&format!("link set {name} up")).unwrap();
+        }
+        let changes = pair.client.run(|| rig.capture.look()).unwrap();
+        assert_eq!((changes.come, changes.gone), (vec![name.to_owned()], vec![]));
+        let (far, server) = echo(&router, "10.78.0.2:0", 1);
+        let (local, sent) = exchange(&pair.client, far, 10, 100);
+        server.join().unwrap();
+        served.push((local, far, sent));
+        pair.client.ip(&format!("link del {name}")).unwrap();
+        let changes = pair.client.run(|| rig.capture.look()).unwrap();
+        assert_eq!((changes.come, changes.gone), (vec![], vec![name.to_owned()]));
+        assert!(!rig.capture.is_bereft());
+    }
+    let outcome = rig.finish();
+    for (local, far, sent) in served {
+        assert_seen(&outcome, local, far, &sent);
+    }
+    assert!(outcome.seen.iter().all(|p| segment(p).src != near && segment(p).dst != near));
+}
+
+/// What sockets are bound to is gone for good, even if something else is made under its name.
+#[test]
+fn a_single_interface_made_anew_is_another() {
+    if skipped() {
+        return;
+    }
+    let namespace = NetNs::new().unwrap();
+    let make = || namespace.ip("link add one0 type veth peer name two0").unwrap();
+    make();
+    let config = AfPacketConfig { interfaces: vec!["one0".into()], ..on_client() };
+    let (mut capture, _sources) = namespace.run(|| AfPacket::start(&config)).unwrap();
+    namespace.ip("link del one0").unwrap();
+    make();
+    for gone in [vec!["one0".to_owned()], vec![]] {
+        let changes = namespace.run(|| capture.look()).unwrap();
+        assert_eq!((changes.gone, changes.come), (gone, vec![]));
+        assert!(capture.is_bereft());
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod fanout;
 mod filter;
 mod frame;
 mod headers;
+mod interfaces;
 mod probe;
 mod source;
 mod sys;
@@ -39,6 +40,8 @@ pub use self::balance::{Balance, RingBalance, Tally};
 use self::bpf::Instruction;
 pub use self::error::AfPacketError;
 use self::filter::Filter;
+pub use self::interfaces::Changes;
+use self::interfaces::Interfaces;
 pub(crate) use self::probe::check;
 pub use self::source::AfPacketSource;
 use self::source::{PATIENCE, Rest, Shared};
@@ -66,7 +69,8 @@ const LARGEST_RING: usize = 1 << 30;
 /// What to capture, and with how much memory.
 #[derive(Clone, Debug, Default)]
 pub struct AfPacketConfig {
-    /// Interfaces, by name, in the calling thread's network namespace.
+    /// Interfaces, by name or pattern (`veth*`), in the calling thread's network namespace. Those that a pattern fits may come
+    /// and go.
     pub interfaces: Vec<String>,
     /// Captured if either end has one of these ports; empty: all.
     pub ports: Vec<u16>,
@@ -87,18 +91,13 @@ pub struct AfPacketConfig {
 /// A running capture: owns the sockets.
 pub struct AfPacket {
     rings: Vec<Arc<Shared>>,
-    interfaces: Vec<Watched>,
+    interfaces: Interfaces,
+    /// What is wanted, on whatever interface.
+    filter: Filter,
     snap_len: u32,
+    promiscuous: bool,
     bound_to_all: bool,
     ended: Arc<AtomicBool>,
-}
-
-/// An interface that is captured from.
-#[derive(Clone, Debug)]
-struct Watched {
-    name: String,
-    index: u32,
-    gone: bool,
 }
 
 impl AfPacket {
@@ -112,9 +111,9 @@ impl AfPacket {
             let value = workers.to_string();
             return Err(AfPacketError::Setting { what: "workers", value, allowed: "1 to 256" });
         }
-        let interfaces = find(&config.interfaces)?;
+        let interfaces = Interfaces::find(&config.interfaces)?;
         let layout = layout(config.ring_bytes, workers);
-        let bound_to = if let [only] = interfaces.as_slice() { only.index } else { 0 };
+        let bound_to = interfaces.only().map_or(0, |only| only.index);
         let mut opened = Vec::new();
         let mut group = None;
         for _ in 0..workers {
@@ -126,12 +125,13 @@ impl AfPacket {
             // Until all are there, what comes is for nobody.
             socket.filter(&NOTHING).map_err(failed("attaching a filter to a packet socket"))?;
             if config.promiscuous {
-                for interface in &interfaces {
+                for interface in interfaces.there() {
                     let what = format!("promiscuous mode of interface {}", interface.name);
                     socket.promiscuous(interface.index).map_err(failed(&what))?;
                 }
             }
-            if bound_to != 0 && interfaces[0].name == "lo" && socket.ignore_outgoing().is_err() {
+            let loopback = interfaces.only().is_some_and(|only| only.name == "lo");
+            if loopback && socket.ignore_outgoing().is_err() {
                 tracing::debug!("outgoing packets are left out by the filter only");
             }
             socket.bind(bound_to).map_err(failed("binding a packet socket"))?;
@@ -149,9 +149,11 @@ impl AfPacket {
             sources.push(AfPacketSource::new(ring, Arc::clone(&shared), Arc::clone(&ended)));
             rings.push(shared);
         }
-        let capture = Self {
+        let mut capture = Self {
             rings,
             interfaces,
+            filter: Filter::default(),
+            promiscuous: config.promiscuous,
             snap_len: config.snap_len.unwrap_or(SNAP_LEN).max(1),
             bound_to_all: bound_to == 0,
             ended,
@@ -189,14 +191,19 @@ impl AfPacket {
     /// # Errors
     /// When the kernel takes no filter at all.
     pub fn set_filter(
-        &self,
+        &mut self,
         ports: &[u16],
         nets: &[Net],
         exclude: &[SocketAddr],
     ) -> Result<(), AfPacketError> {
-        let mut filter = Filter::new(ports, nets, exclude);
+        self.filter = Filter::new(ports, nets, exclude);
+        self.apply_filter()
+    }
+
+    fn apply_filter(&self) -> Result<(), AfPacketError> {
+        let mut filter = self.filter.clone();
         if self.bound_to_all {
-            let indices: Vec<_> = self.interfaces.iter().map(|interface| interface.index).collect();
+            let indices: Vec<_> = self.interfaces.there().iter().map(|interface| interface.index).collect();
             filter = filter.of_interfaces(&indices);
         }
         match filter.program(self.snap_len) {
@@ -250,28 +257,35 @@ impl AfPacket {
     /// Where packets come from, in words for a person: `veth0 (AF_PACKET)`.
     #[must_use]
     pub fn attachments(&self) -> Vec<String> {
-        self.interfaces.iter().map(|interface| format!("{} (AF_PACKET)", interface.name)).collect()
+        self.interfaces.there().iter().map(|interface| format!("{} (AF_PACKET)", interface.name)).collect()
     }
 
-    /// Names of the interfaces that have gone since the last look. To be called in the network namespace that the capture
-    /// was started in.
-    pub fn vanished(&mut self) -> Vec<String> {
-        // Not by if_indextoname, which in nix 0.30 finds every number.
-        let Ok(all) = nix::net::if_::if_nameindex() else { return Vec::new() };
-        let mut vanished = Vec::new();
-        for interface in self.interfaces.iter_mut().filter(|interface| !interface.gone) {
-            interface.gone = all.iter().all(|there| there.index() != interface.index);
-            if interface.gone {
-                vanished.push(format!("interface {}", interface.name));
+    /// Looks which interfaces have come and gone since the last look, and captures from those that are there. To be called in the
+    /// network namespace that the capture was started in.
+    ///
+    /// # Errors
+    /// When the kernel refuses the new filter.
+    pub fn look(&mut self) -> Result<Changes, AfPacketError> {
+        let changes = self.interfaces.look();
+        if self.bound_to_all && changes != Changes::default() {
+            self.apply_filter()?;
+        }
+        let new =
+            self.interfaces.there().iter().filter(|i| self.promiscuous && changes.come.contains(&i.name));
+        for interface in new {
+            for ring in &self.rings {
+                if let Err(error) = ring.socket.promiscuous(interface.index) {
+                    tracing::warn!(interface = interface.name, %error, "no promiscuous mode");
+                }
             }
         }
-        vanished
+        Ok(changes)
     }
 
-    /// Whether nothing is left that packets could come from, as the last look found.
+    /// Whether nothing is left that packets could come from, and nothing can come, as the last look found.
     #[must_use]
     pub fn is_bereft(&self) -> bool {
-        self.interfaces.iter().all(|interface| interface.gone)
+        self.interfaces.there().is_empty() && !self.interfaces.has_patterns()
     }
 
     /// Stops to capture: what the rings still hold can be read to the end.
@@ -304,25 +318,6 @@ fn open(layout: Layout, rings: u16) -> Result<(PacketSocket, Ring), AfPacketErro
         _ => AfPacketError::kernel("making a packet socket's ring", cause),
     })?;
     Ok((socket, ring))
-}
-
-/// Looks the interfaces up, each once.
-fn find(names: &[String]) -> Result<Vec<Watched>, AfPacketError> {
-    let mut found: Vec<Watched> = Vec::new();
-    for name in names {
-        let index = nix::net::if_::if_nametoindex(name.as_str()).map_err(|_| {
-            let all = nix::net::if_::if_nameindex();
-            let existing = all.map_or_else(
-                |_| Vec::new(),
-                |all| all.iter().map(|i| i.name().to_string_lossy().into_owned()).collect(),
-            );
-            AfPacketError::NoInterface { name: name.clone(), existing }
-        })?;
-        if found.iter().all(|known| known.index != index) {
-            found.push(Watched { name: name.clone(), index, gone: false });
-        }
-    }
-    if found.is_empty() { Err(AfPacketError::NoInterfaces) } else { Ok(found) }
 }
 
 /// How the memory of each of `workers` rings is divided.
