@@ -12,6 +12,8 @@ use crate::process::ProcessInfo;
 pub enum Source {
     /// eBPF programs.
     Ebpf,
+    /// Packet sockets.
+    AfPacket,
     /// A capture file.
     Pcap,
 }
@@ -22,6 +24,7 @@ impl Source {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ebpf => "ebpf",
+            Self::AfPacket => "af_packet",
             Self::Pcap => "pcap",
         }
     }

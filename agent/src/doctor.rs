@@ -56,13 +56,13 @@ pub fn doctor() -> Vec<Check> {
     #[cfg(not(feature = "ebpf"))]
     checks.push(Check::missing(
         "eBPF",
-        "this binary was built without live capture",
+        "this binary was built without it, for AF_PACKET and capture files",
         "build it with the feature `ebpf`",
     ));
     checks.extend([
         kernel_btf(Path::new("/sys/kernel/btf/vmlinux")),
         tracefs(&read("/proc/self/mounts")),
-        af_packet(),
+        crate::capture::afpacket::check(),
     ]);
     checks
 }
@@ -133,19 +133,6 @@ fn tracefs(mounts: &str) -> Check {
             "not mounted; packet capture does without",
             "mount -t tracefs tracefs /sys/kernel/tracing, for tracepoints (which process owns a socket)",
         ),
-    }
-}
-
-/// Asks for the socket that capture without eBPF takes; of no protocol yet, it receives nothing.
-fn af_packet() -> Check {
-    const WHAT: &str = "AF_PACKET";
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    match socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None) {
-        Ok(_) => Check::ok(WHAT, "sockets are to be had: capture without eBPF needs CAP_NET_RAW only"),
-        Err(nix::Error::EPERM) => {
-            Check::limited(WHAT, "CAP_NET_RAW is missing", "CAP_NET_RAW, for capture without eBPF")
-        }
-        Err(error) => Check::limited(WHAT, format!("socket(2): {error}"), "a kernel with CONFIG_PACKET"),
     }
 }
 

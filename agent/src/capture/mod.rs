@@ -1,8 +1,9 @@
-//! Where packets come from: eBPF rings or a capture file, behind one trait.
+//! Where packets come from: eBPF rings, packet sockets or a capture file, behind one trait.
 //!
 //! A source belongs to one worker. It hands out packets that borrow its own memory (the ring, the file's buffer):
 //! nothing is copied on the way to the engine.
 
+pub mod afpacket;
 #[cfg(feature = "ebpf")]
 pub mod ebpf;
 pub mod file;
@@ -29,8 +30,8 @@ pub enum Progress {
 pub struct Loss {
     /// Packets.
     pub packets: u64,
-    /// Bytes on the wire of those packets.
-    pub bytes: u64,
+    /// Bytes on the wire of those packets; `None` if the source cannot know.
+    pub bytes: Option<u64>,
 }
 
 /// A source of packets for one worker.
@@ -52,6 +53,6 @@ pub trait PacketSource: Send {
 
     /// What was lost since the start, as far as the source knows (cumulative).
     fn loss(&self) -> Loss {
-        Loss::default()
+        Loss { packets: 0, bytes: Some(0) }
     }
 }

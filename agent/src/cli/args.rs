@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   remora replay capture.pcap                       what was asked and answered in a capture file
   remora replay capture.pcap --json | jq .response.status
-  sudo remora tap --interface eth0 --port 8080     the same, live, by eBPF
+  sudo remora tap --interface eth0 --port 8080     the same, live
   sudo remora tap --cgroup /sys/fs/cgroup/system.slice/shop.service --script alert.js --env-file slack.env
   remora scripts check alert.js                    does the script compile, and which hooks has it
   remora doctor                                    what this kernel and these permissions allow
@@ -38,7 +38,7 @@ pub(super) enum Command {
     /// Read capture files (pcap, pcapng) through the same engine, scripts and outbox as live traffic.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
-    /// Capture live by eBPF, on interfaces or on cgroups.
+    /// Capture live, on interfaces or on cgroups: by eBPF, or by AF_PACKET where that is not permitted.
     #[command(after_help = TAP_EXAMPLES)]
     Tap(Tap),
     /// Look at scripts without running them on traffic.
@@ -64,7 +64,9 @@ Examples:
   sudo remora tap --interface lo --port 8080 --port 9090
   sudo remora tap --interface 'veth*' --interface eth0      each packet counts once, whatever it passes
   sudo remora tap --cgroup /sys/fs/cgroup/kubepods.slice --net 10.0.0.0/8 --script alert.js --env-file slack.env
-Needs CAP_BPF and CAP_NET_ADMIN (or root). `remora doctor` tells what is missing. Ctrl-C ends it.";
+  sudo remora tap --interface eth0 --mode af-packet
+Needs CAP_BPF and CAP_NET_ADMIN (or root); with CAP_NET_RAW alone, interfaces are captured by AF_PACKET.
+`remora doctor` tells what is missing. Ctrl-C ends it.";
 
 /// `remora replay`.
 #[derive(Debug, Args)]
@@ -99,6 +101,17 @@ pub(super) enum TcHookArg {
     Clsact,
 }
 
+/// How `remora tap` takes packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum Mode {
+    /// eBPF where it is permitted, else AF_PACKET for interfaces.
+    Auto,
+    /// eBPF: Linux 5.8, CAP_BPF and CAP_NET_ADMIN; interfaces and cgroups.
+    Ebpf,
+    /// AF_PACKET: CAP_NET_RAW; interfaces.
+    AfPacket,
+}
+
 /// `remora tap`.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("where").required(true).multiple(true).args(["interface", "cgroup"])))]
@@ -121,6 +134,12 @@ pub(super) struct Tap {
     /// Capture only streams with an end in this network (repeatable); filtered in the kernel.
     #[arg(long, value_name = "CIDR")]
     pub(super) net: Vec<String>,
+    /// How packets are taken: `auto` is eBPF where it is permitted, else AF_PACKET for `--interface`.
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    pub(super) mode: Mode,
+    /// By AF_PACKET: have the interfaces give packets for other machines, too.
+    #[arg(long)]
+    pub(super) promiscuous: bool,
     /// Workers, each with a ring and an engine of its own [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) workers: Option<u16>,

@@ -1,5 +1,6 @@
 //! The command line: parses, runs, and turns what happened into an exit code.
 
+mod af_packet;
 mod args;
 #[cfg(feature = "ebpf")]
 mod cores;

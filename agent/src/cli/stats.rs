@@ -92,7 +92,8 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
         },
         "lost": {
             "kernel_ring": totals.lost_packets(),
-            "kernel_ring_bytes": totals.reports.iter().map(|report| report.loss.bytes).sum::<u64>(),
+            // Unknown, rather than less, if one of them cannot know.
+            "kernel_ring_bytes": totals.reports.iter().map(|report| report.loss.bytes).sum::<Option<u64>>(),
             "queue": totals.output.dropped_items,
             "script": totals.scripts.iter().map(|s| s.dropped).sum::<u64>(),
         },

@@ -1,12 +1,50 @@
-//! `remora tap`: live, by eBPF, until a signal.
+//! `remora tap`: live, until a signal; by eBPF, which is here, or by AF_PACKET ([`super::af_packet`]).
 
-#[cfg(not(feature = "ebpf"))]
-pub(super) fn run(_args: &super::args::Tap) -> anyhow::Result<std::process::ExitCode> {
-    anyhow::bail!("this remora was built without eBPF (feature `ebpf`): it replays capture files only")
+use std::process::ExitCode;
+
+use super::args::{Mode, Tap};
+use super::settings::{Settings, UsageError};
+use super::{NotPermitted, af_packet};
+use crate::capture::net::Net;
+
+/// Captures in the mode that was asked for, or in the first that can be had.
+pub(super) fn run(args: &Tap) -> anyhow::Result<ExitCode> {
+    let settings = Settings::new(&args.common)?;
+    if args.mode == Mode::AfPacket {
+        return af_packet::run(args, &settings, "--mode says so");
+    }
+    #[cfg(feature = "ebpf")]
+    return live::run(args, &settings);
+    #[cfg(not(feature = "ebpf"))]
+    without_ebpf(args, &settings, "this remora was built without it", false)
 }
 
-#[cfg(feature = "ebpf")]
-pub(super) use live::run;
+/// What is done without eBPF, and why there is none: AF_PACKET, where the mode leaves that open and it will do.
+fn without_ebpf(args: &Tap, settings: &Settings, why: &str, refused: bool) -> anyhow::Result<ExitCode> {
+    if args.mode == Mode::Auto && args.cgroup.is_empty() {
+        return af_packet::run(args, settings, &format!("there is no eBPF here: {why}"));
+    }
+    let text = match args.mode {
+        Mode::Auto => format!("{why} (--cgroup needs eBPF; for --interface AF_PACKET would do)"),
+        _ => why.to_owned(),
+    };
+    if refused {
+        return Err(NotPermitted(format!("{text}; `remora doctor` tells more")).into());
+    }
+    anyhow::bail!("no eBPF: {text}")
+}
+
+/// The networks of `--net`.
+pub(super) fn nets(args: &Tap) -> Result<Vec<Net>, UsageError> {
+    let parse = |net: &String| net.parse().map_err(|error| UsageError(format!("--net {net}: {error}")));
+    args.net.iter().map(parse).collect()
+}
+
+/// Workers: as many as were asked for, or one a core.
+pub(super) fn workers(args: &Tap) -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64))
+}
 
 #[cfg(feature = "ebpf")]
 mod live {
@@ -22,11 +60,10 @@ mod live {
         RingBalance, TcHook,
     };
     use crate::captured::Source;
-    use crate::cli::NotPermitted;
     use crate::cli::args::{Tap, TcHookArg};
     use crate::cli::cores;
     use crate::cli::run::Run;
-    use crate::cli::settings::{Settings, UsageError};
+    use crate::cli::settings::Settings;
     use crate::pipeline::WorkerReport;
 
     /// How often losses are looked at, to warn while there is time to act.
@@ -37,11 +74,16 @@ mod live {
     const TOLD: usize = 16;
     const TICK: Duration = Duration::from_millis(100);
 
-    pub(in crate::cli) fn run(args: &Tap) -> anyhow::Result<ExitCode> {
-        let settings = Settings::new(&args.common)?;
+    pub(super) fn run(args: &Tap, settings: &Settings) -> anyhow::Result<ExitCode> {
         let config = config(args)?;
-        let (mut live, sources) = Live::start(&config).map_err(refusal)?;
-        let mut run = Run::start(&settings, Source::Ebpf, config.workers)?;
+        let (mut live, sources) = match Live::start(&config) {
+            Ok(started) => started,
+            Err(error @ (LiveError::NotPermitted { .. } | LiveError::Kernel { .. })) => {
+                return super::without_ebpf(args, settings, &error.to_string(), error.is_not_permitted());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut run = Run::start(settings, Source::Ebpf, config.workers)?;
         let cores = args.pin_workers.then(cores::allowed).filter(|cores| !cores.is_empty());
         if let Some(identity) = live.identity() {
             run.name_processes(identity.processes());
@@ -86,35 +128,23 @@ mod live {
     }
 
     fn config(args: &Tap) -> anyhow::Result<LiveConfig> {
-        let mut nets = Vec::new();
-        for net in &args.net {
-            nets.push(net.parse().map_err(|error| UsageError(format!("--net {net}: {error}")))?);
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(LiveConfig {
             interfaces: args.interface.clone(),
             cgroups: args.cgroup.clone(),
             ports: args.port.clone(),
-            nets,
+            nets: super::nets(args)?,
             tc_hook: match args.tc_hook {
                 TcHookArg::Auto => TcHook::Auto,
                 TcHookArg::Tcx => TcHook::Tcx,
                 TcHookArg::Clsact => TcHook::Clsact,
             },
-            workers: args.workers.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX).min(64)),
+            workers: super::workers(args),
             trim: args.trim,
             own_cgroup: crate::capture::ebpf::own_cgroup(&args.cgroup),
             identity: IdentityConfig { cgroups: args.identity_cgroup.clone(), ..IdentityConfig::default() },
             ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
             ..LiveConfig::default()
         })
-    }
-
-    fn refusal(error: LiveError) -> anyhow::Error {
-        if error.is_not_permitted() {
-            return NotPermitted(format!("{error}; `remora doctor` tells more")).into();
-        }
-        error.into()
     }
 
     /// Until the end is asked for, or every worker has ended by itself.

@@ -135,7 +135,13 @@ impl Background {
         self.signal(Signal::SIGCONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
     }
 }

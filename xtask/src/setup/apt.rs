@@ -37,7 +37,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         what: "LLVM 22, which bpf-linker is built against",
-        without: "no eBPF programs, so no live capture; `cargo build -p agent --no-default-features` reads capture files",
+        without: "no eBPF programs; `cargo build -p agent --no-default-features` captures by AF_PACKET and reads capture files",
         optional: false,
         needs: &[
             need("g++", "c++"),

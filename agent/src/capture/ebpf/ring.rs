@@ -192,6 +192,6 @@ impl PacketSource for RingSource {
     fn loss(&self) -> Loss {
         // A read that fails once is no loss; the next one tells.
         let dropped = self.counters.ring(self.index).map(|ring| ring.dropped()).unwrap_or_default();
-        Loss { packets: dropped.packets, bytes: dropped.bytes }
+        Loss { packets: dropped.packets, bytes: Some(dropped.bytes) }
     }
 }

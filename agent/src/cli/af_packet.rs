@@ -1,0 +1,141 @@
+//! `remora tap` by AF_PACKET: where eBPF is not permitted, or `--mode` asks for it.
+
+use std::process::ExitCode;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::NotPermitted;
+use super::args::Tap;
+use super::run::Run;
+use super::settings::{Settings, UsageError};
+use super::tap;
+use crate::capture::afpacket::{AfPacket, AfPacketConfig, AfPacketError, Balance, Tally};
+use crate::captured::Source;
+use crate::pipeline::WorkerReport;
+
+/// How often losses are looked at, to warn while there is time to act.
+const WATCH: Duration = Duration::from_secs(10);
+/// How often is looked whether the interfaces are still there.
+const LOOK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(100);
+
+/// Captures until a signal. `why` says why not by eBPF.
+///
+/// # Errors
+/// When a target is none of AF_PACKET's, it is not permitted, or capture or a worker fails.
+pub(super) fn run(args: &Tap, settings: &Settings, why: &str) -> anyhow::Result<ExitCode> {
+    if !args.cgroup.is_empty() {
+        return Err(
+            UsageError("--cgroup needs eBPF: AF_PACKET captures on --interface only".to_owned()).into()
+        );
+    }
+    let config = config(args)?;
+    let (mut capture, sources) = AfPacket::start(&config).map_err(|error| refusal(error, why))?;
+    tracing::info!("mode: AF_PACKET, because {why}");
+    let mut run = Run::start(settings, Source::AfPacket, config.workers)?;
+    let workers = sources
+        .into_iter()
+        .map(|source| {
+            let worker = run.worker(Box::new(source));
+            let thread = std::thread::Builder::new().name(format!("worker-{}", worker.id));
+            thread.spawn(move || worker.run())
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    tracing::info!("capturing on {}; Ctrl-C ends it", capture.attachments().join(", "));
+    let watched = watch(&mut capture, &run, &workers);
+    capture.stop()?;
+    let joined = |worker: JoinHandle<WorkerReport>| {
+        worker
+            .join()
+            .map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
+    };
+    let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
+    let balance = balance_json(&capture.balance()?);
+    // Closed before scripts and deliveries are waited for: nobody pays for our end.
+    drop(capture);
+    let code = run.finish(reports, Some(balance))?;
+    watched.map(|()| code)
+}
+
+fn config(args: &Tap) -> Result<AfPacketConfig, UsageError> {
+    Ok(AfPacketConfig {
+        interfaces: args.interface.clone(),
+        ports: args.port.clone(),
+        nets: tap::nets(args)?,
+        workers: tap::workers(args),
+        ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
+        promiscuous: args.promiscuous,
+        ..AfPacketConfig::default()
+    })
+}
+
+fn refusal(error: AfPacketError, why: &str) -> anyhow::Error {
+    if error.is_not_permitted() {
+        return NotPermitted(format!("{error} ({why}); `remora doctor` tells more")).into();
+    }
+    error.into()
+}
+
+/// Until the end is asked for, or every worker has ended by itself.
+///
+/// # Errors
+/// When nothing is left to capture, or the kernel's counters cannot be read.
+fn watch(capture: &mut AfPacket, run: &Run, workers: &[JoinHandle<WorkerReport>]) -> anyhow::Result<()> {
+    let (mut looked, mut balanced, mut known) = (Instant::now(), Instant::now(), 0);
+    while !run.stop().is_set() {
+        // A live source ends only when it is told to: who has ended before has failed, and its report says why.
+        if workers.iter().any(JoinHandle::is_finished) {
+            return Ok(());
+        }
+        std::thread::sleep(TICK);
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            let changes = capture.look()?;
+            for name in changes.gone {
+                tracing::warn!("interface {name} is gone: nothing more is captured there");
+            }
+            for name in changes.come {
+                tracing::info!("interface {name} has come: captured from now on");
+            }
+            anyhow::ensure!(!capture.is_bereft(), "nothing is left to capture: all that was watched is gone");
+        }
+        if balanced.elapsed() >= WATCH {
+            balanced = Instant::now();
+            let lost = capture.balance()?.total().ring_full;
+            if lost > known {
+                tracing::warn!(
+                    "{} packets lost in the last {} s, their rings were full: raise --ring-mib or --workers, or filter with --port and --net",
+                    lost - known,
+                    WATCH.as_secs()
+                );
+            }
+            known = lost;
+        }
+    }
+    Ok(())
+}
+
+/// The books in the words of eBPF's; null is what a packet socket cannot know.
+fn balance_json(balance: &Balance) -> Value {
+    let total = balance.total();
+    let tally = |tally: Tally| json!({ "packets": tally.packets, "bytes": tally.bytes });
+    json!({
+        "mode": "af_packet",
+        "offered": null,
+        "filtered": {
+            "disabled": null,
+            "other_protocol": null,
+            "malformed": null,
+            "excluded": null,
+            "port": null,
+            "net": null,
+            "user_space": tally(total.filtered),
+        },
+        "captured": tally(total.captured),
+        "truncated": tally(total.truncated),
+        "dropped": { "ring_full": { "packets": total.ring_full, "bytes": null } },
+        "freezes": total.freezes,
+    })
+}
