@@ -19,7 +19,6 @@ use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Script
 use crate::outbox::{MemoryOutbox, OutboxConfig};
 use crate::pcap::{Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
-use crate::process::Processes;
 use crate::resolve::Resolver;
 use crate::scratch::Scratch;
 
@@ -123,7 +122,8 @@ impl Run {
     }
 
     /// Has the workers to come name the processes at the ends of streams.
-    pub(super) fn name_processes(&mut self, known: Arc<dyn Processes>) {
+    #[cfg(feature = "ebpf")]
+    pub(super) fn name_processes(&mut self, known: Arc<dyn crate::process::Processes>) {
         self.sinks.processes = Some(known);
     }
 

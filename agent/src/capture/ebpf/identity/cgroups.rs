@@ -47,6 +47,7 @@ pub(super) struct Cgroups {
 #[derive(Debug, Default)]
 struct Table {
     places: HashMap<u64, Place>,
+    /// Of those in `places`, oldest first.
     gone: VecDeque<u64>,
 }
 
@@ -85,6 +86,9 @@ impl Cgroups {
     /// It is gone, and will be forgotten once enough others are.
     fn gone(&self, id: u64) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if !table.places.contains_key(&id) {
+            return; // There was no room for it.
+        }
         table.gone.push_back(id);
         if table.gone.len() > GONE
             && let Some(oldest) = table.gone.pop_front()
