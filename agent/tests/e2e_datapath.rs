@@ -181,7 +181,9 @@ fn found(ran: &Ran, log: &[String]) -> (usize, usize) {
         *logged.entry((client, target)).or_default() += 1;
     }
     let (mut found, mut whole) = (0, 0);
-    for item in ran.items() {
+    // One by one: there may be a million of them.
+    for line in ran.stdout.lines() {
+        let item: Value = serde_json::from_str(line).unwrap();
         let Some(target) = item["request"]["target"].as_str() else { continue };
         let text = |at: &str| item.pointer(at).and_then(Value::as_str).unwrap_or_default();
         let client = format!("{}:{}", text("/src/ip"), text("/src/port"));
