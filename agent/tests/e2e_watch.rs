@@ -1,4 +1,5 @@
 //! `remora tap` while interfaces and cgroups come and go, while it is killed, and while packets pass several of them.
+#![cfg(feature = "ebpf")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
