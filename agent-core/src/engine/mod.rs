@@ -11,6 +11,7 @@ mod config;
 mod feed;
 mod hook;
 mod stream;
+mod summary;
 mod trim;
 
 use std::collections::BTreeSet;
