@@ -4,9 +4,6 @@
 //! what is left over of the bytes means nothing, what is missing means zeroes.
 
 pub mod body;
-/// The agent's readers of capture files, compiled in here: the crate would bring all that they do not need, and make
-/// the build of the targets some times as long.
-#[path = "../../agent/src/capture/mod.rs"]
 pub mod capture;
 pub mod conversation;
 pub mod decoding;

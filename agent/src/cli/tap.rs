@@ -104,7 +104,7 @@ mod live {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        tracing::info!("{}", live.mode());
+        tracing::info!("mode: {}", live.mode());
         tracing::info!("capturing on {}; Ctrl-C ends it", places(&live.attachments()));
         let watched = watch(&mut live, &run, &workers);
         live.stop()?;
