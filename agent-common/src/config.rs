@@ -41,6 +41,8 @@ pub const MAX_LEVELS: usize = 4;
 pub const MAX_FEW_NETS: usize = 4;
 /// Clients that are remembered, so that their servers' ends are known; the longest idle ones make room.
 pub const MAX_CLIENTS: u32 = 32_768;
+/// The agent's own connections at interfaces that are left out at once; the longest idle ones make room, and are captured.
+pub const MAX_OWN: u32 = 4_096;
 
 /// Settings of all programs.
 #[repr(C)]
@@ -48,7 +50,7 @@ pub const MAX_CLIENTS: u32 = 32_768;
 pub struct Settings {
     /// Mixed into the flow hash, so that nobody outside can aim flows at one ring.
     pub hash_seed: u64,
-    /// Packets of sockets in this cgroup are the agent's own and excluded at cgroup hook points; 0: none.
+    /// Packets of sockets in this cgroup are the agent's own and left out; 0: none.
     pub own_cgroup: u64,
     /// Bits from [`ENABLED`] to [`ONE_END`].
     pub flags: u32,

@@ -14,6 +14,7 @@ use aya_ebpf::{
 use crate::{
     count, ends, filter,
     maps::SETTINGS,
+    own,
     packet::{self, Flow},
     policy, ring,
 };
@@ -62,6 +63,8 @@ fn wanted(skb: *mut __sk_buff, hook: Hook, settings: &Settings) -> Result<(Flow,
         if settings.flags & ONE_END != 0 {
             ends::check(skb, hook, &flow, cgroup)?;
         }
+    } else {
+        own::check(hook, &flow, cgroup, settings)?;
     }
     Ok((flow, cgroup))
 }

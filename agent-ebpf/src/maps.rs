@@ -2,7 +2,9 @@
 
 use agent_common::{
     MAX_RINGS, TEMPLATE_RING,
-    config::{Endpoint, MAX_CGROUPS, MAX_CLIENTS, MAX_EXCLUDED, MAX_NETS, PORT_WORDS, Settings, Sleeper},
+    config::{
+        Endpoint, MAX_CGROUPS, MAX_CLIENTS, MAX_EXCLUDED, MAX_NETS, MAX_OWN, PORT_WORDS, Settings, Sleeper,
+    },
     counters::{self, Tally},
     ends::Client,
     policy::{PLACES, Policy},
@@ -51,6 +53,10 @@ pub(crate) static POLICIES: Array<Policy, { (MAX_RINGS * PLACES) as usize }> = A
 /// Clients of this node; user space makes it small where no cgroup is watched.
 #[btf_map]
 pub(crate) static CLIENTS: LruHashMap<Endpoint, Client, { MAX_CLIENTS as usize }> = LruHashMap::new();
+
+/// Ends of the agent's own connections, as seen at interfaces.
+#[btf_map]
+pub(crate) static OWN: LruHashMap<Endpoint, u32, { MAX_OWN as usize }> = LruHashMap::new();
 
 /// By [`counters::HookTally`].
 #[btf_map]

@@ -112,3 +112,33 @@ fn the_agents_own_cgroup_is_left_out() {
     assert!(!outcome.seen.is_empty());
     assert!(outcome.seen.iter().all(|p| p.origin.cgroup == other.id().unwrap()));
 }
+
+#[test]
+fn the_agents_own_traffic_is_left_out_at_interfaces_and_nobody_elses_on_its_ports() {
+    if skipped() {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    let (agent, other) = (Cgroup::new("own-agent").unwrap(), Cgroup::new("own-other").unwrap());
+    // Both have to take the same port.
+    let range = || std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "45000 45000");
+    pair.client.run(range).unwrap();
+    let config = LiveConfig { own_cgroup: Some(agent.id().unwrap()), ..super::rig::on_client() };
+    let rig = Rig::start(&pair.client, &config);
+    let (first, first_server) = echo(&pair.server, "10.77.0.2:0", 1);
+    let (second, second_server) = echo(&pair.server, "10.77.0.2:0", 1);
+    run_child(&pair, &agent, &first.to_string());
+    run_child(&pair, &other, &second.to_string());
+    first_server.join().unwrap();
+    second_server.join().unwrap();
+    let outcome = rig.finish();
+    outcome.assert_lossless();
+    assert!(outcome.balance.filtered.excluded.packets > 20, "both directions: {:?}", outcome.balance.filtered);
+    let ends = |p| (segment(p).src, segment(p).dst);
+    assert!(outcome.seen.iter().map(ends).all(|(src, dst)| src != first && dst != first));
+    let all = directions(&outcome.seen);
+    assert_eq!(all.len(), 2);
+    for direction in all.values() {
+        assert_eq!(direction.bytes(), (MESSAGE.repeat(10), 0));
+    }
+}

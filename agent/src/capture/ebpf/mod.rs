@@ -90,7 +90,7 @@ pub struct LiveConfig {
     pub one_end: bool,
     /// Let workers have segments cut to their headers (see [`crate::capture::PacketSource::trim`]).
     pub trim: bool,
-    /// cgroup v2 id of the agent itself, where it has a cgroup of its own: its sockets are left out in cgroup mode.
+    /// cgroup v2 id of the agent itself, where it has a cgroup of its own: what its sockets send and get is left out.
     pub own_cgroup: Option<u64>,
     /// Rings, one for each worker: 1 to 256.
     pub workers: u16,
