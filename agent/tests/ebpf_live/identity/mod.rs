@@ -2,6 +2,7 @@
 
 mod actor;
 mod degraded;
+mod follow;
 mod names;
 mod wrong;
 

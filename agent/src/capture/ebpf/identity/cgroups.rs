@@ -2,14 +2,14 @@
 //!
 //! A cgroup that has gone is remembered for a while, because items of its last moments may still be made.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
-use std::io::{PipeWriter, Write as _};
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use nix::errno::Errno;
@@ -98,39 +98,65 @@ impl Cgroups {
     }
 }
 
+/// Folders that came, with their ids, for the thread to look into.
+type Came = Arc<Mutex<Vec<(PathBuf, u64)>>>;
+
+/// Through the pipe: there is something among what came.
+const LOOK: u8 = 1;
+/// Through the pipe: it is over.
+const END: u8 = 0;
+
 /// The thread that keeps [`Cgroups`] up to date. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) cgroups: Arc<Cgroups>,
-    end: PipeWriter,
+    mount: PathBuf,
+    came: Came,
+    pipe: PipeWriter,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watcher {
     /// Looks at `roots` and all below them, below `mount`, and keeps looking.
     pub(super) fn start(mount: PathBuf, roots: &[PathBuf]) -> std::io::Result<Self> {
-        let (reader, end) = std::io::pipe()?;
+        let (reader, pipe) = std::io::pipe()?;
         let cgroups = Arc::new(Cgroups::new(MOST));
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let came = Came::default();
         let mut walk = Walk {
             cgroups: Arc::clone(&cgroups),
-            mount,
-            roots: roots.to_vec(),
-            inotify,
+            mount: mount.clone(),
+            roots: BTreeMap::new(),
+            came: Arc::clone(&came),
+            inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
             watched: HashMap::new(),
             blind: false,
         };
-        walk.all();
+        for root in roots {
+            let id = fs::metadata(root).map_or(0, |metadata| metadata.ino());
+            walk.root(root.clone(), id);
+        }
         let thread =
             std::thread::Builder::new().name(String::from("cgroups")).spawn(move || walk.keep(&reader))?;
-        Ok(Self { cgroups, end, thread: Some(thread) })
+        Ok(Self { cgroups, mount, came, pipe, thread: Some(thread) })
+    }
+
+    /// One more folder to watch. It is known when this returns; those below it a moment later.
+    pub(super) fn add(&self, root: &Path, id: u64) {
+        self.cgroups.add(id, &self.mount, root);
+        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        if came.len() < MOST {
+            came.push((root.to_owned(), id));
+        }
+        drop(came);
+        // The thread may have ended already.
+        let _ = (&self.pipe).write_all(&[LOOK]);
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // The thread may have ended already.
-        let _ = self.end.write_all(&[0]);
+        // As above.
+        let _ = self.pipe.write_all(&[END]);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -140,7 +166,8 @@ impl Drop for Watcher {
 struct Walk {
     cgroups: Arc<Cgroups>,
     mount: PathBuf,
-    roots: Vec<PathBuf>,
+    roots: BTreeMap<PathBuf, u64>,
+    came: Came,
     inotify: Inotify,
     watched: HashMap<WatchDescriptor, (PathBuf, u64)>,
     /// Some folder could not be watched.
@@ -149,8 +176,25 @@ struct Walk {
 
 impl Walk {
     fn all(&mut self) {
-        for root in self.roots.clone() {
-            self.enter(&root, 0);
+        for (root, id) in std::mem::take(&mut self.roots) {
+            self.root(root, id);
+        }
+    }
+
+    /// Enters a watched folder, unless it is gone, or another of its name has come.
+    fn root(&mut self, root: PathBuf, id: u64) {
+        if !fs::metadata(&root).is_ok_and(|metadata| metadata.ino() == id) {
+            self.cgroups.gone(id);
+            return;
+        }
+        self.enter(&root, 0);
+        self.roots.insert(root, id);
+    }
+
+    fn look_at_what_came(&mut self) {
+        let came = std::mem::take(&mut *self.came.lock().unwrap_or_else(PoisonError::into_inner));
+        for (root, id) in came {
+            self.root(root, id);
         }
     }
 
@@ -187,16 +231,23 @@ impl Walk {
     }
 
     /// Until the other end of the pipe says so, or is gone.
-    fn keep(mut self, end: &std::io::PipeReader) {
+    fn keep(mut self, mut pipe: &PipeReader) {
         loop {
             let mut fds = [
                 PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),
-                PollFd::new(end.as_fd(), PollFlags::POLLIN),
+                PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
             ];
             let patience = if self.blind { PollTimeout::from(RESCAN) } else { PollTimeout::NONE };
             match poll(&mut fds, patience) {
                 Ok(0) => self.all(),
-                Ok(_) if fds[1].any().unwrap_or(true) => return,
+                Ok(_) if fds[1].any().unwrap_or(true) => {
+                    let mut words = [END; 64];
+                    let count = pipe.read(&mut words).unwrap_or(0);
+                    if count == 0 || words[..count].contains(&END) {
+                        return;
+                    }
+                    self.look_at_what_came();
+                }
                 Ok(_) => self.changed(),
                 Err(Errno::EINTR) => {}
                 Err(error) => {
@@ -214,8 +265,11 @@ impl Walk {
                 self.all();
             } else if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                 // The folder is gone, and its watch with it.
-                if let Some((_, id)) = self.watched.remove(&event.wd) {
+                if let Some((folder, id)) = self.watched.remove(&event.wd) {
                     self.cgroups.gone(id);
+                    if self.roots.get(&folder) == Some(&id) {
+                        self.roots.remove(&folder);
+                    }
                 }
             } else if let (Some((folder, _)), Some(name)) = (self.watched.get(&event.wd), event.name) {
                 let made = folder.join(name);

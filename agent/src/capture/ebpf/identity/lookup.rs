@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use agent_common::identity::{
@@ -40,7 +40,7 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Lookup {
     pub(super) connections: BpfMap<MapData, Key, Connection>,
     pub(super) peers: BpfMap<MapData, End, Peer>,
-    pub(super) older: Older,
+    pub(super) older: RwLock<Older>,
     pub(super) cgroups: Option<Watcher>,
     /// /proc counts processes as the kernel does.
     pub(super) proc: bool,
@@ -115,9 +115,9 @@ impl Lookup {
             Some(connection) if connection.process.tgid != 0 => self.named(connection),
             // Its listening socket is older than the agent.
             Some(connection) if connection.flags & PASSIVE != 0 => {
-                self.holder(self.older.listener(local, cgroup)?)
+                self.holder(self.older().listener(local, cgroup)?)
             }
-            _ => self.holder(self.older.connection(local, remote, cgroup)?),
+            _ => self.holder(self.older().connection(local, remote, cgroup)?),
         }
     }
 
@@ -187,6 +187,14 @@ impl Lookup {
             processes.clear();
         }
         processes.insert(key, Seen { info: Arc::clone(info), looked: Instant::now() });
+    }
+
+    pub(super) fn older(&self) -> RwLockReadGuard<'_, Older> {
+        self.older.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn older_mut(&self) -> RwLockWriteGuard<'_, Older> {
+        self.older.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn processes(&self) -> std::sync::MutexGuard<'_, HashMap<Process, Seen>> {
