@@ -1,10 +1,12 @@
 //! From a cgroup's id to its path: the watched folders and all below, kept up to date as cgroups come and go.
 //!
-//! A cgroup that has gone is remembered for a while, because items of its last moments may still be made.
+//! A cgroup that has gone is remembered for a while, because items of its last moments may still be made. Its inotify
+//! watch stays unless it is removed (the folder's inode never counts as unlinked), so its parent's watch, or for a
+//! watched folder itself whoever detaches from it, tells that it is gone.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
-use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -98,10 +100,10 @@ impl Cgroups {
     }
 }
 
-/// Folders that came, with their ids, for the thread to look into.
-type Came = Arc<Mutex<Vec<(PathBuf, u64)>>>;
+/// Watched folders that came (or went: false), with their ids, for the thread to look into.
+type Changed = Arc<Mutex<Vec<(PathBuf, u64, bool)>>>;
 
-/// Through the pipe: there is something among what came.
+/// Through the pipe: there is something among what has changed.
 const LOOK: u8 = 1;
 /// Through the pipe: it is over.
 const END: u8 = 0;
@@ -111,7 +113,7 @@ const END: u8 = 0;
 pub(super) struct Watcher {
     pub(super) cgroups: Arc<Cgroups>,
     mount: PathBuf,
-    came: Came,
+    changed: Changed,
     pipe: PipeWriter,
     thread: Option<JoinHandle<()>>,
 }
@@ -121,14 +123,15 @@ impl Watcher {
     pub(super) fn start(mount: PathBuf, roots: &[PathBuf]) -> std::io::Result<Self> {
         let (reader, pipe) = std::io::pipe()?;
         let cgroups = Arc::new(Cgroups::new(MOST));
-        let came = Came::default();
+        let changed = Changed::default();
         let mut walk = Walk {
             cgroups: Arc::clone(&cgroups),
             mount: mount.clone(),
             roots: BTreeMap::new(),
-            came: Arc::clone(&came),
+            changed: Arc::clone(&changed),
             inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
             watched: HashMap::new(),
+            by_path: HashMap::new(),
             blind: false,
         };
         for root in roots {
@@ -137,17 +140,26 @@ impl Watcher {
         }
         let thread =
             std::thread::Builder::new().name(String::from("cgroups")).spawn(move || walk.keep(&reader))?;
-        Ok(Self { cgroups, mount, came, pipe, thread: Some(thread) })
+        Ok(Self { cgroups, mount, changed, pipe, thread: Some(thread) })
     }
 
     /// One more folder to watch. It is known when this returns; those below it a moment later.
     pub(super) fn add(&self, root: &Path, id: u64) {
         self.cgroups.add(id, &self.mount, root);
-        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
-        if came.len() < MOST {
-            came.push((root.to_owned(), id));
+        self.tell(root, id, true);
+    }
+
+    /// A folder that was watched is gone, or is within another one that is.
+    pub(super) fn remove(&self, root: &Path, id: u64) {
+        self.tell(root, id, false);
+    }
+
+    fn tell(&self, root: &Path, id: u64, came: bool) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.len() < MOST {
+            changed.push((root.to_owned(), id, came));
         }
-        drop(came);
+        drop(changed);
         // The thread may have ended already.
         let _ = (&self.pipe).write_all(&[LOOK]);
     }
@@ -167,15 +179,19 @@ struct Walk {
     cgroups: Arc<Cgroups>,
     mount: PathBuf,
     roots: BTreeMap<PathBuf, u64>,
-    came: Came,
+    changed: Changed,
     inotify: Inotify,
     watched: HashMap<WatchDescriptor, (PathBuf, u64)>,
+    by_path: HashMap<PathBuf, WatchDescriptor>,
     /// Some folder could not be watched.
     blind: bool,
 }
 
 impl Walk {
+    /// Looks at everything anew.
     fn all(&mut self) {
+        let paths: Vec<PathBuf> = self.by_path.keys().cloned().collect();
+        paths.iter().for_each(|path| self.unwatch(path));
         for (root, id) in std::mem::take(&mut self.roots) {
             self.root(root, id);
         }
@@ -183,18 +199,44 @@ impl Walk {
 
     /// Enters a watched folder, unless it is gone, or another of its name has come.
     fn root(&mut self, root: PathBuf, id: u64) {
-        if !fs::metadata(&root).is_ok_and(|metadata| metadata.ino() == id) {
+        if is(&root, id) {
+            self.enter(&root, 0);
+            self.roots.insert(root, id);
+        } else {
             self.cgroups.gone(id);
-            return;
         }
-        self.enter(&root, 0);
-        self.roots.insert(root, id);
     }
 
-    fn look_at_what_came(&mut self) {
-        let came = std::mem::take(&mut *self.came.lock().unwrap_or_else(PoisonError::into_inner));
-        for (root, id) in came {
-            self.root(root, id);
+    fn roots_changed(&mut self) {
+        let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (root, id, came) in changed {
+            if came {
+                self.root(root, id);
+                continue;
+            }
+            self.unwatch(&root);
+            if self.roots.get(&root) == Some(&id) {
+                self.roots.remove(&root);
+            }
+        }
+    }
+
+    /// Removes the watch of a folder that is gone; the kernel then says so.
+    fn unwatch(&mut self, folder: &Path) {
+        let Some(descriptor) = self.by_path.get(folder).copied() else { return };
+        if self.watched.get(&descriptor).is_none_or(|(_, id)| !is(folder, *id)) {
+            self.by_path.remove(folder);
+            // Where the inode is unlinked, the kernel has removed it.
+            let _ = self.inotify.rm_watch(descriptor);
+        }
+    }
+
+    fn watch(&mut self, folder: &Path, id: u64, descriptor: WatchDescriptor) {
+        self.watched.insert(descriptor, (folder.to_owned(), id));
+        let before = self.by_path.insert(folder.to_owned(), descriptor);
+        if let Some(before) = before.filter(|before| *before != descriptor) {
+            // Of one that had the same name. As above.
+            let _ = self.inotify.rm_watch(before);
         }
     }
 
@@ -204,10 +246,10 @@ impl Walk {
         if !metadata.is_dir() || depth > DEPTH {
             return;
         }
-        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ONLYDIR;
+        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR;
         if self.watched.len() < MOST {
             match self.inotify.add_watch(folder, flags) {
-                Ok(descriptor) => drop(self.watched.insert(descriptor, (folder.to_owned(), metadata.ino()))),
+                Ok(descriptor) => self.watch(folder, metadata.ino(), descriptor),
                 Err(Errno::ENOENT) => return,
                 Err(error) => self.cannot_watch(folder, error),
             }
@@ -242,11 +284,14 @@ impl Walk {
                 Ok(0) => self.all(),
                 Ok(_) if fds[1].any().unwrap_or(true) => {
                     let mut words = [END; 64];
-                    let count = pipe.read(&mut words).unwrap_or(0);
+                    let count = match pipe.read(&mut words) {
+                        Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                        read => read.unwrap_or(0),
+                    };
                     if count == 0 || words[..count].contains(&END) {
                         return;
                     }
-                    self.look_at_what_came();
+                    self.roots_changed();
                 }
                 Ok(_) => self.changed(),
                 Err(Errno::EINTR) => {}
@@ -264,20 +309,29 @@ impl Walk {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                 self.all();
             } else if event.mask.contains(AddWatchFlags::IN_IGNORED) {
-                // The folder is gone, and its watch with it.
+                // The folder is gone, and now its watch too.
                 if let Some((folder, id)) = self.watched.remove(&event.wd) {
                     self.cgroups.gone(id);
-                    if self.roots.get(&folder) == Some(&id) {
-                        self.roots.remove(&folder);
+                    if self.by_path.get(&folder) == Some(&event.wd) {
+                        self.by_path.remove(&folder);
                     }
                 }
             } else if let (Some((folder, _)), Some(name)) = (self.watched.get(&event.wd), event.name) {
                 let made = folder.join(name);
+                if event.mask.contains(AddWatchFlags::IN_DELETE) {
+                    self.unwatch(&made);
+                    continue;
+                }
                 let depth = made.strip_prefix(&self.mount).map_or(0, |below| below.components().count());
                 self.enter(&made, depth);
             }
         }
     }
+}
+
+/// Whether the folder is there and the one that is meant.
+fn is(folder: &Path, id: u64) -> bool {
+    fs::metadata(folder).is_ok_and(|metadata| metadata.ino() == id)
 }
 
 #[cfg(test)]
@@ -320,6 +374,28 @@ mod tests {
         fs::create_dir(at("watched/after")).unwrap();
         wait(|| path(id(&at("watched/after"))).is_some());
         assert!(path(made).is_some(), "gone, and still known");
+    }
+
+    #[test]
+    fn watched_folders_come_and_go() {
+        let mount = tempfile::tempdir().unwrap();
+        let at = |path: &str| mount.path().join(path);
+        let watcher = Watcher::start(mount.path().to_owned(), &[]).unwrap();
+        let path = |id: u64| watcher.cgroups.place(id).map(|place| place.path.to_string());
+        fs::create_dir_all(at("late/deep")).unwrap();
+        let (late, deep) = (id(&at("late")), id(&at("late/deep")));
+        watcher.add(&at("late"), late);
+        assert_eq!(path(late).as_deref(), Some("/late"), "at once");
+        wait(|| path(deep).as_deref() == Some("/late/deep"));
+        fs::create_dir(at("late/after")).unwrap();
+        wait(|| path(id(&at("late/after"))).is_some());
+        fs::remove_dir_all(at("late")).unwrap();
+        watcher.remove(&at("late"), late);
+        let gone = |id: &u64| watcher.cgroups.table.read().unwrap().gone.contains(id);
+        wait(|| gone(&late) && gone(&deep));
+        // Gone before it was looked into.
+        watcher.add(&at("brief"), 1);
+        wait(|| gone(&1));
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Follower {
             .filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino())))
             .collect();
         // What has gone first, to make room; but what a cgroup around it takes over goes after that has come.
-        self.let_go(|path, id| fs::metadata(path).map_or(true, |found| found.ino() != id));
+        self.let_go(|path, id| !fs::metadata(path).is_ok_and(|found| found.ino() == id));
         let known: BTreeMap<PathBuf, u64> =
             self.attached.cgroups().map(|(path, id)| (path.to_owned(), id)).collect();
         self.refused.retain(|(path, id)| there.get(path) == Some(id));
@@ -137,6 +137,9 @@ impl Follower {
         for path in gone {
             if let Some(id) = self.attached.detach_cgroup(&path) {
                 self.lookup.older_mut().forget(id);
+                if let Some(watcher) = &self.lookup.cgroups {
+                    watcher.remove(&path, id);
+                }
                 self.counts.went.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn holder(pid: u32, parent: u32) -> Holder {
-        Holder { pid, name: String::new(), cgroup: 0, parent, descriptor: 0, inode: 0 }
+        Holder { pid, name: String::new(), cgroup: 0, root: 0, parent, descriptor: 0, inode: 0 }
     }
 
     #[test]
@@ -367,5 +367,35 @@ mod tests {
         let _held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let none = Older::read([folder.path()], Bounds { sockets: 0, ..Bounds::default() });
         assert_eq!((none.len(), none.left_out > 0), (0, true));
+    }
+
+    #[test]
+    fn what_was_found_in_a_cgroup_goes_with_it() {
+        let of = |root: u64, local: &str| {
+            let holder = Holder {
+                pid: 1,
+                name: String::new(),
+                cgroup: 0,
+                root,
+                parent: 0,
+                descriptor: 0,
+                inode: root,
+            };
+            let (local, remote): (SocketAddr, SocketAddr) =
+                (local.parse().unwrap(), "10.0.0.9:80".parse().unwrap());
+            let mut older = Older { left_out: 1, ..Older::default() };
+            older.connections.insert((local, remote), vec![holder.clone()]);
+            older.listeners.insert(80, vec![(local.ip(), holder)]);
+            older
+        };
+        let mut all = of(1, "10.0.0.1:5");
+        all.add(of(2, "10.0.0.1:5"));
+        all.add(of(3, "10.0.0.3:5"));
+        assert_eq!((all.len(), all.left_out), (6, 3));
+        all.forget(2);
+        assert_eq!((all.len(), all.connections.len()), (4, 2));
+        all.forget(1);
+        all.forget(3);
+        assert_eq!((all.len(), all.connections.len(), all.listeners.len()), (0, 0, 0));
     }
 }
