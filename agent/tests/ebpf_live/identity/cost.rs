@@ -19,8 +19,9 @@ fn memory(connections: u32) -> u64 {
         .collect();
     all.sort_unstable();
     all.dedup();
-    let sizes: Vec<u64> = all.iter().map(|(_, size, _)| *size).collect();
-    assert_eq!(sizes, [88, 40], "connections and peers: {all:?}");
+    let mut sizes: Vec<u64> = all.iter().map(|(_, size, _)| *size).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [40, 88], "peers and connections: {all:?}");
     all.iter().map(|(_, _, bytes)| bytes).sum()
 }
 
@@ -38,7 +39,7 @@ fn a_connection_takes_the_memory_that_is_said() {
     let _watch = Watch::start(&NetNs::new().unwrap(), &config);
     let each = memory(MANY) / u64::from(MANY);
     println!("{each} bytes a connection");
-    assert!((300..=350).contains(&each), "{each}");
+    assert!((320..=352).contains(&each), "{each}");
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub struct IdentityConfig {
     pub cgroups: Vec<PathBuf>,
     /// Hooks that are not attached.
     pub without: Vec<Hook>,
-    /// Connections that are remembered at once: 1 to 16,777,216. One takes about 320 bytes of the kernel's memory.
+    /// Connections that are remembered at once: 1 to 16,777,216. One takes 320 bytes of the kernel's memory, and up to
+    /// 352 if the number is no power of two; all of it is taken at start.
     pub connections: u32,
     /// Whether /proc is read for sockets that are older than the programs at their cgroup.
     pub older: bool,
