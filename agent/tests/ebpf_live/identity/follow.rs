@@ -70,6 +70,30 @@ fn processes_of_cgroups_that_come_later_are_named_at_both_ends() {
     assert_eq!((seen.cgroups, seen.cgroups_came, seen.cgroups_went, seen.cgroups_refused), (0, 4, 4, 0));
 }
 
+/// Its process left before, and took the connection along: no program sees it end.
+#[test]
+fn a_connection_that_outlives_its_cgroup_is_not_named_for_ever() {
+    if skipped() {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    let watch = Watch::start(&pair.client, &by_pattern("left"));
+    let (cgroup, elsewhere) = (Cgroup::new("left").unwrap(), Cgroup::new("elsewhere").unwrap());
+    captured(&watch.live, 1);
+    let server = echo(&pair.server, "10.77.0.2:0");
+    let mut client = Actor::connect(&pair.client, &cgroup, server, "10.77.0.1:48001");
+    let (address, in_time) = (client.address(), now());
+    assert_eq!(pid(&watch.ends(address, server, in_time).client), Some(client.pid()));
+    std::fs::write(elsewhere.path().join("cgroup.procs"), client.pid().to_string()).unwrap();
+    drop(cgroup);
+    captured(&watch.live, 0);
+    client.end();
+    let another = Actor::connect(&pair.client, &elsewhere, server, "10.77.0.1:48001");
+    wait_until("it is nobody's", || watch.ends(address, server, now()).client.is_none());
+    assert_eq!(pid(&watch.ends(address, server, in_time).client), Some(client.pid()), "but its own time's");
+    drop(another);
+}
+
 /// The limit keeps a cgroup out until another one goes: its connection is older than the programs then.
 #[test]
 fn what_there_is_no_room_for_is_counted_and_followed_once_there_is() {

@@ -17,7 +17,9 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::time::ClockId;
 
+use super::lookup::clock;
 use crate::process::container_id;
 
 /// cgroups that are known at once.
@@ -36,6 +38,8 @@ pub(super) struct Place {
     pub(super) path: Arc<str>,
     /// Of the path.
     pub(super) container: Option<Arc<str>>,
+    /// When it was found to be gone, as the programs' clock has it.
+    pub(super) gone_ns: Option<u64>,
 }
 
 /// The cgroups that are known.
@@ -71,7 +75,7 @@ impl Cgroups {
         let below = folder.strip_prefix(mount).unwrap_or(folder);
         let path = format!("/{}", below.display());
         let container = container_id(&path).map(Arc::from);
-        let place = Place { path: Arc::from(path), container };
+        let place = Place { path: Arc::from(path), container, gone_ns: None };
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.places.len() >= self.most && !table.places.contains_key(&id) {
             match table.gone.pop_front() {
@@ -88,9 +92,13 @@ impl Cgroups {
     /// It is gone, and will be forgotten once enough others are.
     fn gone(&self, id: u64) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if !table.places.contains_key(&id) {
+        let Some(place) = table.places.get_mut(&id) else {
             return; // There was no room for it.
+        };
+        if place.gone_ns.is_some() {
+            return;
         }
+        place.gone_ns = Some(clock(ClockId::CLOCK_MONOTONIC));
         table.gone.push_back(id);
         if table.gone.len() > GONE
             && let Some(oldest) = table.gone.pop_front()

@@ -85,8 +85,18 @@ impl Lookup {
     /// The connection that a socket had at that time, with these ends.
     fn connection(&self, local: SocketAddr, remote: SocketAddr, cgroup: u64, at: u64) -> Option<Connection> {
         let key = Key { local: end(local), remote: end(remote) };
-        let connection = steady(|| self.connections.get(&key, 0).ok())?;
+        let mut connection = steady(|| self.connections.get(&key, 0).ok())?;
+        if connection.closed_ns == 0 {
+            // Whatever becomes of a socket after its cgroup, the programs do not see it end.
+            connection.closed_ns = self.gone(&connection).unwrap_or(0);
+        }
         (held(&connection, at) && is_of(&connection, cgroup)).then_some(connection)
+    }
+
+    /// When the cgroup at which its end would have been seen was found to be gone.
+    fn gone(&self, connection: &Connection) -> Option<u64> {
+        let cgroup = if connection.cgroup == 0 { connection.process.cgroup } else { connection.cgroup };
+        self.cgroups.as_ref()?.cgroups.place(cgroup)?.gone_ns
     }
 
     /// The accepted connection whose other end is `client`, and its own end: whatever address the client asked for.
@@ -275,7 +285,8 @@ fn asleep() -> u64 {
     clock(ClockId::CLOCK_BOOTTIME).saturating_sub(clock(ClockId::CLOCK_MONOTONIC))
 }
 
-fn clock(id: ClockId) -> u64 {
+/// Nanoseconds.
+pub(super) fn clock(id: ClockId) -> u64 {
     // All three clocks are always there.
     clock_gettime(id).map_or(0, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
 }
