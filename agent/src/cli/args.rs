@@ -125,7 +125,8 @@ pub(super) struct Tap {
     /// How to attach to interfaces.
     #[arg(long, value_name = "HOOK", value_enum, default_value_t = TcHookArg::Auto)]
     pub(super) tc_hook: TcHookArg,
-    /// Name the processes of this cgroup v2 directory too, children included (repeatable); those of --cgroup always are.
+    /// Name the processes of this cgroup v2 directory too, children included, or of a pattern's (repeatable); those of
+    /// --cgroup always are.
     #[arg(long, value_name = "PATH")]
     pub(super) identity_cgroup: Vec<PathBuf>,
     /// Capture only streams with this TCP port at either end (repeatable); filtered in the kernel.

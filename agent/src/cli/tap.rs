@@ -217,6 +217,9 @@ mod live {
             "displaced": stats.displaced,
             "no_storage": stats.no_storage,
             "older": stats.older,
+            "cgroups": stats.cgroups,
+            "cgroups_came": stats.cgroups_came,
+            "cgroups_went": stats.cgroups_went,
             "cgroups_refused": stats.cgroups_refused,
         })
     }

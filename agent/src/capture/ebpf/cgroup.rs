@@ -135,12 +135,6 @@ impl Cgroup {
         open(&resolve(path, &mount)?, &mount)
     }
 
-    /// Opens all that are there; those inside another one are left out, and so are patterns' that have just gone.
-    pub(super) fn find_all(paths: &[PathBuf]) -> Result<Vec<Self>, LiveError> {
-        let Some(wanted) = Wanted::new(paths)? else { return Ok(Vec::new()) };
-        Ok(wanted.find().iter().filter_map(|path| wanted.open(path).ok()).collect())
-    }
-
     /// The number by which the kernel calls it, and its depth below the root.
     pub(super) fn id_and_level(&self, mount: Option<&Path>) -> Result<(u64, u8), LiveError> {
         let fail = |cause: String| LiveError::NoCgroup {

@@ -212,11 +212,16 @@ impl Live {
             .collect::<Result<_, LiveError>>()?;
         attach::load(&mut loaded.ebpf, !config.interfaces.is_empty(), !config.cgroups.is_empty())?;
         let attached = attach::Attached::new(loaded.ebpf, config.tc_hook, config.without);
-        let watcher = watch::Watcher::start(plan, attached)?;
-        let identity = Identity::start(&config.identity, &config.cgroups).unwrap_or_else(|error| {
-            tracing::warn!("processes are not named: {error}");
-            None
-        });
+        let mut identity = None;
+        let watcher = watch::Watcher::start(plan, attached, || {
+            let started = Identity::start(&config.identity, &config.cgroups, config.max_attachments);
+            let (found, follower) = started.unwrap_or_else(|error| {
+                tracing::warn!("processes are not named: {error}");
+                None
+            })?;
+            identity = Some(found);
+            Some(follower)
+        })?;
         loaded.filters.enable()?;
         let live = Self {
             watcher,

@@ -23,6 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use super::LiveConfig;
 use super::attach::{Attached, TcHook};
 use super::error::LiveError;
+use super::identity::Follower;
 use super::interface::Interface;
 use super::netlink::Socket;
 use super::netlink::link::{self, Link};
@@ -146,6 +147,8 @@ impl Plan {
 struct Watch {
     plan: Plan,
     attached: Attached,
+    /// The programs that tell of processes.
+    identity: Option<Follower>,
     refused: BTreeSet<String>,
     shared: Arc<Shared>,
     /// The last look was cut short.
@@ -171,8 +174,15 @@ impl Watch {
             Err(error) => tracing::warn!(%error, "interfaces cannot be listed"),
         }
         // Many interfaces do not keep cgroups waiting.
+        let cgroups = self.plan.cgroups.as_ref().map(cgroups_there);
+        // After these were found, and before packets are captured there.
+        if let Some(identity) = &mut self.identity {
+            self.unfinished |= !identity.look();
+        }
         refusals.until = Instant::now() + SLICE;
-        self.look_at_cgroups(&mut refusals);
+        if let Some(there) = cgroups {
+            self.look_at_cgroups(&there, &mut refusals);
+        }
         if self.unfinished {
             self.refused.append(&mut refusals.all);
         } else {
@@ -232,17 +242,9 @@ impl Watch {
         }
     }
 
-    fn look_at_cgroups(&mut self, refusals: &mut Refusals) {
-        let Some(wanted) = &self.plan.cgroups else {
-            return;
-        };
-        let there: BTreeMap<PathBuf, u64> = wanted
-            .find()
-            .into_iter()
-            .filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino())))
-            .collect();
+    fn look_at_cgroups(&mut self, there: &BTreeMap<PathBuf, u64>, refusals: &mut Refusals) {
         // What is new first: a cgroup around one that is watched already leaves no gap.
-        for (path, id) in &there {
+        for (path, id) in there {
             let named = self.plan.cgroups.as_ref().is_some_and(|wanted| wanted.names(path));
             if self.attached.has_cgroup(path, *id) || self.is_late(refusals, named) {
                 continue;
@@ -344,6 +346,12 @@ impl Watch {
     }
 }
 
+/// The wanted cgroups that are there, and their ids.
+fn cgroups_there(wanted: &cgroup::Wanted) -> BTreeMap<PathBuf, u64> {
+    let found = wanted.find().into_iter();
+    found.filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino()))).collect()
+}
+
 /// The thread that watches. Dropping it detaches everything.
 pub(super) struct Watcher {
     shared: Arc<Shared>,
@@ -353,12 +361,17 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Attaches to what is there, in the calling thread's network namespace, and goes on watching there.
+    /// Attaches to what is there, in the calling thread's network namespace, and goes on watching there. `identity` is
+    /// called once that has worked: what it gives follows the cgroups from then on.
     ///
     /// # Errors
     /// When a target that was named cannot be attached to, or nothing may be. What a pattern takes in may be of kinds
     /// that cannot be captured from, and may be too much.
-    pub(super) fn start(plan: Plan, attached: Attached) -> Result<Self, LiveError> {
+    pub(super) fn start(
+        plan: Plan,
+        attached: Attached,
+        identity: impl FnOnce() -> Option<Follower>,
+    ) -> Result<Self, LiveError> {
         let fail = |e: io::Error| LiveError::kernel("starting to watch interfaces", &e);
         let events =
             if plan.notifications { Socket::of_links() } else { Err(io::ErrorKind::Unsupported.into()) };
@@ -369,6 +382,7 @@ impl Watcher {
         let mut watch = Watch {
             plan,
             attached,
+            identity: None,
             refused: BTreeSet::new(),
             shared: Arc::clone(&shared),
             unfinished: false,
@@ -376,6 +390,7 @@ impl Watcher {
         if let Some(error) = watch.look() {
             return Err(error);
         }
+        watch.identity = identity();
         // What is attached from the start is no change.
         shared.lock().changes.retain(|change| !matches!(change, Change::Came(_)));
         let (end, ended) = UnixStream::pair().map_err(fail)?;

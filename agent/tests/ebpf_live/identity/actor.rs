@@ -1,7 +1,7 @@
 //! A process in a cgroup and a namespace of the tests, which connects or listens as it is told: this very test binary.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,10 @@ fn act() {
             ready(&folder, &ports.join(" "));
             wait_for(&folder.join("end"));
         }
+        ("churn", [address, millis]) => {
+            let made = churn(address.parse().unwrap(), Duration::from_millis(millis.parse().unwrap()));
+            ready(&folder, &made.to_string());
+        }
         ("listen", [address]) => {
             let listener = listening(address);
             ready(&folder, address);
@@ -66,6 +70,23 @@ fn act() {
         ("inherit", [descriptor]) => serve(descriptor.parse().unwrap()),
         other => panic!("{other:?}"),
     }
+}
+
+/// Connects to itself and closes, over and over: how often within that time.
+fn churn(address: SocketAddr, time: Duration) -> u64 {
+    let listener = TcpListener::bind(address).unwrap();
+    let until = Instant::now() + time;
+    let mut made = 0;
+    while Instant::now() < until {
+        let client = TcpStream::connect(address).unwrap();
+        let server = listener.accept().unwrap();
+        // By RST, or the ports run out.
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(&client, sockopt::Linger, &linger).unwrap();
+        drop((client, server));
+        made += 1;
+    }
+    made
 }
 
 fn any_socket(address: &SocketAddr) -> OwnedFd {

@@ -71,7 +71,7 @@ fn what_is_not_seen_to_end_is_not_named() {
 }
 
 /// In a mount namespace of its own, where tracefs is.
-fn with_tracefs<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+pub(super) fn with_tracefs<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNS).unwrap();

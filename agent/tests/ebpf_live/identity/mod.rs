@@ -1,7 +1,9 @@
 //! Processes at the ends of connections: named where they are known, and never wrongly.
 
 mod actor;
+mod cost;
 mod degraded;
+mod follow;
 mod names;
 mod wrong;
 

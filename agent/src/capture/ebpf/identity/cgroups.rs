@@ -1,21 +1,25 @@
 //! From a cgroup's id to its path: the watched folders and all below, kept up to date as cgroups come and go.
 //!
-//! A cgroup that has gone is remembered for a while, because items of its last moments may still be made.
+//! A cgroup that has gone is remembered for a while, because items of its last moments may still be made. Its inotify
+//! watch stays unless it is removed (the folder's inode never counts as unlinked), so its parent's watch, or for a
+//! watched folder itself whoever detaches from it, tells that it is gone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
-use std::io::{PipeWriter, Write as _};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::time::ClockId;
 
+use super::lookup::clock;
 use crate::process::container_id;
 
 /// cgroups that are known at once.
@@ -34,6 +38,8 @@ pub(super) struct Place {
     pub(super) path: Arc<str>,
     /// Of the path.
     pub(super) container: Option<Arc<str>>,
+    /// When it was found to be gone, as the programs' clock has it.
+    pub(super) gone_ns: Option<u64>,
 }
 
 /// The cgroups that are known.
@@ -69,7 +75,7 @@ impl Cgroups {
         let below = folder.strip_prefix(mount).unwrap_or(folder);
         let path = format!("/{}", below.display());
         let container = container_id(&path).map(Arc::from);
-        let place = Place { path: Arc::from(path), container };
+        let place = Place { path: Arc::from(path), container, gone_ns: None };
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.places.len() >= self.most && !table.places.contains_key(&id) {
             match table.gone.pop_front() {
@@ -86,9 +92,13 @@ impl Cgroups {
     /// It is gone, and will be forgotten once enough others are.
     fn gone(&self, id: u64) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if !table.places.contains_key(&id) {
+        let Some(place) = table.places.get_mut(&id) else {
             return; // There was no room for it.
+        };
+        if place.gone_ns.is_some() {
+            return;
         }
+        place.gone_ns = Some(clock(ClockId::CLOCK_MONOTONIC));
         table.gone.push_back(id);
         if table.gone.len() > GONE
             && let Some(oldest) = table.gone.pop_front()
@@ -98,39 +108,75 @@ impl Cgroups {
     }
 }
 
+/// Watched folders that came (or went: false), with their ids, for the thread to look into.
+type Changed = Arc<Mutex<Vec<(PathBuf, u64, bool)>>>;
+
+/// Through the pipe: there is something among what has changed.
+const LOOK: u8 = 1;
+/// Through the pipe: it is over.
+const END: u8 = 0;
+
 /// The thread that keeps [`Cgroups`] up to date. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) cgroups: Arc<Cgroups>,
-    end: PipeWriter,
+    mount: PathBuf,
+    changed: Changed,
+    pipe: PipeWriter,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watcher {
     /// Looks at `roots` and all below them, below `mount`, and keeps looking.
     pub(super) fn start(mount: PathBuf, roots: &[PathBuf]) -> std::io::Result<Self> {
-        let (reader, end) = std::io::pipe()?;
+        let (reader, pipe) = std::io::pipe()?;
         let cgroups = Arc::new(Cgroups::new(MOST));
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let changed = Changed::default();
         let mut walk = Walk {
             cgroups: Arc::clone(&cgroups),
-            mount,
-            roots: roots.to_vec(),
-            inotify,
+            mount: mount.clone(),
+            roots: BTreeMap::new(),
+            changed: Arc::clone(&changed),
+            inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
             watched: HashMap::new(),
+            by_path: HashMap::new(),
             blind: false,
         };
-        walk.all();
+        for root in roots {
+            let id = fs::metadata(root).map_or(0, |metadata| metadata.ino());
+            walk.root(root.clone(), id);
+        }
         let thread =
             std::thread::Builder::new().name(String::from("cgroups")).spawn(move || walk.keep(&reader))?;
-        Ok(Self { cgroups, end, thread: Some(thread) })
+        Ok(Self { cgroups, mount, changed, pipe, thread: Some(thread) })
+    }
+
+    /// One more folder to watch. It is known when this returns; those below it a moment later.
+    pub(super) fn add(&self, root: &Path, id: u64) {
+        self.cgroups.add(id, &self.mount, root);
+        self.tell(root, id, true);
+    }
+
+    /// A folder that was watched is gone, or is within another one that is.
+    pub(super) fn remove(&self, root: &Path, id: u64) {
+        self.tell(root, id, false);
+    }
+
+    fn tell(&self, root: &Path, id: u64, came: bool) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.len() < MOST {
+            changed.push((root.to_owned(), id, came));
+        }
+        drop(changed);
+        // The thread may have ended already.
+        let _ = (&self.pipe).write_all(&[LOOK]);
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // The thread may have ended already.
-        let _ = self.end.write_all(&[0]);
+        // As above.
+        let _ = self.pipe.write_all(&[END]);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -140,17 +186,65 @@ impl Drop for Watcher {
 struct Walk {
     cgroups: Arc<Cgroups>,
     mount: PathBuf,
-    roots: Vec<PathBuf>,
+    roots: BTreeMap<PathBuf, u64>,
+    changed: Changed,
     inotify: Inotify,
     watched: HashMap<WatchDescriptor, (PathBuf, u64)>,
+    by_path: HashMap<PathBuf, WatchDescriptor>,
     /// Some folder could not be watched.
     blind: bool,
 }
 
 impl Walk {
+    /// Looks at everything anew.
     fn all(&mut self) {
-        for root in self.roots.clone() {
+        let paths: Vec<PathBuf> = self.by_path.keys().cloned().collect();
+        paths.iter().for_each(|path| self.unwatch(path));
+        for (root, id) in std::mem::take(&mut self.roots) {
+            self.root(root, id);
+        }
+    }
+
+    /// Enters a watched folder, unless it is gone, or another of its name has come.
+    fn root(&mut self, root: PathBuf, id: u64) {
+        if is(&root, id) {
             self.enter(&root, 0);
+            self.roots.insert(root, id);
+        } else {
+            self.cgroups.gone(id);
+        }
+    }
+
+    fn roots_changed(&mut self) {
+        let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (root, id, came) in changed {
+            if came {
+                self.root(root, id);
+                continue;
+            }
+            self.unwatch(&root);
+            if self.roots.get(&root) == Some(&id) {
+                self.roots.remove(&root);
+            }
+        }
+    }
+
+    /// Removes the watch of a folder that is gone; the kernel then says so.
+    fn unwatch(&mut self, folder: &Path) {
+        let Some(descriptor) = self.by_path.get(folder).copied() else { return };
+        if self.watched.get(&descriptor).is_none_or(|(_, id)| !is(folder, *id)) {
+            self.by_path.remove(folder);
+            // Where the inode is unlinked, the kernel has removed it.
+            let _ = self.inotify.rm_watch(descriptor);
+        }
+    }
+
+    fn watch(&mut self, folder: &Path, id: u64, descriptor: WatchDescriptor) {
+        self.watched.insert(descriptor, (folder.to_owned(), id));
+        let before = self.by_path.insert(folder.to_owned(), descriptor);
+        if let Some(before) = before.filter(|before| *before != descriptor) {
+            // Of one that had the same name. As above.
+            let _ = self.inotify.rm_watch(before);
         }
     }
 
@@ -160,10 +254,10 @@ impl Walk {
         if !metadata.is_dir() || depth > DEPTH {
             return;
         }
-        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_ONLYDIR;
+        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR;
         if self.watched.len() < MOST {
             match self.inotify.add_watch(folder, flags) {
-                Ok(descriptor) => drop(self.watched.insert(descriptor, (folder.to_owned(), metadata.ino()))),
+                Ok(descriptor) => self.watch(folder, metadata.ino(), descriptor),
                 Err(Errno::ENOENT) => return,
                 Err(error) => self.cannot_watch(folder, error),
             }
@@ -187,16 +281,26 @@ impl Walk {
     }
 
     /// Until the other end of the pipe says so, or is gone.
-    fn keep(mut self, end: &std::io::PipeReader) {
+    fn keep(mut self, mut pipe: &PipeReader) {
         loop {
             let mut fds = [
                 PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),
-                PollFd::new(end.as_fd(), PollFlags::POLLIN),
+                PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
             ];
             let patience = if self.blind { PollTimeout::from(RESCAN) } else { PollTimeout::NONE };
             match poll(&mut fds, patience) {
                 Ok(0) => self.all(),
-                Ok(_) if fds[1].any().unwrap_or(true) => return,
+                Ok(_) if fds[1].any().unwrap_or(true) => {
+                    let mut words = [END; 64];
+                    let count = match pipe.read(&mut words) {
+                        Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                        read => read.unwrap_or(0),
+                    };
+                    if count == 0 || words[..count].contains(&END) {
+                        return;
+                    }
+                    self.roots_changed();
+                }
                 Ok(_) => self.changed(),
                 Err(Errno::EINTR) => {}
                 Err(error) => {
@@ -213,17 +317,29 @@ impl Walk {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                 self.all();
             } else if event.mask.contains(AddWatchFlags::IN_IGNORED) {
-                // The folder is gone, and its watch with it.
-                if let Some((_, id)) = self.watched.remove(&event.wd) {
+                // The folder is gone, and now its watch too.
+                if let Some((folder, id)) = self.watched.remove(&event.wd) {
                     self.cgroups.gone(id);
+                    if self.by_path.get(&folder) == Some(&event.wd) {
+                        self.by_path.remove(&folder);
+                    }
                 }
             } else if let (Some((folder, _)), Some(name)) = (self.watched.get(&event.wd), event.name) {
                 let made = folder.join(name);
+                if event.mask.contains(AddWatchFlags::IN_DELETE) {
+                    self.unwatch(&made);
+                    continue;
+                }
                 let depth = made.strip_prefix(&self.mount).map_or(0, |below| below.components().count());
                 self.enter(&made, depth);
             }
         }
     }
+}
+
+/// Whether the folder is there and the one that is meant.
+fn is(folder: &Path, id: u64) -> bool {
+    fs::metadata(folder).is_ok_and(|metadata| metadata.ino() == id)
 }
 
 #[cfg(test)]
@@ -266,6 +382,28 @@ mod tests {
         fs::create_dir(at("watched/after")).unwrap();
         wait(|| path(id(&at("watched/after"))).is_some());
         assert!(path(made).is_some(), "gone, and still known");
+    }
+
+    #[test]
+    fn watched_folders_come_and_go() {
+        let mount = tempfile::tempdir().unwrap();
+        let at = |path: &str| mount.path().join(path);
+        let watcher = Watcher::start(mount.path().to_owned(), &[]).unwrap();
+        let path = |id: u64| watcher.cgroups.place(id).map(|place| place.path.to_string());
+        fs::create_dir_all(at("late/deep")).unwrap();
+        let (late, deep) = (id(&at("late")), id(&at("late/deep")));
+        watcher.add(&at("late"), late);
+        assert_eq!(path(late).as_deref(), Some("/late"), "at once");
+        wait(|| path(deep).as_deref() == Some("/late/deep"));
+        fs::create_dir(at("late/after")).unwrap();
+        wait(|| path(id(&at("late/after"))).is_some());
+        fs::remove_dir_all(at("late")).unwrap();
+        watcher.remove(&at("late"), late);
+        let gone = |id: &u64| watcher.cgroups.table.read().unwrap().gone.contains(id);
+        wait(|| gone(&late) && gone(&deep));
+        // Gone before it was looked into.
+        watcher.add(&at("brief"), 1);
+        wait(|| gone(&1));
     }
 
     #[test]

@@ -1,11 +1,17 @@
-//! The hooks by which processes become known, each of them optional.
+//! The hooks by which processes become known, each of them optional, and the cgroups that they hang at.
+//!
+//! Which hooks there are is settled at start. A cgroup that comes later gets all of them or none: where some are
+//! missing, a connection could be remembered that nobody sees end.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agent_common::identity::{ENDS_ARE_SEEN, MAX_LEVELS, NO_SOCK_OPS, STATE_FIELDS, Settings};
-use aya::maps::{Array, HashMap};
+use aya::maps::{Array, HashMap, MapData};
+use aya::programs::cgroup_sock::CgroupSockLink;
+use aya::programs::cgroup_sock_addr::CgroupSockAddrLink;
+use aya::programs::sock_ops::SockOpsLink;
 use aya::programs::{CgroupAttachMode, Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 
@@ -71,14 +77,29 @@ impl Hook {
     }
 }
 
+/// A program's link to a cgroup, held to be dropped.
+#[expect(dead_code, reason = "a link is there for as long as it is held")]
+enum Link {
+    Socket(CgroupSockLink),
+    Address(CgroupSockAddrLink),
+    Operations(SockOpsLink),
+}
+
+/// A cgroup and what hangs at it.
+struct OnCgroup {
+    id: u64,
+    links: Vec<(Hook, Link)>,
+}
+
 /// The programs, loaded and attached as far as the kernel let them.
 pub(super) struct Attached {
-    pub(super) ebpf: Ebpf,
+    ebpf: Ebpf,
     pub(super) hooks: Vec<Hook>,
     /// What is not there, and why.
     pub(super) left_out: Vec<(Hook, String)>,
     /// The kernel does not tell processes' names.
     pub(super) unnamed: bool,
+    cgroups: BTreeMap<PathBuf, OnCgroup>,
 }
 
 /// Makes the maps.
@@ -95,7 +116,16 @@ pub(super) fn load(connections: u32) -> Result<Ebpf, LiveError> {
 impl Attached {
     /// Attaches to `cgroups` every hook but those in `without`.
     pub(super) fn new(ebpf: Ebpf, cgroups: &[Cgroup], without: &[Hook]) -> Result<Self, LiveError> {
-        let mut attached = Self { ebpf, hooks: Vec::new(), left_out: Vec::new(), unnamed: false };
+        let mut attached = Self {
+            ebpf,
+            hooks: Vec::new(),
+            left_out: Vec::new(),
+            unnamed: false,
+            cgroups: cgroups
+                .iter()
+                .map(|cgroup| (cgroup.path.clone(), OnCgroup { id: cgroup.id, links: Vec::new() }))
+                .collect(),
+        };
         for hook in Hook::ALL {
             // It costs the whole machine a little, and tells nothing that sock_ops does not.
             if hook == Hook::States && attached.has(Hook::Connections) {
@@ -113,13 +143,7 @@ impl Attached {
                 }
             }
         }
-        let settings = attached.settings(cgroups)?;
-        let mut map: Array<_, Settings> = attached
-            .ebpf
-            .map_mut("IDENTITY")
-            .and_then(|map| map.try_into().ok())
-            .ok_or_else(|| absent("IDENTITY"))?;
-        map.set(0, settings, 0).map_err(|e| LiveError::map("IDENTITY", &e))?;
+        attached.set()?;
         Ok(attached)
     }
 
@@ -127,18 +151,62 @@ impl Attached {
         self.hooks.contains(&hook)
     }
 
-    fn settings(&self, cgroups: &[Cgroup]) -> Result<Settings, LiveError> {
+    /// Paths of the cgroups attached to, and their ids.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = (&Path, u64)> {
+        self.cgroups.iter().map(|(path, on)| (path.as_path(), on.id))
+    }
+
+    /// Attaches to one more cgroup: every hook that there is, or none.
+    pub(super) fn attach_cgroup(&mut self, cgroup: &Cgroup) -> Result<(), LiveError> {
+        if self.has(Hook::States) {
+            self.watch(cgroup.id)?;
+        }
+        self.cgroups.insert(cgroup.path.clone(), OnCgroup { id: cgroup.id, links: Vec::new() });
+        let all = self.set().and_then(|()| {
+            let cgroups = std::slice::from_ref(cgroup);
+            // In their order: see `Hook::ALL`.
+            self.hooks.clone().into_iter().try_for_each(|hook| self.link(hook, cgroups))
+        });
+        if all.is_err() {
+            self.detach_cgroup(&cgroup.path);
+        }
+        all
+    }
+
+    /// Detaches from a cgroup; its id, if it was attached to.
+    pub(super) fn detach_cgroup(&mut self, path: &Path) -> Option<u64> {
+        let OnCgroup { id, links } = self.cgroups.remove(path)?;
+        drop(links);
+        if self.has(Hook::States) {
+            let forgotten = self
+                .watched()
+                .and_then(|mut watched| watched.remove(&id).map_err(|e| LiveError::map("WATCHED", &e)));
+            if let Err(error) = forgotten.and_then(|()| self.set()) {
+                tracing::debug!(%error, "a cgroup that is gone stays on the tracepoint's list");
+            }
+        }
+        Some(id)
+    }
+
+    /// Tells the programs what they are to do.
+    fn set(&mut self) -> Result<(), LiveError> {
         let seen = [Hook::Connections, Hook::Release, Hook::States].iter().any(|hook| self.has(*hook));
         let sock_ops = self.has(Hook::Connections);
-        Ok(Settings {
+        let settings = Settings {
             flags: if seen { ENDS_ARE_SEEN } else { 0 } | if sock_ops { 0 } else { NO_SOCK_OPS },
-            levels: if self.has(Hook::States) { levels(cgroups) } else { 0 },
-        })
+            levels: if self.has(Hook::States) { levels(self.cgroups.keys()) } else { 0 },
+        };
+        let mut map: Array<_, Settings> = self
+            .ebpf
+            .map_mut("IDENTITY")
+            .and_then(|map| map.try_into().ok())
+            .ok_or_else(|| absent("IDENTITY"))?;
+        map.set(0, settings, 0).map_err(|e| LiveError::map("IDENTITY", &e))
     }
 
     fn attach(&mut self, hook: Hook, cgroups: &[Cgroup]) -> Result<(), LiveError> {
         if hook == Hook::States {
-            self.watch(cgroups)?;
+            cgroups.iter().try_for_each(|cgroup| self.watch(cgroup.id))?;
             check_record()?;
         }
         for name in hook.programs() {
@@ -148,12 +216,25 @@ impl Attached {
                 tracepoint
                     .attach("sock", name)
                     .map_err(|e| LiveError::kernel(format!("attaching to sock:{name}"), &e))?;
-                continue;
             }
+        }
+        self.link(hook, cgroups)
+    }
+
+    /// Links a hook's loaded programs to cgroups; nothing for the tracepoint, which has none.
+    fn link(&mut self, hook: Hook, cgroups: &[Cgroup]) -> Result<(), LiveError> {
+        if hook == Hook::States {
+            return Ok(());
+        }
+        for name in hook.programs() {
+            let program = loaded(&mut self.ebpf, name)?;
             for cgroup in cgroups {
-                attach_to(program, cgroup).map_err(|e| {
+                let link = attach_to(program, cgroup).map_err(|e| {
                     LiveError::kernel(format!("attaching {name} to cgroup {}", cgroup.path.display()), &e)
                 })?;
+                if let Some(on) = self.cgroups.get_mut(&cgroup.path) {
+                    on.links.push((hook, link));
+                }
             }
         }
         Ok(())
@@ -161,6 +242,9 @@ impl Attached {
 
     /// Takes back what was attached of a hook that is not whole.
     fn detach(&mut self, hook: Hook) {
+        for on in self.cgroups.values_mut() {
+            on.links.retain(|(of, _)| *of != hook);
+        }
         let names = hook.programs().iter().flat_map(|name| [(*name).to_owned(), unnamed(name)]);
         for name in names {
             let unloaded = match self.ebpf.program_mut(&name) {
@@ -176,18 +260,13 @@ impl Attached {
         }
     }
 
-    /// Tells the tracepoint the watched cgroups.
-    fn watch(&mut self, cgroups: &[Cgroup]) -> Result<(), LiveError> {
-        let mut watched: HashMap<_, u64, u32> = self
-            .ebpf
-            .map_mut("WATCHED")
-            .and_then(|map| map.try_into().ok())
-            .ok_or_else(|| absent("WATCHED"))?;
-        for cgroup in cgroups {
-            let id = cgroup.folder.metadata().map_or(0, |metadata| metadata.ino());
-            watched.insert(id, 1, 0).map_err(|e| LiveError::map("WATCHED", &e))?;
-        }
-        Ok(())
+    /// Tells the tracepoint of a watched cgroup.
+    fn watch(&mut self, id: u64) -> Result<(), LiveError> {
+        self.watched()?.insert(id, 1, 0).map_err(|e| LiveError::map("WATCHED", &e))
+    }
+
+    fn watched(&mut self) -> Result<HashMap<&mut MapData, u64, u32>, LiveError> {
+        self.ebpf.map_mut("WATCHED").and_then(|map| map.try_into().ok()).ok_or_else(|| absent("WATCHED"))
     }
 }
 
@@ -233,6 +312,13 @@ fn load_either<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<(&'a mut Program, b
     Ok((ebpf.program_mut(name).ok_or_else(|| absent(name))?, named))
 }
 
+/// The program that [`load_either`] has loaded.
+fn loaded<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, LiveError> {
+    let named = ebpf.program(name).is_some_and(|program| program.fd().is_ok());
+    let name = if named { name.to_owned() } else { unnamed(name) };
+    ebpf.program_mut(&name).ok_or_else(|| absent(&name))
+}
+
 fn unnamed(name: &str) -> String {
     format!("{name}_unnamed")
 }
@@ -247,24 +333,31 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
-fn attach_to(program: &mut Program, cgroup: &Cgroup) -> Result<(), ProgramError> {
+fn attach_to(program: &mut Program, cgroup: &Cgroup) -> Result<Link, ProgramError> {
     // Links are one of many by nature; AllowMultiple gives EINVAL.
     let (folder, mode) = (cgroup.folder.as_fd(), CgroupAttachMode::Single);
     match program {
-        Program::CgroupSock(program) => program.attach(folder, mode).map(drop),
-        Program::CgroupSockAddr(program) => program.attach(folder, mode).map(drop),
-        Program::SockOps(program) => program.attach(folder, mode).map(drop),
+        Program::CgroupSock(program) => {
+            let id = program.attach(folder, mode)?;
+            program.take_link(id).map(Link::Socket)
+        }
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(folder, mode)?;
+            program.take_link(id).map(Link::Address)
+        }
+        Program::SockOps(program) => {
+            let id = program.attach(folder, mode)?;
+            program.take_link(id).map(Link::Operations)
+        }
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
 
 /// The levels of the tree that have a watched cgroup, a bit each; the root is level 0.
-fn levels(cgroups: &[Cgroup]) -> u32 {
+fn levels<'a>(cgroups: impl Iterator<Item = &'a PathBuf>) -> u32 {
     let Some(mount) = cgroup::mount_point() else { return 0 };
-    let depth = |path: &Path| path.strip_prefix(&mount).ok().map(|below| below.components().count());
     cgroups
-        .iter()
-        .filter_map(|cgroup| depth(&cgroup.path))
+        .filter_map(|path| path.strip_prefix(&mount).ok().map(|below| below.components().count()))
         .filter_map(|depth| u32::try_from(depth).ok().filter(|depth| *depth < MAX_LEVELS))
         .fold(0, |levels, depth| levels | 1 << depth)
 }

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use agent_common::identity::{
@@ -40,7 +40,7 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Lookup {
     pub(super) connections: BpfMap<MapData, Key, Connection>,
     pub(super) peers: BpfMap<MapData, End, Peer>,
-    pub(super) older: Older,
+    pub(super) older: RwLock<Older>,
     pub(super) cgroups: Option<Watcher>,
     /// /proc counts processes as the kernel does.
     pub(super) proc: bool,
@@ -85,8 +85,18 @@ impl Lookup {
     /// The connection that a socket had at that time, with these ends.
     fn connection(&self, local: SocketAddr, remote: SocketAddr, cgroup: u64, at: u64) -> Option<Connection> {
         let key = Key { local: end(local), remote: end(remote) };
-        let connection = steady(|| self.connections.get(&key, 0).ok())?;
+        let mut connection = steady(|| self.connections.get(&key, 0).ok())?;
+        if connection.closed_ns == 0 {
+            // Whatever becomes of a socket after its cgroup, the programs do not see it end.
+            connection.closed_ns = self.gone(&connection).unwrap_or(0);
+        }
         (held(&connection, at) && is_of(&connection, cgroup)).then_some(connection)
+    }
+
+    /// When the cgroup at which its end would have been seen was found to be gone.
+    fn gone(&self, connection: &Connection) -> Option<u64> {
+        let cgroup = if connection.cgroup == 0 { connection.process.cgroup } else { connection.cgroup };
+        self.cgroups.as_ref()?.cgroups.place(cgroup)?.gone_ns
     }
 
     /// The accepted connection whose other end is `client`, and its own end: whatever address the client asked for.
@@ -115,9 +125,9 @@ impl Lookup {
             Some(connection) if connection.process.tgid != 0 => self.named(connection),
             // Its listening socket is older than the agent.
             Some(connection) if connection.flags & PASSIVE != 0 => {
-                self.holder(self.older.listener(local, cgroup)?)
+                self.holder(self.older().listener(local, cgroup)?)
             }
-            _ => self.holder(self.older.connection(local, remote, cgroup)?),
+            _ => self.holder(self.older().connection(local, remote, cgroup)?),
         }
     }
 
@@ -187,6 +197,14 @@ impl Lookup {
             processes.clear();
         }
         processes.insert(key, Seen { info: Arc::clone(info), looked: Instant::now() });
+    }
+
+    pub(super) fn older(&self) -> RwLockReadGuard<'_, Older> {
+        self.older.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn older_mut(&self) -> RwLockWriteGuard<'_, Older> {
+        self.older.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn processes(&self) -> std::sync::MutexGuard<'_, HashMap<Process, Seen>> {
@@ -267,7 +285,8 @@ fn asleep() -> u64 {
     clock(ClockId::CLOCK_BOOTTIME).saturating_sub(clock(ClockId::CLOCK_MONOTONIC))
 }
 
-fn clock(id: ClockId) -> u64 {
+/// Nanoseconds.
+pub(super) fn clock(id: ClockId) -> u64 {
     // All three clocks are always there.
     clock_gettime(id).map_or(0, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
 }

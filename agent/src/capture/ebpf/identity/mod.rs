@@ -5,6 +5,8 @@
 //! /proc, once: sockets that are older ──────────────────────┼─ Lookup ◄─ a worker, once for each stream
 //! the watched cgroups' folders: id → path, container ───────┘
 //! ```
+//! All of it follows the watched cgroups as they come and go (see `follow`).
+//!
 //! Invariants:
 //! - Nothing of this is needed to capture: what the kernel or the permissions do not allow is left out, and said.
 //! - A process that is not at that end is never named; what is not sure is left out.
@@ -12,21 +14,26 @@
 //!   where `sock_ops` is not to be had, sees all the machine's sockets and keeps those of watched cgroups.
 
 mod cgroups;
+mod follow;
 mod hooks;
 mod lookup;
 mod older;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, RwLock};
 
 use agent_common::identity::{CONNECTIONS, TALLIES, Tally};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 
 use self::cgroups::Watcher;
+use self::follow::Counts;
+pub(super) use self::follow::Follower;
 pub use self::hooks::Hook;
 use self::lookup::Lookup;
 use self::older::{Bounds, Older};
-use super::cgroup::{self, Cgroup};
+use super::cgroup::{self, Cgroup, Wanted};
 use super::error::LiveError;
 use crate::doctor::Check;
 use crate::process::{Processes, proc};
@@ -36,13 +43,15 @@ use crate::process::{Processes, proc};
 pub struct IdentityConfig {
     /// Whether at all.
     pub enabled: bool,
-    /// cgroups whose processes are named, beside those that are captured from: for capture from interfaces.
+    /// cgroups whose processes are named, by path or pattern, beside those that are captured from: for capture from
+    /// interfaces.
     pub cgroups: Vec<PathBuf>,
     /// Hooks that are not attached.
     pub without: Vec<Hook>,
-    /// Connections that are remembered at once: 1 to 16,777,216. One takes about 320 bytes of the kernel's memory.
+    /// Connections that are remembered at once: 1 to 16,777,216. One takes 320 bytes of the kernel's memory, and up to
+    /// 352 if the number is no power of two; all of it is taken at start.
     pub connections: u32,
-    /// Whether /proc is read at start for sockets that are older.
+    /// Whether /proc is read for sockets that are older than the programs at their cgroup.
     pub older: bool,
 }
 
@@ -73,29 +82,43 @@ pub struct IdentityStats {
     pub displaced: u64,
     /// Sockets that the kernel had no memory to keep anything with.
     pub no_storage: u64,
-    /// Older sockets found at start.
+    /// Older sockets that are known, of cgroups that are watched now.
     pub older: u64,
-    /// cgroups that there was no room for.
+    /// cgroups that the programs hang at now.
+    pub cgroups: u64,
+    /// cgroups that came after the start, and that the programs were attached to.
+    pub cgroups_came: u64,
+    /// cgroups that went, or were taken over by one around them.
+    pub cgroups_went: u64,
+    /// cgroups that could not be attached to, and those that there was no room for among the known paths.
     pub cgroups_refused: u64,
 }
 
-/// Programs, attached, and what they found out. Dropping it detaches them.
+/// What the programs found out. They are attached for as long as the [`Follower`] is there.
 pub struct Identity {
-    attached: hooks::Attached,
+    hooks: Vec<Hook>,
+    left_out: Vec<(Hook, String)>,
     lookup: Arc<Lookup>,
+    counts: Arc<Counts>,
     tallies: PerCpuArray<MapData, u64>,
 }
 
 impl Identity {
-    /// Attaches to `watched` and to the configuration's own cgroups; `None` if there are none, or it is switched off.
+    /// Attaches to `watched` and to the configuration's own cgroups, `limit` of them at most; `None` if there are none,
+    /// or it is switched off.
     ///
     /// # Errors
     /// When a cgroup does not exist, or the kernel makes not even the maps.
-    pub(super) fn start(config: &IdentityConfig, watched: &[PathBuf]) -> Result<Option<Self>, LiveError> {
-        let paths: Vec<PathBuf> = watched.iter().chain(&config.cgroups).cloned().collect();
-        if !config.enabled || paths.is_empty() {
+    pub(super) fn start(
+        config: &IdentityConfig,
+        watched: &[PathBuf],
+        limit: usize,
+    ) -> Result<Option<(Self, Follower)>, LiveError> {
+        if !config.enabled {
             return Ok(None);
         }
+        let paths: Vec<PathBuf> = watched.iter().chain(&config.cgroups).cloned().collect();
+        let Some(wanted) = Wanted::new(&paths)? else { return Ok(None) };
         if !(1..=1 << 24).contains(&config.connections) {
             return Err(LiveError::Setting {
                 what: "connections to remember",
@@ -103,7 +126,8 @@ impl Identity {
                 allowed: "1 to 16777216",
             });
         }
-        let cgroups = Cgroup::find_all(&paths)?;
+        let there = wanted.find().into_iter().take(limit);
+        let cgroups: Vec<Cgroup> = there.filter_map(|path| wanted.open(&path).ok()).collect();
         let mut ebpf = hooks::load(config.connections)?;
         let connections = take(&mut ebpf, "CONNECTIONS")?;
         let peers = take(&mut ebpf, "PEERS")?;
@@ -112,27 +136,37 @@ impl Identity {
             PerCpuArray::try_from(Map::PerCpuArray(tallies)).map_err(|e| LiveError::map("TALLIES", &e))?;
         let attached = hooks::Attached::new(ebpf, &cgroups, &config.without)?;
         let proc = proc::is_of_the_machine();
+        let older = config.older && proc;
         // After the programs, so that no connection falls between.
-        let older = if config.older && proc {
+        let found = if older {
             Older::read(cgroups.iter().map(|cgroup| cgroup.path.as_path()), Bounds::default())
         } else {
             Older::default()
         };
-        let lookup = Lookup {
+        let lookup = Arc::new(Lookup {
             connections,
             peers,
-            older,
+            older: RwLock::new(found),
             cgroups: watcher(&cgroups),
             proc,
             processes: Mutex::default(),
+        });
+        let counts = Arc::new(Counts::default());
+        counts.now.store(cgroups.len() as u64, Ordering::Relaxed);
+        let identity = Self {
+            hooks: attached.hooks.clone(),
+            left_out: attached.left_out.clone(),
+            lookup: Arc::clone(&lookup),
+            counts: Arc::clone(&counts),
+            tallies,
         };
-        let identity = Self { attached, lookup: Arc::new(lookup), tallies };
-        identity.say();
-        Ok(Some(identity))
+        identity.say(attached.unnamed);
+        let follower = Follower { attached, wanted, lookup, counts, limit, older, refused: BTreeSet::new() };
+        Ok(Some((identity, follower)))
     }
 
     /// What it has become, in the log.
-    fn say(&self) {
+    fn say(&self, unnamed: bool) {
         let hooks: Vec<_> = self.hooks().iter().map(|hook| hook.as_str()).collect();
         if hooks.is_empty() {
             tracing::warn!("processes are not named: no hook could be attached");
@@ -142,7 +176,7 @@ impl Identity {
         for (hook, why) in self.left_out() {
             tracing::info!("processes are named without {}: {why}", hook.as_str());
         }
-        if self.attached.unnamed {
+        if unnamed {
             tracing::info!(
                 "processes that are gone by the time they are looked up have an id, and no name: CAP_PERFMON is missing"
             );
@@ -153,7 +187,7 @@ impl Identity {
                  than this run stay without a name"
             );
         }
-        if self.lookup.older.left_out > 0 {
+        if self.lookup.older().left_out > 0 {
             tracing::warn!(
                 "some processes' sockets that are older than this run stay without a name: too many"
             );
@@ -169,13 +203,13 @@ impl Identity {
     /// The hooks that are attached.
     #[must_use]
     pub fn hooks(&self) -> &[Hook] {
-        &self.attached.hooks
+        &self.hooks
     }
 
     /// The hooks that are not, and why.
     #[must_use]
     pub fn left_out(&self) -> &[(Hook, String)] {
-        &self.attached.left_out
+        &self.left_out
     }
 
     /// What was counted so far.
@@ -196,8 +230,12 @@ impl Identity {
             refused: of(Tally::Refused),
             displaced: of(Tally::Displaced),
             no_storage: of(Tally::NoStorage),
-            older: self.lookup.older.len() as u64,
-            cgroups_refused: self.lookup.cgroups.as_ref().map_or(0, |watcher| watcher.cgroups.refused()),
+            older: self.lookup.older().len() as u64,
+            cgroups: self.counts.now.load(Ordering::Relaxed),
+            cgroups_came: self.counts.came.load(Ordering::Relaxed),
+            cgroups_went: self.counts.went.load(Ordering::Relaxed),
+            cgroups_refused: self.counts.refused.load(Ordering::Relaxed)
+                + self.lookup.cgroups.as_ref().map_or(0, |watcher| watcher.cgroups.refused()),
         })
     }
 }

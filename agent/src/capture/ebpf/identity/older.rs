@@ -1,4 +1,5 @@
-//! Sockets that are older than the agent: /proc is read once, at start, for the processes in the watched cgroups.
+//! Sockets that are older than the programs at their cgroup: /proc is read once for the processes in each watched
+//! cgroup, at start, or when the cgroup comes.
 //!
 //! ```text
 //! cgroup.procs of the watched folders ─► processes ─► /proc/PID/fd: socket:[inode]
@@ -40,6 +41,8 @@ pub(super) struct Holder {
     pub(super) pid: u32,
     pub(super) name: String,
     pub(super) cgroup: u64,
+    /// The watched cgroup that its own is, or is within.
+    root: u64,
     parent: u32,
     descriptor: u32,
     inode: u64,
@@ -53,7 +56,7 @@ impl Holder {
     }
 }
 
-/// What was there at start.
+/// What was there before the programs.
 #[derive(Debug, Default)]
 pub(super) struct Older {
     connections: HashMap<(SocketAddr, SocketAddr), Vec<Holder>>,
@@ -69,7 +72,8 @@ impl Older {
         let mut reading = Reading { bounds, until: Instant::now() + bounds.time, left_out: 0 };
         let mut processes = Vec::new();
         for folder in folders {
-            reading.processes(folder, &mut processes);
+            let root = fs::metadata(folder).map_or(0, |metadata| metadata.ino());
+            reading.processes(folder, root, &mut processes);
         }
         let holders = reading.holders(&processes);
         let mut older = Self::default();
@@ -84,6 +88,29 @@ impl Older {
         }
         older.left_out = reading.left_out;
         older
+    }
+
+    /// Adds what was found in a cgroup that has come.
+    pub(super) fn add(&mut self, other: Self) {
+        for (ends, holders) in other.connections {
+            self.connections.entry(ends).or_default().extend(holders);
+        }
+        for (port, listeners) in other.listeners {
+            self.listeners.entry(port).or_default().extend(listeners);
+        }
+        self.left_out += other.left_out;
+    }
+
+    /// Forgets what was found in a watched cgroup that has gone.
+    pub(super) fn forget(&mut self, root: u64) {
+        self.connections.retain(|_, holders| {
+            holders.retain(|holder| holder.root != root);
+            !holders.is_empty()
+        });
+        self.listeners.retain(|_, listeners| {
+            listeners.retain(|(_, holder)| holder.root != root);
+            !listeners.is_empty()
+        });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -132,6 +159,7 @@ struct Socket {
 struct Process {
     pid: u32,
     cgroup: u64,
+    root: u64,
 }
 
 struct Reading {
@@ -146,7 +174,7 @@ impl Reading {
     }
 
     /// The processes of a cgroup and of those below.
-    fn processes(&mut self, folder: &Path, all: &mut Vec<Process>) {
+    fn processes(&mut self, folder: &Path, root: u64, all: &mut Vec<Process>) {
         let cgroup = fs::metadata(folder).map_or(0, |metadata| metadata.ino());
         let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
         for pid in pids.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0) {
@@ -154,11 +182,11 @@ impl Reading {
                 self.left_out += 1;
                 return;
             }
-            all.push(Process { pid, cgroup });
+            all.push(Process { pid, cgroup, root });
         }
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                self.processes(&entry.path(), all);
+                self.processes(&entry.path(), root, all);
             }
         }
     }
@@ -185,6 +213,7 @@ impl Reading {
                         pid: process.pid,
                         name: stat.name.clone(),
                         cgroup: process.cgroup,
+                        root: process.root,
                         parent: stat.parent,
                         descriptor,
                         inode,
@@ -293,7 +322,7 @@ mod tests {
     }
 
     fn holder(pid: u32, parent: u32) -> Holder {
-        Holder { pid, name: String::new(), cgroup: 0, parent, descriptor: 0, inode: 0 }
+        Holder { pid, name: String::new(), cgroup: 0, root: 0, parent, descriptor: 0, inode: 0 }
     }
 
     #[test]
@@ -338,5 +367,35 @@ mod tests {
         let _held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let none = Older::read([folder.path()], Bounds { sockets: 0, ..Bounds::default() });
         assert_eq!((none.len(), none.left_out > 0), (0, true));
+    }
+
+    #[test]
+    fn what_was_found_in_a_cgroup_goes_with_it() {
+        let of = |root: u64, local: &str| {
+            let holder = Holder {
+                pid: 1,
+                name: String::new(),
+                cgroup: 0,
+                root,
+                parent: 0,
+                descriptor: 0,
+                inode: root,
+            };
+            let (local, remote): (SocketAddr, SocketAddr) =
+                (local.parse().unwrap(), "10.0.0.9:80".parse().unwrap());
+            let mut older = Older { left_out: 1, ..Older::default() };
+            older.connections.insert((local, remote), vec![holder.clone()]);
+            older.listeners.insert(80, vec![(local.ip(), holder)]);
+            older
+        };
+        let mut all = of(1, "10.0.0.1:5");
+        all.add(of(2, "10.0.0.1:5"));
+        all.add(of(3, "10.0.0.3:5"));
+        assert_eq!((all.len(), all.left_out), (6, 3));
+        all.forget(2);
+        assert_eq!((all.len(), all.connections.len()), (4, 2));
+        all.forget(1);
+        all.forget(3);
+        assert_eq!((all.len(), all.connections.len(), all.listeners.len()), (0, 0, 0));
     }
 }
