@@ -13,6 +13,13 @@ pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
+/// Seconds since the epoch as `2026-12-31T23:59:59Z`.
+pub(crate) fn text(seconds: u64) -> String {
+    let ((year, month, day), second) = (civil(seconds / 86_400), seconds % 86_400);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +36,6 @@ mod tests {
         ] {
             assert_eq!(civil(days), date, "day {days}");
         }
+        assert_eq!(text(951_868_799), "2000-02-29T23:59:59Z");
     }
 }

@@ -1,8 +1,11 @@
 //! The command line as typed: raw flags, checked only one by one. [`super::settings`] makes one validated whole of them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+use super::units;
 
 /// Traffic capture that you script.
 #[derive(Debug, Parser)]
@@ -130,6 +133,15 @@ pub(super) struct Common {
     /// Keep the PCAP store in this folder [default: a temporary one; in replay only with --script].
     #[arg(long, value_name = "DIR")]
     pub(super) pcap_dir: Option<PathBuf>,
+    /// Bytes of packets that the PCAP store keeps; past it the oldest go. K, M, G and T are powers of 1024.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = units::size)]
+    pub(super) pcap_max_bytes: u64,
+    /// How long it keeps them, such as 90s, 30m, 6h or 7d [default: as long as there is room].
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub(super) pcap_max_age: Option<Duration>,
+    /// So much of its disk stays free [default: 5 % of the file system, 1G at most].
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub(super) pcap_reserve: Option<u64>,
     /// Folder for the scripts' own files and waiting attachments [default: a temporary one].
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,

@@ -10,6 +10,7 @@ mod settings;
 mod signals;
 mod stats;
 mod tap;
+mod units;
 
 use std::process::ExitCode;
 

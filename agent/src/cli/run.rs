@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::runtime::Runtime;
 
 use super::say;
-use super::settings::Settings;
+use super::settings::{PcapLimits, Settings};
 use super::signals::Signals;
 use super::stats::{self, Totals};
 use crate::capture::PacketSource;
@@ -84,8 +84,11 @@ impl Run {
         let folders = Folders::new(settings)?;
         runtime.spawn(signals.set(stop.clone(), folders.temporary.path().to_owned()));
         let storing = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
-        let (store, appenders) =
-            if storing { open_store(&folders.pcap, workers, pace)? } else { (None, Vec::new()) };
+        let (store, appenders) = if storing {
+            open_store(&folders.pcap, settings.pcap, workers, pace)?
+        } else {
+            (None, Vec::new())
+        };
         let (scripts, outbox) = if settings.scripts.is_empty() {
             (None, None)
         } else {
@@ -204,8 +207,11 @@ fn end_scripts(running: Arc<Scripts>) -> Vec<ScriptStats> {
 
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
 
-fn open_store(dir: &Path, workers: u16, pace: Pace) -> anyhow::Result<Opened> {
+fn open_store(dir: &Path, limits: PcapLimits, workers: u16, pace: Pace) -> anyhow::Result<Opened> {
     let mut config = StoreConfig::new(dir);
+    config.max_bytes = limits.max_bytes;
+    config.max_age = limits.max_age;
+    config.reserve_bytes = limits.reserve;
     config.overflow = match pace {
         Pace::Live => Overflow::Refuse,
         Pace::Replay => Overflow::Wait,

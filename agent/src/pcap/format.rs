@@ -72,6 +72,12 @@ pub(super) fn classic_record(out: &mut Vec<u8>, time: Timestamp, original: u32, 
     out.extend_from_slice(data);
 }
 
+/// Time of the enhanced packet block that begins so.
+pub(super) fn packet_time(head: &[u8; EPB_HEAD]) -> Timestamp {
+    let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, ..] = *head;
+    Timestamp(u64::from(u32::from_le_bytes([a, b, c, d])) << 32 | u64::from(u32::from_le_bytes([e, f, g, h])))
+}
+
 /// Time, original length and data of the enhanced packet block at the start of `bytes`, if it is one with `captured`
 /// bytes of data.
 pub(super) fn parse_packet(bytes: &[u8], captured: u32) -> Option<(Timestamp, u32, &[u8])> {

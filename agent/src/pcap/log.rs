@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use agent_core::Timestamp;
 use agent_core::item::StreamId;
 
 use super::index::{Found, Index};
@@ -35,6 +36,8 @@ pub(super) struct Block {
     pub(super) fresh: bool,
     /// Number of its first record in the segment.
     pub(super) first: u32,
+    /// Capture time of its first record.
+    pub(super) time: Timestamp,
     /// pcapng blocks, whole.
     pub(super) bytes: Vec<u8>,
     pub(super) links: Vec<Link>,
@@ -94,6 +97,8 @@ pub(super) enum Commit {
 /// What the writer has to do.
 pub(super) enum Work {
     Write(Block),
+    /// Nothing more goes into the segment at hand.
+    Seal,
     /// Nothing for a while.
     Idle,
     /// Nothing any more.
@@ -131,9 +136,12 @@ struct State {
     /// The last position in the files, packed; 0: none.
     written: u64,
     flush: bool,
+    seal: bool,
     closed: bool,
     /// How often writing failed.
     failures: u64,
+    /// The last write failed.
+    down: bool,
     /// No use trying before.
     down_until: Option<Instant>,
 }
@@ -150,8 +158,10 @@ impl Log {
             spares: Vec::new(),
             written: 0,
             flush: false,
+            seal: false,
             closed: false,
             failures: 0,
+            down: false,
             down_until: None,
         };
         Self { ids, pace, state: Mutex::new(state), work: Condvar::new(), progress: Condvar::new() }
@@ -214,6 +224,17 @@ impl Log {
         Some(state.failures)
     }
 
+    /// Whether writing failed and has not succeeded since.
+    pub(super) fn is_down(&self) -> bool {
+        lock(&self.state).down
+    }
+
+    /// The segment at hand is full enough: it is closed once what waits is written.
+    pub(super) fn seal(&self) {
+        lock(&self.state).seal = true;
+        self.work.notify_one();
+    }
+
     pub(super) fn close(&self) {
         lock(&self.state).closed = true;
         self.work.notify_one();
@@ -226,11 +247,14 @@ impl Log {
         loop {
             let now = Instant::now();
             let due = state.since.map(|since| since + self.pace.flush_age);
-            let urgent = state.closed || state.flush || state.queued >= self.pace.flush_bytes;
+            let urgent = state.closed || state.flush || state.seal || state.queued >= self.pace.flush_bytes;
             if (urgent || due.is_some_and(|due| due <= now))
                 && let Some(block) = state.pending.pop_front()
             {
                 return Work::Write(block);
+            }
+            if std::mem::take(&mut state.seal) {
+                return Work::Seal;
             }
             if state.closed {
                 return Work::End;
@@ -251,6 +275,7 @@ impl Log {
             state.written = last.pack();
         }
         state.queued = state.queued.saturating_sub(block.memory());
+        state.down = false;
         if state.pending.is_empty() {
             state.since = None;
         }
@@ -280,6 +305,7 @@ impl Log {
         state.queued = 0;
         state.since = None;
         state.failures += 1;
+        state.down = true;
         state.down_until = Some(Instant::now() + pause);
         drop(state);
         self.progress.notify_all();

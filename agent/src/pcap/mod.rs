@@ -12,6 +12,7 @@
 
 mod appender;
 mod config;
+mod disk;
 mod extract;
 mod extracted;
 mod format;
@@ -29,8 +30,8 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agent_core::Packet;
 use agent_core::item::StreamId;
+use agent_core::{Packet, Timestamp};
 
 pub use config::{InterfaceName, Overflow, StoreConfig, StoreStats};
 pub use store::{Opened, SegmentStore};
@@ -43,8 +44,13 @@ pub enum StoreError {
     #[error("stream {0} is not known")]
     Unknown(StreamId),
     /// It was stored, but retention removed it.
-    #[error("stream {0} has expired from the store")]
-    Expired(StreamId),
+    #[error("stream {stream} has expired from the store{}", reaches(*since))]
+    Expired {
+        /// Which stream.
+        stream: StreamId,
+        /// Capture time of the oldest packets that are still stored; `None`: none is.
+        since: Option<Timestamp>,
+    },
     /// The store is off.
     #[error("the PCAP store is off ({0})")]
     Off(&'static str),
@@ -90,6 +96,14 @@ pub trait PcapStore: Send + Sync {
     fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError>;
     /// Folder under which [`PcapStore::path`] puts its files: scripts may read there.
     fn folder(&self) -> PathBuf;
+}
+
+/// How far back the store goes, in words.
+fn reaches(since: Option<Timestamp>) -> String {
+    match since {
+        Some(since) => format!(", which goes back to {}", crate::utc::text(since.0 / 1_000_000_000)),
+        None => String::new(),
+    }
 }
 
 /// The data is consistent at every point where a panic could leave the lock: poisoning tells nothing.

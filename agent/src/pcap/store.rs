@@ -19,12 +19,13 @@ use agent_core::item::StreamId;
 
 use super::appender::Appender;
 use super::config::{StoreConfig, StoreStats};
+use super::disk::Disk;
 use super::extract::{Format, Walk};
 use super::extracted::{Entry, Extracted, Limits, Made, remove};
 use super::index::{Found, Index};
 use super::link::{Ids, Position};
 use super::log::{Flushed, Log, Pace};
-use super::segment::Registry;
+use super::segment::{Bounds, Registry};
 use super::shared::Shared;
 use super::{PcapAppender, PcapStore, StoreError, recover, writer};
 
@@ -97,6 +98,7 @@ impl SegmentStore {
             segments: self.shared.registry.count() as u64,
             stored_bytes: self.shared.registry.bytes(),
             expired_segments: self.shared.registry.expired(),
+            down: self.logs.iter().any(|log| log.is_down()),
             index_bytes,
             index_evicted,
             extractions: read(&counters.extractions),
@@ -112,7 +114,9 @@ impl SegmentStore {
         let workers = workers.max(1);
         folder(&config.dir, false)?;
         config.dir = config.dir.canonicalize().map_err(trouble(config.dir.display()))?;
-        config.segment_bytes = config.segment_size(workers);
+        let disk =
+            Disk::of(config.dir.clone(), config.reserve_bytes).map_err(trouble(config.dir.display()))?;
+        config.segment_bytes = config.segment_size(workers, disk.size());
         let lock = take(&config.dir)?;
         let (segments, streams) = (config.dir.join("segments"), config.dir.join("streams"));
         folder(&segments, true)?;
@@ -124,11 +128,12 @@ impl SegmentStore {
             age: config.extracted_age,
             grace: config.extracted_grace,
         };
-        let registry = Registry::new(segments.clone(), config.max_bytes);
+        let bounds = Bounds { bytes: config.max_bytes, age: config.max_age };
+        let registry = Registry::new(segments.clone(), bounds);
         let recovered =
             recover::recover(&registry, config.index_bytes).map_err(trouble(segments.display()))?;
         let mark = config.dir.join("next-stream");
-        let mut shared = Shared::new(config, registry, Extracted::new(streams, limits), mark.clone());
+        let mut shared = Shared::new(config, registry, disk, Extracted::new(streams, limits), mark.clone());
         shared.temporary = temporary;
         let shared = Arc::new(shared);
 
@@ -180,7 +185,11 @@ impl SegmentStore {
     /// Why a stream that no index knows is not there.
     fn absent(&self, stream: StreamId) -> StoreError {
         let before = self.logs.first().is_some_and(|log| stream.0 < log.ids().first);
-        if before && self.had_past { StoreError::Expired(stream) } else { StoreError::Unknown(stream) }
+        if before && self.had_past { self.expired(stream) } else { StoreError::Unknown(stream) }
+    }
+
+    fn expired(&self, stream: StreamId) -> StoreError {
+        StoreError::Expired { stream, since: self.shared.registry.began() }
     }
 
     fn extract(&self, stream: StreamId, log: &Log, entry: &mut Entry) -> Result<PathBuf, StoreError> {
@@ -189,7 +198,7 @@ impl SegmentStore {
                 Found::At(at) => at,
                 Found::Never => return Err(self.absent(stream)),
                 Found::Gone => {
-                    return entry.reuse(|_| true).ok_or(StoreError::Expired(stream));
+                    return entry.reuse(|_| true).ok_or_else(|| self.expired(stream));
                 }
             };
             if let Some(path) = entry.reuse(|made| made.at == at) {
@@ -219,7 +228,7 @@ impl SegmentStore {
             walk = Walk::back(registry, stream, at, None).map_err(failed)?;
         }
         if walk.packets == 0 {
-            return Err(StoreError::Expired(stream));
+            return Err(self.expired(stream));
         }
         let made = self.write(stream, at, walk, base)?;
         let path = made.path.clone();

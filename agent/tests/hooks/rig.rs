@@ -79,7 +79,7 @@ pub(crate) struct Store(pub(crate) PathBuf);
 impl PcapStore for Store {
     fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
         match stream.0 {
-            2 => Err(StoreError::Expired(stream)),
+            2 => Err(StoreError::Expired { stream, since: None }),
             1 | 101.. => {
                 let path = self.0.join(format!("{stream}.pcap"));
                 std::fs::write(&path, b"\xd4\xc3\xb2\xa1 packets").unwrap();
