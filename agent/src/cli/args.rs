@@ -133,6 +133,10 @@ pub(super) struct Common {
     /// Keep the PCAP store in this folder [default: a temporary one; in replay only with --script].
     #[arg(long, value_name = "DIR")]
     pub(super) pcap_dir: Option<PathBuf>,
+    /// Which packets the PCAP store keeps: all, or only those of streams that a script asks for (with what of them came
+    /// in the last 30 s), or none.
+    #[arg(long, value_name = "MODE", default_value = "all")]
+    pub(super) pcap_store: PcapMode,
     /// Bytes of packets that the PCAP store keeps; past it the oldest go. K, M, G and T are powers of 1024.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = units::size)]
     pub(super) pcap_max_bytes: u64,
@@ -160,6 +164,17 @@ pub(super) struct Common {
     /// At the end, give up waiting for deliveries this many seconds after the last one that succeeded.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(super) drain_timeout: u64,
+}
+
+/// `--pcap-store`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum PcapMode {
+    /// Every packet.
+    All,
+    /// Streams that a script asks for.
+    Matched,
+    /// Nothing.
+    Off,
 }
 
 /// `remora scripts …`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::Common;
+use super::args::{Common, PcapMode};
 use crate::pipeline::Format;
 use crate::view::{ItemView, Redaction};
 
@@ -46,6 +46,8 @@ pub(super) struct Settings {
 /// Bounds of the PCAP store.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PcapLimits {
+    /// Which packets.
+    pub(super) mode: PcapMode,
     /// All packets together, in bytes.
     pub(super) max_bytes: u64,
     /// How long they are kept; `None`: as long as there is room.
@@ -73,6 +75,7 @@ impl Settings {
             hash: args.hash,
             pcap_dir: args.pcap_dir.clone(),
             pcap: PcapLimits {
+                mode: args.pcap_store,
                 max_bytes: args.pcap_max_bytes,
                 max_age: args.pcap_max_age,
                 reserve: args.pcap_reserve,

@@ -17,12 +17,27 @@ pub enum Overflow {
     Wait,
 }
 
+/// Which packets are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// All.
+    All,
+    /// Those of streams that are asked for; the others wait in memory for a while in case they are.
+    Matched,
+}
+
 /// Settings of a store.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StoreConfig {
     /// Folder of the store, made where it is missing.
     pub dir: PathBuf,
+    /// Which packets are stored.
+    pub mode: Mode,
+    /// In mode [`Mode::Matched`]: memory for packets that wait to be asked for, for each worker, in bytes…
+    pub window_bytes: usize,
+    /// …and how long they wait.
+    pub window_age: Duration,
     /// Segments together, links included, in bytes: past it the oldest go.
     pub max_bytes: u64,
     /// A segment goes when nothing was written to it for so long; `None`: age alone removes nothing.
@@ -60,6 +75,9 @@ impl StoreConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            mode: Mode::All,
+            window_bytes: 64 << 20,
+            window_age: Duration::from_secs(30),
             max_bytes: 4 << 30,
             max_age: None,
             reserve_bytes: None,
@@ -114,6 +132,12 @@ pub struct StoreStats {
     pub expired_segments: u64,
     /// Whether packets are refused now, for want of room or because the disk fails.
     pub down: bool,
+    /// Memory of packets that wait to be asked for, and of the list of streams that were, in bytes.
+    pub window_bytes: u64,
+    /// Packets that nobody asked for in time.
+    pub passed_packets: u64,
+    /// Streams that were asked for and are no longer stored, for there were too many.
+    pub let_go: u64,
     /// Memory of the streams' index, in bytes.
     pub index_bytes: u64,
     /// Groups of 64 streams dropped from the index for want of memory.

@@ -25,6 +25,7 @@ mod shared;
 mod store;
 #[cfg(test)]
 mod tests;
+mod window;
 mod writer;
 
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use agent_core::item::StreamId;
 use agent_core::{Packet, Timestamp};
 
-pub use config::{InterfaceName, Overflow, StoreConfig, StoreStats};
+pub use config::{InterfaceName, Mode, Overflow, StoreConfig, StoreStats};
 pub use store::{Opened, SegmentStore};
 
 /// Why a stream's PCAP cannot be had.
@@ -51,6 +52,11 @@ pub enum StoreError {
         /// Capture time of the oldest packets that are still stored; `None`: none is.
         since: Option<Timestamp>,
     },
+    /// Nobody asked for it while its packets were in memory (mode [`Mode::Matched`]).
+    #[error(
+        "stream {0} was not asked for while its packets were at hand: the store keeps only streams that are"
+    )]
+    Passed(StreamId),
     /// The store is off.
     #[error("the PCAP store is off ({0})")]
     Off(&'static str),
@@ -94,6 +100,11 @@ pub trait PcapStore: Send + Sync {
     /// # Errors
     /// When the stream is unknown or expired, or the disk refuses.
     fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError>;
+    /// Asks for a stream where only streams asked for are stored: what of it is still in memory, and all that comes.
+    /// `false`: it is not known.
+    fn keep(&self, stream: StreamId) -> bool;
+    /// Whether the stream's packets are being stored: always, or since it was asked for.
+    fn is_kept(&self, stream: StreamId) -> bool;
     /// Folder under which [`PcapStore::path`] puts its files: scripts may read there.
     fn folder(&self) -> PathBuf;
 }

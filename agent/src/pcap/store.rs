@@ -11,14 +11,14 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent_core::item::StreamId;
 
 use super::appender::Appender;
-use super::config::{StoreConfig, StoreStats};
+use super::config::{Mode, StoreConfig, StoreStats};
 use super::disk::Disk;
 use super::extract::{Format, Walk};
 use super::extracted::{Entry, Extracted, Limits, Made, remove};
@@ -27,6 +27,7 @@ use super::link::{Ids, Position};
 use super::log::{Flushed, Log, Pace};
 use super::segment::{Bounds, Registry};
 use super::shared::Shared;
+use super::window::{self, Matched, Window};
 use super::{PcapAppender, PcapStore, StoreError, recover, writer};
 
 /// How long a reader waits for the disk to take what waits before it.
@@ -44,6 +45,8 @@ pub struct SegmentStore {
     pub(super) shared: Arc<Shared>,
     /// One a worker.
     logs: Vec<Arc<Log>>,
+    /// One a worker in mode matched, else none.
+    windows: Vec<Arc<Mutex<Window>>>,
     /// Those of earlier runs, by their first stream id.
     past: Vec<(Ids, Log)>,
     /// Whether there was an earlier run.
@@ -89,7 +92,11 @@ impl SegmentStore {
         let logs = self.logs.iter().map(Arc::as_ref).chain(self.past.iter().map(|(_, log)| log));
         let (index_bytes, index_evicted) =
             logs.map(Log::index_use).fold((0, 0), |(bytes, count), (b, c)| (bytes + b as u64, count + c));
+        let windows: Vec<window::Counts> = self.windows.iter().map(|w| super::lock(w).counts()).collect();
         StoreStats {
+            window_bytes: windows.iter().map(|counts| counts.bytes as u64).sum(),
+            passed_packets: windows.iter().map(|counts| counts.passed).sum(),
+            let_go: windows.iter().map(|counts| counts.let_go).sum(),
             packets: read(&counters.packets),
             bytes: read(&counters.bytes),
             refused_packets: read(&counters.refused_packets),
@@ -152,9 +159,12 @@ impl SegmentStore {
             .map(|(ids, index)| (ids, Log::finished(index, pace(&shared))))
             .collect();
         past.sort_unstable_by_key(|(ids, _)| std::cmp::Reverse(ids.first));
-        let store = Arc::new(Self { shared, logs, past, had_past, _lock: lock });
-        let appenders = store.start_writers().map_err(trouble("starting a thread"))?;
-        Ok((store, appenders))
+        let mut store = Self { shared, logs, windows: Vec::new(), past, had_past, _lock: lock };
+        let mut appenders = store.start_writers().map_err(trouble("starting a thread"))?;
+        if store.shared.config.mode == Mode::Matched {
+            appenders = appenders.into_iter().map(|appender| store.put_before(appender)).collect();
+        }
+        Ok((Arc::new(store), appenders))
     }
 
     fn start_writers(&self) -> io::Result<Vec<Box<dyn PcapAppender>>> {
@@ -167,6 +177,21 @@ impl SegmentStore {
             appenders.push(Box::new(Appender::new(Arc::clone(log), Arc::clone(&self.shared), thread)));
         }
         Ok(appenders)
+    }
+
+    /// Puts a window before an appender.
+    fn put_before(&mut self, appender: Box<dyn PcapAppender>) -> Box<dyn PcapAppender> {
+        let config = &self.shared.config;
+        let limits = window::Limits::new(config.window_bytes, config.window_age);
+        let window = Arc::new(Mutex::new(Window::new(limits, appender)));
+        self.windows.push(Arc::clone(&window));
+        Box::new(Matched::new(window))
+    }
+
+    /// The window that a stream's packets pass through.
+    fn window_of(&self, stream: StreamId) -> Option<&Mutex<Window>> {
+        let worker = self.logs.iter().position(|log| log.ids().ordinal(stream).is_some())?;
+        self.windows.get(worker).map(Arc::as_ref)
     }
 
     /// The log that a stream of that number is, or was, in.
@@ -277,14 +302,23 @@ impl SegmentStore {
 
 impl PcapStore for SegmentStore {
     fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
+        let known = self.keep(stream);
         let log = self.log_of(stream)?;
         if log.find(stream) == Found::Never {
-            return Err(self.absent(stream));
+            return Err(if known { StoreError::Passed(stream) } else { self.absent(stream) });
         }
         let entry = self.shared.extracted.entry(stream);
         let result = self.extract(stream, log, &mut super::lock(&entry));
         self.shared.extracted.release(stream, &entry);
         result
+    }
+
+    fn keep(&self, stream: StreamId) -> bool {
+        self.window_of(stream).is_some_and(|window| super::lock(window).keep(stream))
+    }
+
+    fn is_kept(&self, stream: StreamId) -> bool {
+        self.window_of(stream).is_none_or(|window| super::lock(window).is_kept(stream))
     }
 
     fn folder(&self) -> PathBuf {

@@ -89,6 +89,14 @@ impl PcapStore for Store {
         }
     }
 
+    fn keep(&self, stream: StreamId) -> bool {
+        stream.0 != 0
+    }
+
+    fn is_kept(&self, _stream: StreamId) -> bool {
+        true
+    }
+
     fn folder(&self) -> PathBuf {
         self.0.clone()
     }

@@ -3,6 +3,7 @@
 mod bounds;
 mod content;
 mod faults;
+mod matched;
 mod reopen;
 mod retention;
 
