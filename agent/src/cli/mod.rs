@@ -9,6 +9,7 @@ mod scripts;
 mod settings;
 mod signals;
 mod stats;
+mod streams;
 mod tap;
 mod units;
 
@@ -33,6 +34,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Replay(args) => replay::run(&args),
         Command::Tap(args) => tap::run(&args),
+        Command::Streams { command } => streams::run(&command),
+        Command::Export(args) => streams::export(&args),
         Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
         Command::Doctor => Ok(doctor::run()),
     };

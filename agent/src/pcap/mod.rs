@@ -19,6 +19,8 @@ mod format;
 mod index;
 mod link;
 mod log;
+mod notes;
+mod reader;
 mod recover;
 mod segment;
 mod shared;
@@ -35,6 +37,7 @@ use agent_core::item::StreamId;
 use agent_core::{Packet, Timestamp};
 
 pub use config::{InterfaceName, Mode, Overflow, StoreConfig, StoreStats};
+pub use reader::{ExportFormat, Exported, Select, StoreFolder, StreamEntry};
 pub use store::{Opened, SegmentStore};
 
 /// Why a stream's PCAP cannot be had.
@@ -105,6 +108,8 @@ pub trait PcapStore: Send + Sync {
     fn keep(&self, stream: StreamId) -> bool;
     /// Whether the stream's packets are being stored: always, or since it was asked for.
     fn is_kept(&self, stream: StreamId) -> bool;
+    /// Notes something about a stream, an alert: it goes with the stream's packets where they are exported. Best effort.
+    fn note(&self, stream: StreamId, text: &str);
     /// Folder under which [`PcapStore::path`] puts its files: scripts may read there.
     fn folder(&self) -> PathBuf;
 }

@@ -16,6 +16,7 @@ use agent_core::item::StreamId;
 use super::config::{Counters, StoreConfig};
 use super::disk::Disk;
 use super::extracted::Extracted;
+use super::notes::NoteBook;
 use super::segment::Registry;
 use super::{lock, writer};
 
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) disk: Disk,
     pub(super) extracted: Extracted,
+    pub(super) notes: NoteBook,
     pub(super) counters: Counters,
     /// The file that says below which stream id all may have been used.
     mark: PathBuf,
@@ -54,6 +56,7 @@ impl Shared {
         mark: PathBuf,
     ) -> Self {
         Self {
+            notes: NoteBook::new(config.dir.clone()),
             config,
             registry,
             disk,

@@ -9,6 +9,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -82,6 +83,13 @@ impl SegmentStore {
     #[must_use]
     pub fn stream_ids(&self, worker: usize) -> Option<(StreamId, u64)> {
         self.logs.get(worker).map(|log| log.ids()).map(|ids| (StreamId(ids.first), u64::from(ids.step)))
+    }
+
+    /// Notes what an address is called, for name-resolution records of exports. Best effort.
+    pub fn name(&self, ip: IpAddr, name: &str) {
+        if let Err(error) = self.shared.notes.name(ip, name) {
+            self.shared.trouble("noting a name", &error);
+        }
     }
 
     /// What the store has done and holds.
@@ -317,6 +325,12 @@ impl PcapStore for SegmentStore {
         self.window_of(stream).is_some_and(|window| super::lock(window).keep(stream))
     }
 
+    fn note(&self, stream: StreamId, text: &str) {
+        if let Err(error) = self.shared.notes.note(stream, text) {
+            self.shared.trouble("noting an alert", &error);
+        }
+    }
+
     fn is_kept(&self, stream: StreamId) -> bool {
         self.window_of(stream).is_none_or(|window| super::lock(window).is_kept(stream))
     }
@@ -346,7 +360,7 @@ fn log(shared: &Shared, ids: Ids) -> Log {
     Log::new(Index::new(ids, shared.config.index_bytes), pace(shared))
 }
 
-fn trouble(what: impl ToString) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn trouble(what: impl ToString) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { what: what.to_string(), source }
 }
 

@@ -93,6 +93,8 @@ impl PcapStore for Store {
         stream.0 != 0
     }
 
+    fn note(&self, _stream: StreamId, _text: &str) {}
+
     fn is_kept(&self, _stream: StreamId) -> bool {
         true
     }

@@ -4,6 +4,7 @@ mod bounds;
 mod content;
 mod faults;
 mod matched;
+mod reader;
 mod reopen;
 mod retention;
 
