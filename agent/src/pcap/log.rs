@@ -133,6 +133,8 @@ struct State {
     /// Memory of the blocks pending or being written, in bytes.
     queued: usize,
     spares: Vec<Block>,
+    /// The last position committed, packed; 0: none.
+    committed: u64,
     /// The last position in the files, packed; 0: none.
     written: u64,
     flush: bool,
@@ -156,6 +158,7 @@ impl Log {
             since: None,
             queued: 0,
             spares: Vec::new(),
+            committed: 0,
             written: 0,
             flush: false,
             seal: false,
@@ -202,6 +205,7 @@ impl Log {
         }
         for (link, at) in block.positions() {
             link.previous = link.stream.and_then(|stream| state.index.advance(stream, at));
+            state.committed = at.pack();
         }
         let before = state.queued;
         state.queued += block.memory();
@@ -303,6 +307,7 @@ impl Log {
             }
         }
         state.queued = 0;
+        state.committed = state.written;
         state.since = None;
         state.failures += 1;
         state.down = true;
@@ -314,6 +319,11 @@ impl Log {
 
     pub(super) fn find(&self, stream: StreamId) -> Found {
         lock(&self.state).index.find(stream)
+    }
+
+    /// The last record committed, of whatever stream.
+    pub(super) fn last(&self) -> Option<Position> {
+        Position::unpack(lock(&self.state).committed)
     }
 
     /// Drops what is older than `oldest` from the index (a log that is no longer appended to has nobody else to do so).

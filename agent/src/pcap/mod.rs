@@ -24,6 +24,7 @@ mod reader;
 mod recover;
 mod segment;
 mod shared;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_core::item::StreamId;
-use agent_core::{Packet, Timestamp};
+use agent_core::{LinkType, Packet, Timestamp};
 
 pub use config::{InterfaceName, Mode, Overflow, StoreConfig, StoreStats};
 pub use reader::{ExportFormat, Exported, Select, StoreFolder, StreamEntry};
@@ -63,17 +64,20 @@ pub enum StoreError {
     /// The store is off.
     #[error("the PCAP store is off ({0})")]
     Off(&'static str),
+    /// A classic file holds one link type.
+    #[error("link types {} and {} in one file: ask for pcapng", .0.0, .1.0)]
+    Mixed(LinkType, LinkType),
     /// Another process has the store open.
     #[error("the PCAP store in {0} is in use by another process")]
     InUse(PathBuf),
     /// The files handed out lately leave no room for this one.
     #[error(
-        "stream {stream} needs a file of {needed} bytes; the limit for extracted files, {limit} bytes, leaves no room"
+        "{what} needs a file of {needed} bytes; the limit for extracted files, {limit} bytes, leaves no room"
     )]
     NoRoom {
-        /// Which stream.
-        stream: StreamId,
-        /// Size of its file, in bytes.
+        /// Which stream, or that it was a snapshot.
+        what: String,
+        /// Size of its file, in bytes (of a snapshot, what it had come to).
         needed: u64,
         /// Limit of all extracted files, in bytes.
         limit: u64,
@@ -96,13 +100,39 @@ pub trait PcapAppender: Send {
     fn commit(&mut self);
 }
 
+/// A finished capture file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CaptureFile {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Packets in it.
+    pub packets: u64,
+}
+
 /// The readers' half.
 pub trait PcapStore: Send + Sync {
-    /// Absolute path of a finished, valid capture file with exactly the packets of that stream seen so far.
+    /// A finished, valid capture file with exactly the packets of that stream seen so far.
     ///
     /// # Errors
     /// When the stream is unknown or expired, or the disk refuses.
-    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError>;
+    fn file(&self, stream: StreamId) -> Result<CaptureFile, StoreError>;
+
+    /// The path of [`PcapStore::file`].
+    ///
+    /// # Errors
+    /// As there.
+    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
+        self.file(stream).map(|file| file.path)
+    }
+
+    /// Path of one finished capture file of all streams, or of those named, in the order of time.
+    ///
+    /// # Errors
+    /// When a stream that is named is unknown or expired, the file would be larger than extracted files may be together, or
+    /// the disk refuses.
+    fn snapshot(&self, streams: Option<&[StreamId]>) -> Result<PathBuf, StoreError>;
     /// Asks for a stream where only streams asked for are stored: what of it is still in memory, and all that comes.
     /// `false`: it is not known.
     fn keep(&self, stream: StreamId) -> bool;

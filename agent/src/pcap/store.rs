@@ -22,21 +22,21 @@ use super::appender::Appender;
 use super::config::{Mode, StoreConfig, StoreStats};
 use super::disk::Disk;
 use super::extract::{Format, Walk};
-use super::extracted::{Entry, Extracted, Limits, Made, remove};
+use super::extracted::{Entry, Extracted, Key, Limits, Made, remove};
 use super::index::{Found, Index};
 use super::link::{Ids, Position};
 use super::log::{Flushed, Log, Pace};
 use super::segment::{Bounds, Registry};
 use super::shared::Shared;
 use super::window::{self, Matched, Window};
-use super::{PcapAppender, PcapStore, StoreError, recover, writer};
+use super::{CaptureFile, PcapAppender, PcapStore, StoreError, recover, writer};
 
 /// How long a reader waits for the disk to take what waits before it.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the folder's lock is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// How often a reader starts again when the disk fails meanwhile.
-const TRIES: usize = 3;
+pub(super) const TRIES: usize = 3;
 
 /// A store, and the appenders of its workers in their order.
 pub type Opened = (Arc<SegmentStore>, Vec<Box<dyn PcapAppender>>);
@@ -45,9 +45,9 @@ pub type Opened = (Arc<SegmentStore>, Vec<Box<dyn PcapAppender>>);
 pub struct SegmentStore {
     pub(super) shared: Arc<Shared>,
     /// One a worker.
-    logs: Vec<Arc<Log>>,
+    pub(super) logs: Vec<Arc<Log>>,
     /// One a worker in mode matched, else none.
-    windows: Vec<Arc<Mutex<Window>>>,
+    pub(super) windows: Vec<Arc<Mutex<Window>>>,
     /// Those of earlier runs, by their first stream id.
     past: Vec<(Ids, Log)>,
     /// Whether there was an earlier run.
@@ -203,7 +203,7 @@ impl SegmentStore {
     }
 
     /// The log that a stream of that number is, or was, in.
-    fn log_of(&self, stream: StreamId) -> Result<&Log, StoreError> {
+    pub(super) fn log_of(&self, stream: StreamId) -> Result<&Log, StoreError> {
         if let Some(log) = self.logs.iter().find(|log| log.ids().ordinal(stream).is_some()) {
             return Ok(log);
         }
@@ -216,16 +216,16 @@ impl SegmentStore {
     }
 
     /// Why a stream that no index knows is not there.
-    fn absent(&self, stream: StreamId) -> StoreError {
+    pub(super) fn absent(&self, stream: StreamId) -> StoreError {
         let before = self.logs.first().is_some_and(|log| stream.0 < log.ids().first);
         if before && self.had_past { self.expired(stream) } else { StoreError::Unknown(stream) }
     }
 
-    fn expired(&self, stream: StreamId) -> StoreError {
+    pub(super) fn expired(&self, stream: StreamId) -> StoreError {
         StoreError::Expired { stream, since: self.shared.registry.began() }
     }
 
-    fn extract(&self, stream: StreamId, log: &Log, entry: &mut Entry) -> Result<PathBuf, StoreError> {
+    fn extract(&self, stream: StreamId, log: &Log, entry: &mut Entry) -> Result<CaptureFile, StoreError> {
         for _ in 0..TRIES {
             let at = match log.find(stream) {
                 Found::At(at) => at,
@@ -234,8 +234,8 @@ impl SegmentStore {
                     return entry.reuse(|_| true).ok_or_else(|| self.expired(stream));
                 }
             };
-            if let Some(path) = entry.reuse(|made| made.at == at) {
-                return Ok(path);
+            if let Some(file) = entry.reuse(|made| made.at == [at]) {
+                return Ok(file);
             }
             match log.flush(at, PATIENCE) {
                 Flushed::Done => return self.make(stream, at, entry),
@@ -248,14 +248,15 @@ impl SegmentStore {
     }
 
     /// Makes the stream's file up to `at`: what is new is added to a copy of the last one where that can be.
-    fn make(&self, stream: StreamId, at: Position, entry: &mut Entry) -> Result<PathBuf, StoreError> {
+    fn make(&self, stream: StreamId, at: Position, entry: &mut Entry) -> Result<CaptureFile, StoreError> {
         let failed = |source| StoreError::Io { what: format!("reading stream {stream}"), source };
         let registry = &self.shared.registry;
         if let Some(lost) = entry.made.take_if(|made| !made.intact()) {
             self.shared.extracted.give_room(lost.len);
         }
         let before = entry.made.as_ref().filter(|made| matches!(made.format, Format::Classic(_)));
-        let mut walk = Walk::back(registry, stream, at, before.map(|made| made.at)).map_err(failed)?;
+        let mut walk = Walk::back(registry, stream, at, before.and_then(|made| made.at.first().copied()))
+            .map_err(failed)?;
         let base = before.filter(|made| walk.met && walk.format() == made.format);
         if before.is_some() && base.is_none() {
             walk = Walk::back(registry, stream, at, None).map_err(failed)?;
@@ -264,16 +265,16 @@ impl SegmentStore {
             return Err(self.expired(stream));
         }
         let made = self.write(stream, at, walk, base)?;
-        let path = made.path.clone();
+        let file = made.file();
         if let Some(old) = entry.made.replace(made) {
             self.shared.extracted.give_room(old.len);
-            if old.path != path {
+            if old.path != file.path {
                 remove(&old.path);
             }
         }
         entry.used = Instant::now();
         self.shared.counters.extractions.fetch_add(1, Ordering::Relaxed);
-        Ok(path)
+        Ok(file)
     }
 
     fn write(
@@ -288,9 +289,14 @@ impl SegmentStore {
         let header = if base.is_some() { Vec::new() } else { walk.header(format) };
         let len = base.map_or(header.len() as u64, |made| made.len) + walk.size(format);
         if !extracted.take_room(len) {
-            return Err(StoreError::NoRoom { stream, needed: len, limit: extracted.limit() });
+            return Err(StoreError::NoRoom {
+                what: format!("stream {stream}"),
+                needed: len,
+                limit: extracted.limit(),
+            });
         }
-        let (temporary, path) = (extracted.temporary(stream), extracted.path(stream, format));
+        let packets = base.map_or(0, |made| made.packets) + walk.packets;
+        let (temporary, path) = (extracted.temporary(), extracted.path(stream, format));
         let written = writer::create(&temporary).and_then(|mut file| {
             if let Some(made) = base {
                 io::copy(&mut File::open(&made.path)?, &mut file)?;
@@ -304,20 +310,25 @@ impl SegmentStore {
             extracted.give_room(len);
             return Err(StoreError::Io { what: format!("writing the capture of stream {stream}"), source });
         }
-        Ok(Made { path, format, at, len })
+        Ok(Made { path, format, at: vec![at], len, packets })
     }
 }
 
 impl PcapStore for SegmentStore {
-    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
+    fn snapshot(&self, streams: Option<&[StreamId]>) -> Result<PathBuf, StoreError> {
+        self.merged(streams.unwrap_or_default())
+    }
+
+    fn file(&self, stream: StreamId) -> Result<CaptureFile, StoreError> {
         let known = self.keep(stream);
         let log = self.log_of(stream)?;
         if log.find(stream) == Found::Never {
             return Err(if known { StoreError::Passed(stream) } else { self.absent(stream) });
         }
-        let entry = self.shared.extracted.entry(stream);
+        let key = Key::Stream(stream);
+        let entry = self.shared.extracted.entry(&key);
         let result = self.extract(stream, log, &mut super::lock(&entry));
-        self.shared.extracted.release(stream, &entry);
+        self.shared.extracted.release(&key, &entry);
         result
     }
 
@@ -340,12 +351,18 @@ impl PcapStore for SegmentStore {
     }
 }
 
+impl Made {
+    pub(super) fn file(&self) -> CaptureFile {
+        CaptureFile { path: self.path.clone(), size: self.len, packets: self.packets }
+    }
+}
+
 impl Entry {
     /// The file at hand, if it will do.
-    fn reuse(&mut self, will_do: impl FnOnce(&Made) -> bool) -> Option<PathBuf> {
+    pub(super) fn reuse(&mut self, will_do: impl FnOnce(&Made) -> bool) -> Option<CaptureFile> {
         let made = self.made.as_ref().filter(|made| will_do(made) && made.intact())?;
         self.used = Instant::now();
-        Some(made.path.clone())
+        Some(made.file())
     }
 }
 

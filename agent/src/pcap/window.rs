@@ -106,8 +106,8 @@ type Streams = HashMap<StreamId, u64, BuildHasherDefault<Spread>>;
 /// The packets of one worker that wait to be asked for.
 pub(super) struct Window {
     limits: Limits,
-    /// Where asked-for packets go; `None`: the worker has ended.
-    log: Option<Box<dyn PcapAppender>>,
+    /// Where asked-for packets go. It lives as long as the store: a stream may be asked for when its worker has ended.
+    log: Box<dyn PcapAppender>,
     chunks: VecDeque<Chunk>,
     next: u64,
     /// Number of the last packet of each stream that waits here.
@@ -122,7 +122,7 @@ impl Window {
     pub(super) fn new(limits: Limits, log: Box<dyn PcapAppender>) -> Self {
         Self {
             limits,
-            log: Some(log),
+            log,
             chunks: VecDeque::new(),
             next: 0,
             last: Streams::default(),
@@ -151,7 +151,7 @@ impl Window {
 
     /// Stores all that waits.
     pub(super) fn store_all(&mut self) {
-        let Some(log) = &mut self.log else { return };
+        let log = &mut self.log;
         for chunk in std::mem::take(&mut self.chunks) {
             chunk
                 .held
@@ -175,7 +175,7 @@ impl Window {
             chain.push((chunk, at));
             number = self.chunks[chunk].held[at].previous;
         }
-        let Some(log) = &mut self.log else { return };
+        let log = &mut self.log;
         for (chunk, at) in chain.into_iter().rev() {
             let chunk = &mut self.chunks[chunk];
             let held = &mut chunk.held[at];
@@ -194,7 +194,7 @@ impl Window {
 
     /// Takes a batch: what is of a kept stream is stored, the rest waits.
     fn take(&mut self, batch: &mut Chunk) {
-        let Some(log) = &mut self.log else { return };
+        let log = &mut self.log;
         batch.first = self.next;
         for (number, held) in (self.next..).zip(&mut batch.held) {
             let Some(stream) = held.stream else { continue };
@@ -308,8 +308,5 @@ impl PcapAppender for Matched {
 impl Drop for Matched {
     fn drop(&mut self) {
         self.commit();
-        // Outside the lock: its end waits for the disk.
-        let log = lock(&self.window).log.take();
-        drop(log);
     }
 }

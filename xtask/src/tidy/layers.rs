@@ -27,6 +27,7 @@ const AGENT: &[Layer] = &[
             "view*",
             "pcap::PcapStore",
             "pcap::StoreError",
+            "pcap::CaptureFile",
             "outbox::Outbox",
             "outbox::OutboxError",
             "outbox::Alert",

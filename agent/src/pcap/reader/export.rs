@@ -75,8 +75,10 @@ impl StoreFolder {
         out: &mut dyn Write,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Exported, StoreError> {
-        let failed = trouble(format!("reading the store in {}", self.dir.display()));
-        self.try_export(select, format, out, progress).map_err(failed)
+        self.try_export(select, format, out, progress).map_err(|error| match error {
+            Failed::Mixed(one, other) => StoreError::Mixed(one, other),
+            Failed::Io(source) => trouble(format!("exporting from {}", self.dir.display()))(source),
+        })
     }
 
     fn try_export(
@@ -85,7 +87,7 @@ impl StoreFolder {
         format: ExportFormat,
         out: &mut dyn Write,
         progress: &mut dyn FnMut(u64),
-    ) -> io::Result<Exported> {
+    ) -> Result<Exported, Failed> {
         let wanted = |stream: Option<StreamId>| select.wants_stream(stream);
         // A stream lies in one log, and its order is the order of capture.
         let ahead = if select.stream.is_some() { 0 } else { AHEAD };
@@ -115,10 +117,22 @@ impl StoreFolder {
             encoded.clear();
             exported.packets += 1;
         }
+        sink.end(&mut encoded);
         out.write_all(&encoded)?;
         exported.streams = streams.len() as u64;
         exported.vanished = merge.vanished();
         Ok(exported)
+    }
+}
+
+enum Failed {
+    Mixed(LinkType, LinkType),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
 }
 
@@ -129,6 +143,7 @@ enum Sink {
 }
 
 impl Sink {
+    /// What comes before the first packet, as far as that can be known.
     fn begin(&self, out: &mut Vec<u8>) {
         if let Self::Ng(ng) = self {
             format::section(out);
@@ -136,7 +151,14 @@ impl Sink {
         }
     }
 
-    fn put(&mut self, record: &Record, first: bool, out: &mut Vec<u8>) -> io::Result<()> {
+    /// A file without packets is a capture file, too.
+    fn end(&self, out: &mut Vec<u8>) {
+        if matches!(self, Self::Classic(None)) {
+            format::classic_header(out, LinkType::ETHERNET, 0);
+        }
+    }
+
+    fn put(&mut self, record: &Record, first: bool, out: &mut Vec<u8>) -> Result<(), Failed> {
         match self {
             Self::Classic(link) => {
                 match *link {
@@ -145,12 +167,7 @@ impl Sink {
                         *link = Some(record.link);
                     }
                     Some(link) if link == record.link => {}
-                    Some(link) => {
-                        return Err(io::Error::other(format!(
-                            "link types {} and {} in one file: ask for pcapng",
-                            link.0, record.link.0
-                        )));
-                    }
+                    Some(link) => return Err(Failed::Mixed(link, record.link)),
                 }
                 format::classic_record(out, record.time, record.original_len, &record.data);
             }

@@ -128,8 +128,9 @@ impl<'a> Merge<'a> {
     pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
         loop {
             let first = self.active.iter().filter_map(|(&n, active)| Some((active.first()?, n))).min();
-            let begin =
-                |next: &mut (Timestamp, usize, Cursor, Record)| first.is_none_or(|(time, _)| next.0 <= time.after(JITTER));
+            let begin = |next: &mut (Timestamp, usize, Cursor, Record)| {
+                first.is_none_or(|(time, _)| next.0 <= time.after(JITTER))
+            };
             if let Some((_, number, cursor, record)) = self.waiting.pop_if(begin) {
                 let mut active = Active { cursor, heap: BinaryHeap::new(), bytes: 0, taken: 0, ended: false };
                 active.push(record, self.ahead == 0);

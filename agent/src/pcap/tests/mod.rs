@@ -7,6 +7,7 @@ mod matched;
 mod reader;
 mod reopen;
 mod retention;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
