@@ -3,6 +3,7 @@
 //! Everything that a person or a machine does with this project, beside plain cargo, is a command here. It depends on few
 //! crates and no system library, so that a fresh clone on a fresh machine gets to it at once.
 
+mod bench;
 mod corpus;
 mod demo;
 mod fuzz;
@@ -51,6 +52,8 @@ enum Task {
     Load(load::Load),
     /// Record a fixture from real servers and clients (root).
     Record(record::Record),
+    /// Measure: against budgets, and against others' tools in the same run.
+    Bench(bench::Bench),
     /// Run the fuzz targets for a while.
     Fuzz(fuzz::Fuzz),
     /// Check the project's own rules: direction of dependencies, module docs, licences, …
@@ -80,6 +83,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Corpus(options) => corpus::run(options),
         Task::Loss(options) => loss::run(options),
         Task::Load(options) => load::run(options),
+        Task::Bench(options) => bench::run(options),
         Task::Fuzz(options) => fuzz::run(options),
         Task::Tidy => tidy::run(),
     }
