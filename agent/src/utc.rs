@@ -48,7 +48,7 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
         Some(rest) => rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?),
         None => ("", text.get(19..)?),
     };
-    let nanos = format!("{:0<9.9}", fraction).parse::<u64>().ok()?;
+    let nanos = format!("{fraction:0<9.9}").parse::<u64>().ok()?;
     let seconds = i64::try_from(day * 86_400 + hour * 3600 + minute * 60 + second).ok()? - offset(zone)?;
     u64::try_from(seconds).ok()?.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
