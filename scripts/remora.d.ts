@@ -14,6 +14,35 @@ type Text = string | number | bigint | boolean;
  */
 type onItemCaptured = (data: Item) => void | Promise<void>;
 
+/** Called when a TCP stream ends, times out, or the capture does. */
+type onStreamClosed = (info: ClosedStream) => void | Promise<void>;
+
+/** Called when a stream is over and all that is stored of it is in a capture file. */
+type onPcapReady = (info: PcapFile) => void | Promise<void>;
+
+interface ClosedStream {
+  /** 12 decimal digits. */
+  stream: string;
+  /** Who opened it. */
+  src: { ip: string; port: string; name: string; namespace: string };
+  dst: { ip: string; port: string; name: string; namespace: string };
+  packets: number;
+  /** On the wire, all headers included. */
+  bytes: number;
+  items: number;
+  /** fin, reset, timeout, evicted, reused or capture-end. */
+  reason: string;
+}
+
+interface PcapFile {
+  stream: string;
+  /** Stays for a while after the call; copy or send what is to stay longer. */
+  path: string;
+  /** Bytes. */
+  size: number;
+  packets: number;
+}
+
 /** A request with its response; one of the two may be missing, and then `error` says why. */
 interface Item {
   /** Unique on the node. */
@@ -179,6 +208,8 @@ declare const hash: {
 declare const pcap: {
   /** Path of a finished capture file that holds the stream's packets so far, this item's included. */
   path(stream: Text): string;
+  /** Path of one capture file of all that is stored, or of the streams named, in the order of time. */
+  snapshot(streams?: Text | Text[]): string;
 };
 
 declare const test: {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use agent_core::Item;
+use agent_core::{Item, StreamSummary};
 
 use crate::process::ProcessInfo;
 
@@ -67,6 +67,31 @@ pub struct Captured {
     pub worker: u16,
     /// Where the bytes came from.
     pub source: Source,
+}
+
+/// A TCP stream that is over, as sinks see it.
+#[derive(Clone, Debug)]
+pub struct ClosedStream {
+    /// What the engine knows of it.
+    pub summary: StreamSummary,
+    /// The client end's name.
+    pub src: Name,
+    /// The server end's name.
+    pub dst: Name,
+}
+
+impl ClosedStream {
+    /// Memory held, in bytes: what queues count.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let names =
+            [&self.src, &self.dst].map(|n| n.name.as_ref().map_or(0, String::len) + n.namespace.len());
+        let lists = [&self.summary.c2s, &self.summary.s2c].map(|d| {
+            d.gaps.capacity() * size_of::<(u64, u64)>()
+                + d.chunks.capacity() * size_of::<(u64, u64, [u8; 32])>()
+        });
+        size_of::<Self>() + names.iter().chain(&lists).sum::<usize>()
+    }
 }
 
 impl Captured {

@@ -52,7 +52,7 @@ enum Task {
     Load(load::Load),
     /// Record a fixture from real servers and clients (root).
     Record(record::Record),
-    /// Measure what things cost, against the budgets.
+    /// Measure: against budgets, and against others' tools in the same run.
     Bench(bench::Bench),
     /// Run the fuzz targets for a while.
     Fuzz(fuzz::Fuzz),

@@ -1,8 +1,12 @@
 //! The command line as typed: raw flags, checked only one by one. [`super::settings`] makes one validated whole of them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use agent_core::Timestamp;
 use clap::{Args, Parser, Subcommand};
+
+use super::units;
 
 /// Traffic capture that you script.
 #[derive(Debug, Parser)]
@@ -26,6 +30,7 @@ Examples:
   remora replay capture.pcap --json | jq .response.status
   sudo remora tap --interface eth0 --port 8080     the same, live
   sudo remora tap --cgroup /sys/fs/cgroup/system.slice/shop.service --script alert.js --env-file slack.env
+  remora streams list --pcap-dir pcaps             what a PCAP store holds
   remora scripts check alert.js                    does the script compile, and which hooks has it
   remora doctor                                    what this kernel and these permissions allow
 
@@ -41,6 +46,15 @@ pub(super) enum Command {
     /// Capture live, on interfaces or on cgroups: by eBPF, or by AF_PACKET where that is not permitted.
     #[command(after_help = TAP_EXAMPLES)]
     Tap(Tap),
+    /// The streams of a PCAP store, also of one that a running remora is writing.
+    Streams {
+        /// What to do.
+        #[command(subcommand)]
+        command: StreamsCommand,
+    },
+    /// Write what a PCAP store holds of a span of time to one capture file, with names, comments and interfaces.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
     /// Look at scripts without running them on traffic.
     Scripts {
         /// What to do with them.
@@ -50,6 +64,11 @@ pub(super) enum Command {
     /// Say what this kernel, these permissions and this machine allow, a line each, with the mend.
     Doctor(Doctor),
 }
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  remora export --pcap-dir /var/lib/remora/pcap --from -10m -o last-ten-minutes.pcapng
+  remora export --pcap-dir pcaps --from 2026-11-21T14:00:00Z --to 2026-11-21T14:05:00Z -o incident.pcapng";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
@@ -186,6 +205,19 @@ pub(super) struct Common {
     /// Keep the PCAP store in this folder [default: a temporary one; in replay only with --script].
     #[arg(long, value_name = "DIR")]
     pub(super) pcap_dir: Option<PathBuf>,
+    /// Which packets the PCAP store keeps: all, or only those of streams that a script asks for (with what of them came
+    /// in the last 30 s), or none.
+    #[arg(long, value_name = "MODE", default_value = "all")]
+    pub(super) pcap_store: PcapMode,
+    /// Bytes of packets that the PCAP store keeps; past it the oldest go. K, M, G and T are powers of 1024.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = units::size)]
+    pub(super) pcap_max_bytes: u64,
+    /// How long it keeps them, such as 90s, 30m, 6h or 7d [default: as long as there is room].
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub(super) pcap_max_age: Option<Duration>,
+    /// So much of its disk stays free [default: 5 % of the file system, 1G at most].
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub(super) pcap_reserve: Option<u64>,
     /// Folder for the scripts' own files and waiting attachments [default: a temporary one].
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
@@ -204,6 +236,60 @@ pub(super) struct Common {
     /// At the end, give up waiting for deliveries this many seconds after the last one that succeeded.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(super) drain_timeout: u64,
+}
+
+/// `remora streams …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum StreamsCommand {
+    /// Say which streams are stored.
+    List {
+        /// Folder of the PCAP store.
+        #[arg(long = "pcap-dir", value_name = "DIR", env = "REMORA_PCAP_DIR")]
+        dir: PathBuf,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write one stream's packets to a capture file.
+    Pcap {
+        /// Its number, as items and `remora streams list` show it.
+        #[arg(value_name = "ID")]
+        stream: String,
+        /// The file: pcap if its name ends in .pcap, else pcapng; `-` is standard output.
+        #[arg(long, short, value_name = "F")]
+        output: PathBuf,
+        /// Folder of the PCAP store.
+        #[arg(long = "pcap-dir", value_name = "DIR", env = "REMORA_PCAP_DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// `remora export`.
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// Packets captured from then on: 2026-11-21T14:00:00Z, seconds since 1970, or -10m for ten minutes ago.
+    #[arg(long, value_name = "T", value_parser = units::moment, allow_hyphen_values = true)]
+    pub(super) from: Option<Timestamp>,
+    /// Packets captured before then.
+    #[arg(long, value_name = "T", value_parser = units::moment, allow_hyphen_values = true)]
+    pub(super) to: Option<Timestamp>,
+    /// The file: pcap if its name ends in .pcap, else pcapng; `-` is standard output.
+    #[arg(long, short, value_name = "F.pcapng")]
+    pub(super) output: PathBuf,
+    /// Folder of the PCAP store.
+    #[arg(long = "pcap-dir", value_name = "DIR", env = "REMORA_PCAP_DIR")]
+    pub(super) dir: PathBuf,
+}
+
+/// `--pcap-store`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum PcapMode {
+    /// Every packet.
+    All,
+    /// Streams that a script asks for.
+    Matched,
+    /// Nothing.
+    Off,
 }
 
 /// `remora scripts …`.

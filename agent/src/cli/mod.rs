@@ -12,7 +12,9 @@ mod scripts;
 mod settings;
 mod signals;
 mod stats;
+mod streams;
 mod tap;
+mod units;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Replay(args) => replay::run(&args),
         Command::Tap(args) => tap::run(&args),
+        Command::Streams { command } => streams::run(&command),
+        Command::Export(args) => streams::export(&args),
         Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
         Command::Doctor(args) => Ok(doctor::run(&args)),
     };

@@ -9,15 +9,16 @@ use agent_core::EngineConfig;
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 
+use super::args::PcapMode;
 use super::say;
-use super::settings::Settings;
+use super::settings::{PcapLimits, Settings};
 use super::signals::Signals;
 use super::stats::{self, Totals};
 use crate::capture::PacketSource;
 use crate::captured::Source;
 use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Scripts, TracingLog};
 use crate::outbox::{MemoryOutbox, OutboxConfig};
-use crate::pcap::{Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
+use crate::pcap::{Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
 use crate::resolve::Resolver;
 use crate::scratch::Scratch;
@@ -83,9 +84,13 @@ impl Run {
         let signals = Signals::catch(&runtime);
         let folders = Folders::new(settings)?;
         runtime.spawn(signals.set(stop.clone(), folders.temporary.path().to_owned()));
-        let storing = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
-        let (store, appenders) =
-            if storing { open_store(&folders.pcap, workers, pace)? } else { (None, Vec::new()) };
+        let wanted = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
+        let storing = wanted && settings.pcap.mode != PcapMode::Off;
+        let (store, appenders) = if storing {
+            open_store(&folders.pcap, settings.pcap, workers, pace)?
+        } else {
+            (None, Vec::new())
+        };
         let (scripts, outbox) = if settings.scripts.is_empty() {
             (None, None)
         } else {
@@ -210,8 +215,12 @@ fn end_scripts(running: Arc<Scripts>) -> Vec<ScriptStats> {
 
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
 
-fn open_store(dir: &Path, workers: u16, pace: Pace) -> anyhow::Result<Opened> {
+fn open_store(dir: &Path, limits: PcapLimits, workers: u16, pace: Pace) -> anyhow::Result<Opened> {
     let mut config = StoreConfig::new(dir);
+    config.mode = if limits.mode == PcapMode::Matched { Mode::Matched } else { Mode::All };
+    config.max_bytes = limits.max_bytes;
+    config.max_age = limits.max_age;
+    config.reserve_bytes = limits.reserve;
     config.overflow = match pace {
         Pace::Live => Overflow::Refuse,
         Pace::Replay => Overflow::Wait,

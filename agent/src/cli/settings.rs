@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::Common;
+use super::args::{Common, PcapMode};
 use crate::pipeline::Format;
 use crate::view::{ItemView, Redaction};
 
@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) hash: bool,
     /// Where the PCAP store is kept.
     pub(super) pcap_dir: Option<PathBuf>,
+    /// What it keeps.
+    pub(super) pcap: PcapLimits,
     /// Where scripts keep their files.
     pub(super) data_dir: Option<PathBuf>,
     /// Whether counters are printed at the end.
@@ -39,6 +41,19 @@ pub(super) struct Settings {
     pub(super) slack_api_url: String,
     /// Patience with deliveries at the end, counted from the last one that succeeded.
     pub(super) drain: Duration,
+}
+
+/// Bounds of the PCAP store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PcapLimits {
+    /// Which packets.
+    pub(super) mode: PcapMode,
+    /// All packets together, in bytes.
+    pub(super) max_bytes: u64,
+    /// How long they are kept; `None`: as long as there is room.
+    pub(super) max_age: Option<Duration>,
+    /// Bytes of the disk that stay free; `None`: the store's own default.
+    pub(super) reserve: Option<u64>,
 }
 
 impl Settings {
@@ -59,6 +74,12 @@ impl Settings {
             streams: args.streams.clone(),
             hash: args.hash,
             pcap_dir: args.pcap_dir.clone(),
+            pcap: PcapLimits {
+                mode: args.pcap_store,
+                max_bytes: args.pcap_max_bytes,
+                max_age: args.pcap_max_age,
+                reserve: args.pcap_reserve,
+            },
             data_dir: args.data_dir.clone(),
             stats: args.stats,
             view: Arc::new(ItemView::new(redaction)),

@@ -115,6 +115,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "refused": store.refused_packets,
             "errors": store.errors,
             "segments": store.segments,
+            "stored_bytes": store.stored_bytes,
             "expired_segments": store.expired_segments,
         });
     }

@@ -27,19 +27,26 @@ use super::source::{Place, ScriptFailure, Source};
 use super::spot;
 
 /// The hooks that are called.
-const CALLED: [&str; 1] = ["onItemCaptured"];
+const CALLED: [&str; 3] = ["onItemCaptured", "onStreamClosed", "onPcapReady"];
 /// Hooks of the contract that this version does not call: a script that defines one is told.
-const NOT_YET_CALLED: [&str; 7] = [
-    "onPacketCaptured",
-    "onStreamClosed",
-    "onPcapReady",
-    "onItemQueried",
-    "onJobPassed",
-    "onJobFailed",
-    "onPodEvent",
-];
+const NOT_YET_CALLED: [&str; 5] =
+    ["onPacketCaptured", "onItemQueried", "onJobPassed", "onJobFailed", "onPodEvent"];
 /// Where a module leaves its hooks for us; gone before any hook runs.
 const HANDOVER: &str = "__remora_hooks";
+
+/// A hook that is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hook {
+    ItemCaptured,
+    StreamClosed,
+    PcapReady,
+}
+
+impl Hook {
+    pub(crate) const fn name(self) -> &'static str {
+        CALLED[self as usize]
+    }
+}
 
 /// How a script's text is to be evaluated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +78,7 @@ pub(crate) enum CallEnd {
 /// A started script.
 pub(crate) struct Engine {
     // Dropped in this order: what refers to the runtime goes before it.
-    on_item: Option<Persistent<Function<'static>>>,
+    called: [Option<Persistent<Function<'static>>>; CALLED.len()],
     context: Context,
     runtime: Runtime,
     rejections: Rc<Rejections>,
@@ -125,7 +132,7 @@ impl Engine {
             .with(|ctx| prepare(&ctx, &clock).map_err(|error| Thrown::take(&ctx, error)))
             .map_err(|thrown| source.failure(too_small(&meter, limits, &thrown.message)))?;
         let mut engine = Self {
-            on_item: None,
+            called: Default::default(),
             context,
             runtime,
             rejections,
@@ -141,14 +148,19 @@ impl Engine {
         Ok((engine, failure))
     }
 
-    /// Whether the script defines `onItemCaptured`.
-    pub(crate) fn wants_items(&self) -> bool {
-        self.on_item.is_some()
+    /// Whether the script defines a hook.
+    pub(crate) fn wants(&self, hook: Hook) -> bool {
+        self.called.get(hook as usize).is_some_and(Option::is_some)
     }
 
     /// Names of the hooks that it defines and that are called.
     pub(crate) fn hooks(&self) -> Vec<&'static str> {
-        if self.wants_items() { CALLED.to_vec() } else { Vec::new() }
+        CALLED
+            .into_iter()
+            .zip(&self.called)
+            .filter(|(_, hook)| hook.is_some())
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// Names of hooks that it defines and that this version never calls.
@@ -172,12 +184,25 @@ impl Engine {
 
     /// Calls `onItemCaptured`.
     pub(crate) fn item_captured(&mut self, item: &Captured, json: &ItemJson) -> CallEnd {
-        let Some(hook) = self.on_item.clone() else { return CallEnd::Done };
+        self.call(Hook::ItemCaptured, |ctx| item_to_js(ctx, json, item))
+    }
+
+    /// Calls a hook with one object, given as JSON.
+    pub(crate) fn call_with_json(&mut self, hook: Hook, json: &serde_json::Value) -> CallEnd {
+        self.call(hook, |ctx| ctx.json_parse(json.to_string()))
+    }
+
+    fn call(
+        &mut self,
+        hook: Hook,
+        argument: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Value<'js>>,
+    ) -> CallEnd {
+        let Some(hook) = self.called.get(hook as usize).cloned().flatten() else { return CallEnd::Done };
         self.clock.arm();
         let called = self.context.with(|ctx| {
             let call = || -> rquickjs::Result<()> {
                 let hook = hook.restore(&ctx)?;
-                let data = self.clock.wait(|| item_to_js(&ctx, json, item))?;
+                let data = self.clock.wait(|| argument(&ctx))?;
                 hook.call::<_, Value<'_>>((data,)).map(drop)
             };
             call().map_err(|error| Thrown::take(&ctx, error))
@@ -271,7 +296,7 @@ impl Engine {
     /// Takes over the hooks that the script defined.
     fn find_hooks(&mut self) {
         self.clock.arm();
-        let (on_item, uncalled) = self.context.with(|ctx| {
+        let (called, uncalled) = self.context.with(|ctx| {
             let handed: Option<Object<'_>> = ctx.globals().get(HANDOVER).unwrap_or_default();
             let find = |name: &str| -> Option<Function<'_>> {
                 let found = match (self.kind, &handed) {
@@ -281,15 +306,15 @@ impl Engine {
                 // A `const` that the top level never came to.
                 found.inspect_err(|_| drop(ctx.catch())).ok().flatten()
             };
-            let on_item = find(CALLED[0]).map(|hook| Persistent::save(&ctx, hook));
+            let called = CALLED.map(|name| find(name).map(|hook| Persistent::save(&ctx, hook)));
             let uncalled = NOT_YET_CALLED.into_iter().filter(|name| find(name).is_some()).collect();
             if ctx.globals().remove(HANDOVER).is_err() {
                 drop(ctx.catch());
             }
-            (on_item, uncalled)
+            (called, uncalled)
         });
         self.clock.disarm();
-        (self.on_item, self.uncalled) = (on_item, uncalled);
+        (self.called, self.uncalled) = (called, uncalled);
     }
 }
 

@@ -14,6 +14,7 @@
 //!   look like secrets are cut out of every line logged.
 
 mod clock;
+mod closed;
 mod engine;
 mod errors;
 mod heap;
@@ -41,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::captured::Captured;
+use crate::captured::{Captured, ClosedStream};
 
 pub use engine::ScriptKind;
 pub use limits::ScriptLimits;
@@ -52,6 +53,7 @@ pub use services::{HostServices, ItemJson};
 pub use source::ScriptFailure;
 pub use stats::ScriptStats;
 
+use engine::Hook;
 use helpers::{HostSetup, Http};
 use log::Logger;
 use queue::Queue;
@@ -75,6 +77,7 @@ struct Running {
     counters: Arc<Counters>,
     logger: Arc<Logger>,
     wants_items: bool,
+    wants_streams: bool,
     stop: Arc<AtomicBool>,
     stop_waits: watch::Sender<bool>,
     thread: JoinHandle<()>,
@@ -130,6 +133,23 @@ impl Scripts {
                 Counters::add(&script.counters.dropped, 1);
             }
         }
+    }
+
+    /// Hands a stream that is over to every script that defines `onStreamClosed` or `onPcapReady`. Where there is no room it
+    /// is dropped and counted.
+    pub fn stream_closed(&self, stream: &Arc<ClosedStream>) {
+        let bytes = stream.memory();
+        for script in self.running.iter().filter(|script| script.wants_streams) {
+            if !script.queue.push(Event::Closed(Arc::clone(stream)), bytes) {
+                Counters::add(&script.counters.dropped, 1);
+            }
+        }
+    }
+
+    /// Whether any script wants to know of streams that are over.
+    #[must_use]
+    pub fn wants_streams(&self) -> bool {
+        self.running.iter().any(|script| script.wants_streams)
     }
 
     /// Whether any script wants items at all.
@@ -225,8 +245,19 @@ fn begin(
         .spawn(move || worker.run(&report))
         .map_err(|error| source.failure(format!("its thread does not start: {error}")))?;
     let (name, title) = (source.name.clone(), source.title());
-    let running =
-        Running { name, title, queue, counters, logger, wants_items: false, stop, stop_waits, thread };
+    let (wants_items, wants_streams) = (false, false);
+    let running = Running {
+        name,
+        title,
+        queue,
+        counters,
+        logger,
+        wants_items,
+        wants_streams,
+        stop,
+        stop_waits,
+        thread,
+    };
     Ok(Starting { source, running, report: started })
 }
 
@@ -236,7 +267,9 @@ impl Starting {
         let patience = limits.call_time + limits.wait_total + GRACE;
         match self.report.recv_timeout(patience) {
             Ok(Ok(started)) => {
-                self.running.wants_items = started.hooks.contains(&"onItemCaptured");
+                let wants = |hook: Hook| started.hooks.contains(&hook.name());
+                self.running.wants_items = wants(Hook::ItemCaptured);
+                self.running.wants_streams = wants(Hook::StreamClosed) || wants(Hook::PcapReady);
                 self.tell_about_hooks(&started);
                 Ok(self.running)
             }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use rquickjs::Ctx;
 
-use crate::captured::Captured;
+use crate::captured::{Captured, ClosedStream};
 
 use super::clock::Clock;
-use super::engine::{CallEnd, Engine, Limit};
+use super::closed;
+use super::engine::{CallEnd, Engine, Hook, Limit};
 use super::errors::{ErrorTable, Thrown};
 use super::helpers::{self, Host, HostSetup};
 use super::limits::{ScriptLimits, duration_text};
@@ -26,14 +27,8 @@ use super::stats::Counters;
 pub(crate) enum Event {
     /// `onItemCaptured`.
     Item(Arc<Captured>),
-}
-
-impl Event {
-    fn hook(&self) -> &'static str {
-        match self {
-            Self::Item(_) => "onItemCaptured",
-        }
-    }
+    /// `onStreamClosed`, `onPcapReady`.
+    Closed(Arc<ClosedStream>),
 }
 
 /// What a script turned out to be when it started.
@@ -118,12 +113,50 @@ impl<'a> Serving<'a> {
             Counters::add(&self.counters().skipped, 1);
             return;
         }
+        match event {
+            Event::Item(item) => {
+                let item_json = Arc::clone(&self.worker.setup.services.item_json);
+                self.call(Hook::ItemCaptured, |engine| engine.item_captured(item, &item_json));
+            }
+            Event::Closed(stream) => {
+                if self.wants(Hook::StreamClosed) {
+                    let info = closed::closed(stream);
+                    self.call(Hook::StreamClosed, |engine| engine.call_with_json(Hook::StreamClosed, &info));
+                }
+                if self.wants(Hook::PcapReady) {
+                    self.pcap_ready(stream);
+                }
+            }
+        }
+    }
+
+    fn wants(&self, hook: Hook) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.wants(hook))
+    }
+
+    /// Has the stream's file made, if the stream is stored at all, and tells the script. The time that takes is not the
+    /// script's.
+    fn pcap_ready(&mut self, stream: &ClosedStream) {
+        let Some(store) = self.worker.setup.services.store.as_ref() else { return };
+        let id = stream.summary.stream;
+        if !store.is_kept(id) {
+            return;
+        }
+        match store.file(id) {
+            Ok(file) => {
+                let info = closed::ready(stream, &file);
+                self.call(Hook::PcapReady, |engine| engine.call_with_json(Hook::PcapReady, &info));
+            }
+            Err(error) => {
+                self.tell("onPcapReady: no file", &format!("onPcapReady is not called: {error}"));
+            }
+        }
+    }
+
+    fn call(&mut self, hook: Hook, call: impl FnOnce(&mut Engine) -> CallEnd) {
         let Some(engine) = &mut self.engine else { return };
-        let item_json = Arc::clone(&self.worker.setup.services.item_json);
         let began = Instant::now();
-        let end = catch_unwind(AssertUnwindSafe(|| match event {
-            Event::Item(item) => engine.item_captured(item, &item_json),
-        }));
+        let end = catch_unwind(AssertUnwindSafe(|| call(engine)));
         let panicked = end.is_err();
         let end = end.unwrap_or_else(|_| CallEnd::Threw(Thrown::plain("the script runtime panicked")));
         let (unusable, heap) = (engine.is_unusable() || panicked, engine.heap());
@@ -131,7 +164,7 @@ impl<'a> Serving<'a> {
         Counters::add(&counters.calls, 1);
         Counters::add(&counters.busy_ns, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         counters.heap.store(heap as u64, Ordering::Relaxed);
-        self.account(event.hook(), &end);
+        self.account(hook.name(), &end);
         if unusable && !matches!(end, CallEnd::Stopped) {
             self.restart();
         }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use agent_core::item::StreamId;
 use agent_core::{LinkType, Packet};
@@ -26,6 +27,7 @@ const MAX_INTERFACES: usize = 4096;
 /// The segment that is filled.
 struct Open {
     segment: Arc<Segment>,
+    since: Instant,
     /// Bytes handed over.
     len: u64,
     /// Records handed over.
@@ -76,8 +78,15 @@ impl Appender {
             self.block.fresh = true;
             self.block.first = 0;
             self.block.segment = Some(Arc::clone(&segment));
-            self.open =
-                Some(Open { segment, len: 0, records: 0, interfaces: Vec::new(), settled: 0, recent: 0 });
+            self.open = Some(Open {
+                segment,
+                since: Instant::now(),
+                len: 0,
+                records: 0,
+                interfaces: Vec::new(),
+                settled: 0,
+                recent: 0,
+            });
             return true;
         };
         self.block.first = open.records;
@@ -91,6 +100,9 @@ impl Appender {
         }
         let open = self.open.as_mut()?;
         let interface = open.interface(&mut self.block.bytes, packet, &self.shared)?;
+        if self.block.links.is_empty() {
+            self.block.time = packet.time;
+        }
         let offset = u32::try_from(open.len + self.block.bytes.len() as u64).ok()?;
         format::packet(&mut self.block.bytes, interface, packet.time, packet.original_len, packet.data);
         self.block.links.push(Link {
@@ -135,6 +147,14 @@ impl Appender {
             open.interfaces.truncate(open.settled);
         }
         self.block.clear();
+    }
+
+    /// Closes a segment that was begun long ago, so that its age can take it.
+    fn close_old(&mut self) {
+        let Some(age) = self.shared.config.segment_age() else { return };
+        if self.open.take_if(|open| open.since.elapsed() >= age).is_some() {
+            self.log.seal();
+        }
     }
 
     fn try_again(&mut self) {
@@ -184,6 +204,9 @@ impl PcapAppender for Appender {
             self.try_again();
         } else if !self.block.links.is_empty() {
             self.hand_over();
+        }
+        if self.block.segment.is_none() {
+            self.close_old();
         }
     }
 }

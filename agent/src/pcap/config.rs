@@ -17,14 +17,34 @@ pub enum Overflow {
     Wait,
 }
 
+/// Which packets are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// All.
+    All,
+    /// Those of streams that are asked for; the others wait in memory for a while in case they are.
+    Matched,
+}
+
 /// Settings of a store.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StoreConfig {
     /// Folder of the store, made where it is missing.
     pub dir: PathBuf,
+    /// Which packets are stored.
+    pub mode: Mode,
+    /// In mode [`Mode::Matched`]: memory for packets that wait to be asked for, for each worker, in bytes…
+    pub window_bytes: usize,
+    /// …and how long they wait.
+    pub window_age: Duration,
     /// Segments together, links included, in bytes: past it the oldest go.
     pub max_bytes: u64,
+    /// A segment goes when nothing was written to it for so long; `None`: age alone removes nothing.
+    pub max_age: Option<Duration>,
+    /// So much of the disk stays free, in bytes: the oldest segments go for it, and where none is left to go, packets are
+    /// refused. `None`: a twentieth of the file system, 1 GiB at most. 0: no reserve.
+    pub reserve_bytes: Option<u64>,
     /// A segment is closed at this size, in bytes. Lowered where the workers' segments would fill the store.
     pub segment_bytes: u64,
     /// What may wait for the disk for each worker, in bytes.
@@ -50,12 +70,17 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// A store in `dir` with the usual limits: 4 GiB of segments, 1 GiB of extracted files, 32 MiB of queue and 64 MiB
-    /// of index a worker; a full queue refuses.
+    /// A store in `dir` with the usual limits: 4 GiB of segments of any age, 1 GiB of extracted files, 32 MiB of queue and
+    /// 64 MiB of index a worker; a full queue refuses.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            mode: Mode::All,
+            window_bytes: 64 << 20,
+            window_age: Duration::from_secs(30),
             max_bytes: 4 << 30,
+            max_age: None,
+            reserve_bytes: None,
             segment_bytes: 64 << 20,
             queue_bytes: 32 << 20,
             flush_bytes: 256 << 10,
@@ -70,11 +95,18 @@ impl StoreConfig {
         }
     }
 
-    /// The size at which a segment is closed with so many workers: at least four segments a worker fit the store.
-    pub(super) fn segment_size(&self, workers: usize) -> u64 {
+    /// The size at which a segment is closed with so many workers: at least four segments a worker fit the store, and
+    /// eight a file system of `disk` bytes.
+    pub(super) fn segment_size(&self, workers: usize, disk: u64) -> u64 {
         const LEAST: u64 = 64 << 10;
         const MOST: u64 = 1 << 30;
-        self.segment_bytes.min(self.max_bytes / (4 * workers.max(1) as u64)).clamp(LEAST, MOST)
+        let share = (self.max_bytes / 4).min(disk / 8) / workers.max(1) as u64;
+        self.segment_bytes.min(share).clamp(LEAST, MOST)
+    }
+
+    /// A segment is closed when it was begun so long ago: else a quiet one would outlive the age that is asked for.
+    pub(super) fn segment_age(&self) -> Option<Duration> {
+        self.max_age.map(|age| age / 8)
     }
 }
 
@@ -98,6 +130,14 @@ pub struct StoreStats {
     pub stored_bytes: u64,
     /// Segments removed by retention.
     pub expired_segments: u64,
+    /// Whether packets are refused now, for want of room or because the disk fails.
+    pub down: bool,
+    /// Memory of packets that wait to be asked for, and of the list of streams that were, in bytes.
+    pub window_bytes: u64,
+    /// Packets that nobody asked for in time.
+    pub passed_packets: u64,
+    /// Streams that were asked for and are no longer stored, for there were too many.
+    pub let_go: u64,
     /// Memory of the streams' index, in bytes.
     pub index_bytes: u64,
     /// Groups of 64 streams dropped from the index for want of memory.

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
@@ -31,6 +32,15 @@ pub(super) struct Limits {
     pub(super) grace: Duration,
 }
 
+/// What a file is of.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Key {
+    /// One stream.
+    Stream(StreamId),
+    /// Several, in the order of their numbers; none stands for all.
+    Merged(Vec<StreamId>),
+}
+
 /// What there is of a stream.
 pub(super) struct Entry {
     pub(super) made: Option<Made>,
@@ -41,9 +51,10 @@ pub(super) struct Entry {
 pub(super) struct Made {
     pub(super) path: PathBuf,
     pub(super) format: Format,
-    /// The last record in it.
-    pub(super) at: Position,
+    /// The last record in it, of each stream or log that it is of.
+    pub(super) at: Vec<Position>,
     pub(super) len: u64,
+    pub(super) packets: u64,
 }
 
 impl Made {
@@ -56,7 +67,7 @@ impl Made {
 pub(super) struct Extracted {
     folder: PathBuf,
     limits: Limits,
-    entries: Mutex<HashMap<StreamId, Arc<Mutex<Entry>>>>,
+    entries: Mutex<HashMap<Key, Arc<Mutex<Entry>>>>,
     bytes: AtomicU64,
     temporary: AtomicU64,
 }
@@ -79,24 +90,30 @@ impl Extracted {
         })
     }
 
-    /// A name for a file that is not finished.
-    pub(super) fn temporary(&self, stream: StreamId) -> PathBuf {
+    /// A new name for a merged file.
+    pub(super) fn snapshot(&self, extension: &str) -> PathBuf {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(format!(".{stream}.{number}.tmp"))
+        self.folder.join(format!("snapshot-{number:06}.{extension}"))
+    }
+
+    /// A name for a file that is not finished.
+    pub(super) fn temporary(&self) -> PathBuf {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        self.folder.join(format!(".{number}.tmp"))
     }
 
     /// The stream's entry. Who holds its lock makes the stream's file.
-    pub(super) fn entry(&self, stream: StreamId) -> Arc<Mutex<Entry>> {
+    pub(super) fn entry(&self, key: &Key) -> Arc<Mutex<Entry>> {
         let fresh = || Arc::new(Mutex::new(Entry { made: None, used: Instant::now() }));
-        Arc::clone(lock(&self.entries).entry(stream).or_insert_with(fresh))
+        Arc::clone(lock(&self.entries).entry(key.clone()).or_insert_with(fresh))
     }
 
     /// Lets go of an entry; one that came to nothing is forgotten.
-    pub(super) fn release(&self, stream: StreamId, entry: &Arc<Mutex<Entry>>) {
+    pub(super) fn release(&self, key: &Key, entry: &Arc<Mutex<Entry>>) {
         let mut entries = lock(&self.entries);
         // Under the map's lock nobody new can take it: two holders are the map and the caller.
         if Arc::strong_count(entry) == 2 && lock(entry).made.is_none() {
-            entries.remove(&stream);
+            entries.remove(key);
         }
     }
 
@@ -141,18 +158,23 @@ impl Extracted {
     /// Removes files past their age, and then the longest unused until at most `target` bytes are left.
     fn sweep_to(&self, target: u64) {
         let mut entries = lock(&self.entries);
-        let mut unheld: Vec<(Duration, StreamId)> = entries
+        let mut unheld: Vec<(Duration, Key)> = entries
             .iter()
             .filter(|(_, entry)| Arc::strong_count(entry) == 1)
-            .map(|(&stream, entry)| (age(entry), stream))
+            .map(|(key, entry)| (age(entry), key.clone()))
             .collect();
         unheld.sort_unstable_by(|a, b| b.cmp(a));
-        for (age, stream) in unheld {
+        for (age, key) in unheld {
             let spare = self.bytes() > target && age >= self.limits.grace;
             if age < self.limits.age && !spare {
                 break;
             }
-            let Some(entry) = entries.remove(&stream) else { continue };
+            let opened =
+                |entry: &Arc<Mutex<Entry>>| lock(entry).made.as_ref().is_some_and(|made| is_open(&made.path));
+            if entries.get(&key).is_some_and(opened) {
+                continue;
+            }
+            let Some(entry) = entries.remove(&key) else { continue };
             if let Some(made) = lock(&entry).made.take() {
                 remove(&made.path);
                 self.give_room(made.len);
@@ -171,6 +193,17 @@ fn age(entry: &Mutex<Entry>) -> Duration {
         Err(TryLockError::Poisoned(entry)) => entry.into_inner().used.elapsed(),
         Err(TryLockError::WouldBlock) => Duration::ZERO,
     }
+}
+
+/// Whether somebody has the file open.
+///
+/// The kernel grants the lease to write only where nobody else has it open. Where the file system knows no leases the
+/// answer is no: a file that is removed while it is open stays readable.
+fn is_open(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return false };
+    // SAFETY: fcntl with F_SETLEASE takes two numbers, touches no memory of ours, and `file` is open.
+    let leased = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+    leased != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)
 }
 
 /// Removes a file; that it is gone already is no trouble.

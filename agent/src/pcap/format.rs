@@ -1,6 +1,8 @@
 //! Capture formats as the store writes them, little-endian: pcapng blocks (draft-ietf-opsawg-pcapng) with nanosecond
 //! times for segments, and classic pcap with nanosecond times for extracted streams.
 
+use std::net::IpAddr;
+
 use agent_core::{LinkType, Timestamp};
 
 /// Bytes of an enhanced packet block around its data and padding.
@@ -12,6 +14,14 @@ pub(super) const CLASSIC_RECORD: u64 = 16;
 
 const ENHANCED_PACKET: u32 = 6;
 const INTERFACE: u32 = 1;
+const NAMES: u32 = 4;
+const NAME_IPV4: u16 = 1;
+const NAME_IPV6: u16 = 2;
+/// Names in one block.
+const NAMES_TOGETHER: usize = 512;
+/// Longer values of options are cut, in bytes.
+const LONGEST_OPTION: usize = 2048;
+const OPT_COMMENT: u16 = 1;
 const SECTION: u32 = 0x0a0d_0d0a;
 const NANOS_MAGIC: u32 = 0xa1b2_3c4d;
 /// Snap length of classic files, as tcpdump writes it; super-packets may be larger.
@@ -53,11 +63,92 @@ pub(super) fn packet(out: &mut Vec<u8>, interface: u32, time: Timestamp, origina
     let total = epb_len(captured) as u32;
     let (high, low) = ((time.0 >> 32) as u32, time.0 as u32);
     words(out, [ENHANCED_PACKET, total, interface, high, low, captured, original]);
-    out.extend_from_slice(data);
+    padded(out, data);
+    words(out, [total]);
+}
+
+/// Appends an enhanced packet block with comments.
+pub(super) fn commented(
+    out: &mut Vec<u8>,
+    interface: u32,
+    time: Timestamp,
+    original: u32,
+    data: &[u8],
+    comments: &[String],
+) {
+    if comments.is_empty() {
+        return packet(out, interface, time, original, data);
+    }
+    block(out, ENHANCED_PACKET, |out| {
+        let (high, low) = ((time.0 >> 32) as u32, time.0 as u32);
+        words(out, [interface, high, low, data.len() as u32, original]);
+        padded(out, data);
+        comments.iter().for_each(|comment| option(out, OPT_COMMENT, comment.as_bytes()));
+        words(out, [0]);
+    });
+}
+
+/// Appends name resolution blocks.
+pub(super) fn names<'n>(out: &mut Vec<u8>, names: impl Iterator<Item = (IpAddr, &'n str)>) {
+    let mut names = names.peekable();
+    while names.peek().is_some() {
+        block(out, NAMES, |out| {
+            for (ip, name) in names.by_ref().take(NAMES_TOGETHER) {
+                let (kind, mut value) = match ip {
+                    IpAddr::V4(v4) => (NAME_IPV4, v4.octets().to_vec()),
+                    IpAddr::V6(v6) => (NAME_IPV6, v6.octets().to_vec()),
+                };
+                value.extend(name.bytes().filter(|&b| b != 0));
+                value.push(0);
+                option(out, kind, &value);
+            }
+            // The end of the records, and of the options, of which there are none.
+            words(out, [0, 0]);
+        });
+    }
+}
+
+/// Link types and names of the interfaces described in `blocks`.
+pub(super) fn interfaces(blocks: &[u8], mut each: impl FnMut(LinkType, Option<String>)) {
+    let mut rest = blocks;
+    while let Some((kind, len)) = word(rest, 0).zip(word(rest, 4)) {
+        let Some(body) = rest.get(8..(len as usize).saturating_sub(4)) else { return };
+        if kind == INTERFACE {
+            each(LinkType(word(body, 0).unwrap_or_default() as u16), interface_name(body.get(8..)));
+        }
+        rest = rest.get(len.max(12) as usize..).unwrap_or_default();
+    }
+}
+
+fn interface_name(options: Option<&[u8]>) -> Option<String> {
+    let mut rest = options?;
+    loop {
+        let head = word(rest, 0)?;
+        let (code, len) = (head as u16, (head >> 16) as usize);
+        if code == OPT_IF_NAME {
+            return Some(String::from_utf8_lossy(rest.get(4..4 + len)?).into_owned());
+        }
+        if code == 0 {
+            return None;
+        }
+        rest = rest.get(4 + len.next_multiple_of(4)..)?;
+    }
+}
+
+/// Number of the interface of the enhanced packet block at the start of `bytes`.
+pub(super) fn interface_of(bytes: &[u8]) -> u32 {
+    word(bytes, 8).unwrap_or(u32::MAX)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.first_chunk::<4>().map(|b| u32::from_le_bytes(*b))
+}
+
+fn padded(out: &mut Vec<u8>, data: &[u8]) {
     const PADDING: [u8; 3] = [0; 3];
+    out.extend_from_slice(data);
     let padding = PADDING.get(..data.len().next_multiple_of(4) - data.len()).unwrap_or_default();
     out.extend_from_slice(padding);
-    words(out, [total]);
 }
 
 /// Appends a classic file header.
@@ -70,6 +161,12 @@ pub(super) fn classic_record(out: &mut Vec<u8>, time: Timestamp, original: u32, 
     let seconds = u32::try_from(time.0 / 1_000_000_000).unwrap_or(u32::MAX);
     words(out, [seconds, (time.0 % 1_000_000_000) as u32, data.len() as u32, original]);
     out.extend_from_slice(data);
+}
+
+/// Time of the enhanced packet block that begins so.
+pub(super) fn packet_time(head: &[u8; EPB_HEAD]) -> Timestamp {
+    let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, ..] = *head;
+    Timestamp(u64::from(u32::from_le_bytes([a, b, c, d])) << 32 | u64::from(u32::from_le_bytes([e, f, g, h])))
 }
 
 /// Time, original length and data of the enhanced packet block at the start of `bytes`, if it is one with `captured`
@@ -92,7 +189,7 @@ fn words<const N: usize>(out: &mut Vec<u8>, words: [u32; N]) {
 }
 
 fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
-    let value = value.get(..value.len().min(255)).unwrap_or_default();
+    let value = value.get(..value.len().min(LONGEST_OPTION)).unwrap_or_default();
     out.extend_from_slice(&code.to_le_bytes());
     out.extend_from_slice(&(value.len() as u16).to_le_bytes());
     out.extend_from_slice(value);

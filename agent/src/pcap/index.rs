@@ -123,7 +123,7 @@ fn split(ordinal: u64) -> (u64, usize) {
 
 /// A hash for our own consecutive numbers: nobody outside chooses them.
 #[derive(Default)]
-struct Spread(u64);
+pub(super) struct Spread(u64);
 
 impl Hasher for Spread {
     fn write(&mut self, bytes: &[u8]) {

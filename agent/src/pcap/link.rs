@@ -64,6 +64,11 @@ impl Link {
         out.extend_from_slice(&self.captured.to_le_bytes());
     }
 
+    /// Where its record's block ends.
+    pub(super) fn end(&self) -> u64 {
+        u64::from(self.offset) + super::format::epb_len(self.captured)
+    }
+
     pub(super) fn decode(bytes: &[u8; SIZE]) -> Self {
         let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
         let [i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x] = rest;

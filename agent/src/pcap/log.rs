@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use agent_core::Timestamp;
 use agent_core::item::StreamId;
 
 use super::index::{Found, Index};
@@ -35,6 +36,8 @@ pub(super) struct Block {
     pub(super) fresh: bool,
     /// Number of its first record in the segment.
     pub(super) first: u32,
+    /// Capture time of its first record.
+    pub(super) time: Timestamp,
     /// pcapng blocks, whole.
     pub(super) bytes: Vec<u8>,
     pub(super) links: Vec<Link>,
@@ -94,6 +97,8 @@ pub(super) enum Commit {
 /// What the writer has to do.
 pub(super) enum Work {
     Write(Block),
+    /// Nothing more goes into the segment at hand.
+    Seal,
     /// Nothing for a while.
     Idle,
     /// Nothing any more.
@@ -128,12 +133,17 @@ struct State {
     /// Memory of the blocks pending or being written, in bytes.
     queued: usize,
     spares: Vec<Block>,
+    /// The last position committed, packed; 0: none.
+    committed: u64,
     /// The last position in the files, packed; 0: none.
     written: u64,
     flush: bool,
+    seal: bool,
     closed: bool,
     /// How often writing failed.
     failures: u64,
+    /// The last write failed.
+    down: bool,
     /// No use trying before.
     down_until: Option<Instant>,
 }
@@ -148,10 +158,13 @@ impl Log {
             since: None,
             queued: 0,
             spares: Vec::new(),
+            committed: 0,
             written: 0,
             flush: false,
+            seal: false,
             closed: false,
             failures: 0,
+            down: false,
             down_until: None,
         };
         Self { ids, pace, state: Mutex::new(state), work: Condvar::new(), progress: Condvar::new() }
@@ -192,6 +205,7 @@ impl Log {
         }
         for (link, at) in block.positions() {
             link.previous = link.stream.and_then(|stream| state.index.advance(stream, at));
+            state.committed = at.pack();
         }
         let before = state.queued;
         state.queued += block.memory();
@@ -214,6 +228,17 @@ impl Log {
         Some(state.failures)
     }
 
+    /// Whether writing failed and has not succeeded since.
+    pub(super) fn is_down(&self) -> bool {
+        lock(&self.state).down
+    }
+
+    /// The segment at hand is full enough: it is closed once what waits is written.
+    pub(super) fn seal(&self) {
+        lock(&self.state).seal = true;
+        self.work.notify_one();
+    }
+
     pub(super) fn close(&self) {
         lock(&self.state).closed = true;
         self.work.notify_one();
@@ -226,11 +251,14 @@ impl Log {
         loop {
             let now = Instant::now();
             let due = state.since.map(|since| since + self.pace.flush_age);
-            let urgent = state.closed || state.flush || state.queued >= self.pace.flush_bytes;
+            let urgent = state.closed || state.flush || state.seal || state.queued >= self.pace.flush_bytes;
             if (urgent || due.is_some_and(|due| due <= now))
                 && let Some(block) = state.pending.pop_front()
             {
                 return Work::Write(block);
+            }
+            if std::mem::take(&mut state.seal) {
+                return Work::Seal;
             }
             if state.closed {
                 return Work::End;
@@ -251,6 +279,7 @@ impl Log {
             state.written = last.pack();
         }
         state.queued = state.queued.saturating_sub(block.memory());
+        state.down = false;
         if state.pending.is_empty() {
             state.since = None;
         }
@@ -278,8 +307,10 @@ impl Log {
             }
         }
         state.queued = 0;
+        state.committed = state.written;
         state.since = None;
         state.failures += 1;
+        state.down = true;
         state.down_until = Some(Instant::now() + pause);
         drop(state);
         self.progress.notify_all();
@@ -288,6 +319,11 @@ impl Log {
 
     pub(super) fn find(&self, stream: StreamId) -> Found {
         lock(&self.state).index.find(stream)
+    }
+
+    /// The last record committed, of whatever stream.
+    pub(super) fn last(&self) -> Option<Position> {
+        Position::unpack(lock(&self.state).committed)
     }
 
     /// Drops what is older than `oldest` from the index (a log that is no longer appended to has nobody else to do so).

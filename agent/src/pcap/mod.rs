@@ -12,27 +12,33 @@
 
 mod appender;
 mod config;
+mod disk;
 mod extract;
 mod extracted;
 mod format;
 mod index;
 mod link;
 mod log;
+mod notes;
+mod reader;
 mod recover;
 mod segment;
 mod shared;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod window;
 mod writer;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agent_core::Packet;
 use agent_core::item::StreamId;
+use agent_core::{LinkType, Packet, Timestamp};
 
-pub use config::{InterfaceName, Overflow, StoreConfig, StoreStats};
+pub use config::{InterfaceName, Mode, Overflow, StoreConfig, StoreStats};
+pub use reader::{ExportFormat, Exported, Select, StoreFolder, StreamEntry};
 pub use store::{Opened, SegmentStore};
 
 /// Why a stream's PCAP cannot be had.
@@ -43,22 +49,35 @@ pub enum StoreError {
     #[error("stream {0} is not known")]
     Unknown(StreamId),
     /// It was stored, but retention removed it.
-    #[error("stream {0} has expired from the store")]
-    Expired(StreamId),
+    #[error("stream {stream} has expired from the store{}", reaches(*since))]
+    Expired {
+        /// Which stream.
+        stream: StreamId,
+        /// Capture time of the oldest packets that are still stored; `None`: none is.
+        since: Option<Timestamp>,
+    },
+    /// Nobody asked for it while its packets were in memory (mode [`Mode::Matched`]).
+    #[error(
+        "stream {0} was not asked for while its packets were at hand: the store keeps only streams that are"
+    )]
+    Passed(StreamId),
     /// The store is off.
     #[error("the PCAP store is off ({0})")]
     Off(&'static str),
+    /// A classic file holds one link type.
+    #[error("link types {} and {} in one file: ask for pcapng", .0.0, .1.0)]
+    Mixed(LinkType, LinkType),
     /// Another process has the store open.
     #[error("the PCAP store in {0} is in use by another process")]
     InUse(PathBuf),
     /// The files handed out lately leave no room for this one.
     #[error(
-        "stream {stream} needs a file of {needed} bytes; the limit for extracted files, {limit} bytes, leaves no room"
+        "{what} needs a file of {needed} bytes; the limit for extracted files, {limit} bytes, leaves no room"
     )]
     NoRoom {
-        /// Which stream.
-        stream: StreamId,
-        /// Size of its file, in bytes.
+        /// Which stream, or that it was a snapshot.
+        what: String,
+        /// Size of its file, in bytes (of a snapshot, what it had come to).
         needed: u64,
         /// Limit of all extracted files, in bytes.
         limit: u64,
@@ -81,15 +100,56 @@ pub trait PcapAppender: Send {
     fn commit(&mut self);
 }
 
+/// A finished capture file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CaptureFile {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Packets in it.
+    pub packets: u64,
+}
+
 /// The readers' half.
 pub trait PcapStore: Send + Sync {
-    /// Absolute path of a finished, valid capture file with exactly the packets of that stream seen so far.
+    /// A finished, valid capture file with exactly the packets of that stream seen so far.
     ///
     /// # Errors
     /// When the stream is unknown or expired, or the disk refuses.
-    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError>;
+    fn file(&self, stream: StreamId) -> Result<CaptureFile, StoreError>;
+
+    /// The path of [`PcapStore::file`].
+    ///
+    /// # Errors
+    /// As there.
+    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
+        self.file(stream).map(|file| file.path)
+    }
+
+    /// Path of one finished capture file of all streams, or of those named, in the order of time.
+    ///
+    /// # Errors
+    /// When a stream that is named is unknown or expired, the file would be larger than extracted files may be together, or
+    /// the disk refuses.
+    fn snapshot(&self, streams: Option<&[StreamId]>) -> Result<PathBuf, StoreError>;
+    /// Asks for a stream where only streams asked for are stored: what of it is still in memory, and all that comes.
+    /// `false`: it is not known.
+    fn keep(&self, stream: StreamId) -> bool;
+    /// Whether the stream's packets are being stored: always, or since it was asked for.
+    fn is_kept(&self, stream: StreamId) -> bool;
+    /// Notes something about a stream, an alert: it goes with the stream's packets where they are exported. Best effort.
+    fn note(&self, stream: StreamId, text: &str);
     /// Folder under which [`PcapStore::path`] puts its files: scripts may read there.
     fn folder(&self) -> PathBuf;
+}
+
+/// How far back the store goes, in words.
+fn reaches(since: Option<Timestamp>) -> String {
+    match since {
+        Some(since) => format!(", which goes back to {}", crate::utc::text(since.0 / 1_000_000_000)),
+        None => String::new(),
+    }
 }
 
 /// The data is consistent at every point where a panic could leave the lock: poisoning tells nothing.

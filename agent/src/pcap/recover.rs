@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
+use std::time::SystemTime;
+
+use agent_core::Timestamp;
 
 use super::extracted::remove;
 use super::format;
@@ -56,7 +59,8 @@ fn discard(registry: &Registry, number: u32, why: &str) {
 fn take_in(registry: &Registry, number: u32, index_bytes: usize, into: &mut Recovered) -> io::Result<bool> {
     let open = |name: String| OpenOptions::new().read(true).write(true).open(registry.folder().join(name));
     let (data, links) = (open(data_name(number))?, open(links_name(number))?);
-    let data_len = data.metadata()?.len();
+    let meta = data.metadata()?;
+    let (data_len, written) = (meta.len(), meta.modified().unwrap_or_else(|_| SystemTime::now()));
     let mut reader = BufReader::with_capacity(1 << 20, &links);
     let mut slot = [0; link::SIZE];
     if !filled(&mut reader, &mut slot)? {
@@ -82,7 +86,7 @@ fn take_in(registry: &Registry, number: u32, index_bytes: usize, into: &mut Reco
     }
     let links_len = (u64::from(records) + 1) * link::SIZE as u64;
     links.set_len(links_len)?;
-    registry.adopt(number, end + links_len);
+    registry.adopt(number, end + links_len, began(&data, &links)?, written);
     let index = into.logs.entry(ids).or_insert_with(|| Index::new(ids, index_bytes));
     for (ordinal, record) in last {
         let stream = ids.stream(ordinal);
@@ -90,6 +94,15 @@ fn take_in(registry: &Registry, number: u32, index_bytes: usize, into: &mut Reco
         index.advance(stream, Position { segment: number, record });
     }
     Ok(true)
+}
+
+/// Capture time of the first record.
+fn began(data: &File, links: &File) -> io::Result<Timestamp> {
+    let mut slot = [0; link::SIZE];
+    links.read_exact_at(&mut slot, link::SIZE as u64)?;
+    let mut head = [0; format::EPB_HEAD];
+    data.read_exact_at(&mut head, u64::from(Link::decode(&slot).offset))?;
+    Ok(format::packet_time(&head))
 }
 
 /// How many records have both a link and data, and where the data of the last one ends. Data is written in order and

@@ -9,6 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use agent_core::Timestamp;
 
 use super::lock;
 
@@ -19,6 +22,10 @@ pub(super) struct Segment {
     pub(super) links: PathBuf,
     /// Bytes of both files.
     bytes: AtomicU64,
+    /// Capture time of its first packet, in nanoseconds; 0: none yet.
+    began: AtomicU64,
+    /// When it was written last, in milliseconds since the epoch.
+    written: AtomicU64,
     sealed: AtomicBool,
     doomed: AtomicBool,
 }
@@ -53,10 +60,19 @@ pub(super) fn number_of(name: &str) -> Option<u32> {
     number.parse().ok().filter(|&n| n > 0)
 }
 
+/// When retention takes a segment out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// All segments together.
+    pub(super) bytes: u64,
+    /// Since a segment was written last.
+    pub(super) age: Option<Duration>,
+}
+
 /// All segments that can be found.
 pub(super) struct Registry {
     folder: PathBuf,
-    max_bytes: u64,
+    bounds: Bounds,
     segments: Mutex<Segments>,
     bytes: AtomicU64,
     /// Lowest number that can still be found.
@@ -70,10 +86,10 @@ struct Segments {
 }
 
 impl Registry {
-    pub(super) fn new(folder: PathBuf, max_bytes: u64) -> Self {
+    pub(super) fn new(folder: PathBuf, bounds: Bounds) -> Self {
         Self {
             folder,
-            max_bytes,
+            bounds,
             segments: Mutex::new(Segments { known: BTreeMap::new(), next: 1 }),
             bytes: AtomicU64::new(0),
             oldest: AtomicU32::new(1),
@@ -91,11 +107,12 @@ impl Registry {
         Some(segment)
     }
 
-    /// Takes in a finished segment of an earlier run.
-    pub(super) fn adopt(&self, number: u32, bytes: u64) {
+    /// Takes in a finished segment of an earlier run: its size, its first packet's time, when it was written last.
+    pub(super) fn adopt(&self, number: u32, bytes: u64, began: Timestamp, written: SystemTime) {
         let segment = self.segment(number);
         segment.sealed.store(true, Ordering::Release);
-        self.grow(&segment, bytes);
+        self.grow(&segment, bytes, began);
+        segment.written.store(millis(written), Ordering::Relaxed);
         let mut segments = lock(&self.segments);
         segments.next = segments.next.max(number.saturating_add(1));
         segments.known.insert(number, Arc::new(segment));
@@ -105,8 +122,11 @@ impl Registry {
         lock(&self.segments).known.get(&number).cloned()
     }
 
-    /// Counts bytes written to a segment.
-    pub(super) fn grow(&self, segment: &Segment, bytes: u64) {
+    /// Counts bytes written to a segment; `first` is the time of the first packet in them.
+    pub(super) fn grow(&self, segment: &Segment, bytes: u64, first: Timestamp) {
+        // Err: it has begun already.
+        let _ = segment.began.compare_exchange(0, first.0, Ordering::Relaxed, Ordering::Relaxed);
+        segment.written.store(millis(SystemTime::now()), Ordering::Relaxed);
         segment.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -118,24 +138,51 @@ impl Registry {
 
     /// The segment came to nothing: its files go.
     pub(super) fn discard(&self, segment: &Segment) {
-        lock(&self.segments).known.remove(&segment.number);
-        self.bytes.fetch_sub(segment.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        if lock(&self.segments).known.remove(&segment.number).is_some() {
+            self.doom(segment);
+        }
+    }
+
+    /// Takes out the oldest finished segments until the rest is within the bounds.
+    pub(super) fn retain(&self) {
+        while self.bytes() > self.bounds.bytes && self.take_out(|_| true) {}
+        if let Some(age) = self.bounds.age {
+            let horizon = millis(SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH));
+            while self.take_out(|segment| segment.written.load(Ordering::Relaxed) < horizon) {}
+        }
+    }
+
+    /// Takes out the oldest finished segment for want of room. `false`: there is none.
+    pub(super) fn give_up(&self) -> bool {
+        self.take_out(|_| true)
+    }
+
+    /// Takes out the oldest finished segment that will do. `false`: there is none.
+    fn take_out(&self, will_do: impl Fn(&Segment) -> bool) -> bool {
+        let mut segments = lock(&self.segments);
+        let finished = |s: &&Arc<Segment>| s.sealed.load(Ordering::Acquire) && will_do(s);
+        let found = segments.known.values().find(finished).map(|s| s.number);
+        let Some(segment) = found.and_then(|number| segments.known.remove(&number)) else { return false };
+        let oldest = segments.known.first_key_value().map_or(segments.next, |(&number, _)| number);
+        drop(segments);
+        self.oldest.store(oldest, Ordering::Release);
+        self.expired.fetch_add(1, Ordering::Relaxed);
+        self.doom(&segment);
+        true
+    }
+
+    /// The files go when the last one who has the segment lets go.
+    fn doom(&self, segment: &Segment) {
+        let bytes = segment.bytes.load(Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         segment.doomed.store(true, Ordering::Release);
     }
 
-    /// Takes out the oldest finished segments until the bytes are within their limit.
-    pub(super) fn retain(&self) {
-        while self.bytes.load(Ordering::Relaxed) > self.max_bytes {
-            let mut segments = lock(&self.segments);
-            let found = segments.known.values().find(|s| s.sealed.load(Ordering::Acquire)).map(|s| s.number);
-            let Some(segment) = found.and_then(|number| segments.known.remove(&number)) else { break };
-            let oldest = segments.known.first_key_value().map_or(segments.next, |(&number, _)| number);
-            drop(segments);
-            self.oldest.store(oldest, Ordering::Release);
-            self.bytes.fetch_sub(segment.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-            self.expired.fetch_add(1, Ordering::Relaxed);
-            segment.doomed.store(true, Ordering::Release);
-        }
+    /// Capture time of the oldest packet, as far as the segments' first packets tell; `None`: nothing is stored.
+    pub(super) fn began(&self) -> Option<Timestamp> {
+        let segments = lock(&self.segments);
+        let times = segments.known.values().map(|s| s.began.load(Ordering::Relaxed)).filter(|&t| t > 0);
+        times.min().map(Timestamp)
     }
 
     pub(super) fn oldest(&self) -> u32 {
@@ -164,8 +211,15 @@ impl Registry {
             data: self.folder.join(data_name(number)),
             links: self.folder.join(links_name(number)),
             bytes: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            written: AtomicU64::new(millis(SystemTime::now())),
             sealed: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
         }
     }
+}
+
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use agent_core::item::StreamId;
 
 use super::config::{Counters, StoreConfig};
+use super::disk::Disk;
 use super::extracted::Extracted;
+use super::notes::NoteBook;
 use super::segment::Registry;
 use super::{lock, writer};
 
@@ -26,7 +28,9 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Shared {
     pub(super) config: StoreConfig,
     pub(super) registry: Registry,
+    pub(super) disk: Disk,
     pub(super) extracted: Extracted,
+    pub(super) notes: NoteBook,
     pub(super) counters: Counters,
     /// The file that says below which stream id all may have been used.
     mark: PathBuf,
@@ -44,10 +48,18 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: StoreConfig, registry: Registry, extracted: Extracted, mark: PathBuf) -> Self {
+    pub(super) fn new(
+        config: StoreConfig,
+        registry: Registry,
+        disk: Disk,
+        extracted: Extracted,
+        mark: PathBuf,
+    ) -> Self {
         Self {
+            notes: NoteBook::new(config.dir.clone()),
             config,
             registry,
+            disk,
             extracted,
             counters: Counters::default(),
             mark,
@@ -105,10 +117,35 @@ impl Shared {
                 what,
                 %error,
                 dir = %self.config.dir.display(),
-                refused = self.counters.refused_packets.load(Ordering::Relaxed),
+                refused = self.refused(),
                 "the PCAP store has trouble with its disk; capture goes on, packets are stored again when it can"
             );
         }
+    }
+
+    /// Packets refused so far.
+    pub(super) fn refused(&self) -> u64 {
+        self.counters.refused_packets.load(Ordering::Relaxed)
+    }
+
+    /// Tells that packets are stored again; `before`: how many had been refused when the trouble began.
+    pub(super) fn recovered(&self, before: u64) {
+        let refused = self.refused().saturating_sub(before);
+        tracing::info!(refused, dir = %self.config.dir.display(), "the PCAP store takes packets again");
+    }
+
+    /// Sees to it that `bytes` can be written without touching the disk's reserve: the oldest segments go for it.
+    ///
+    /// # Errors
+    /// When none is left to go.
+    pub(super) fn make_room(&self, bytes: u64) -> io::Result<()> {
+        while !self.disk.has_room(bytes)? {
+            // One that is read still takes its room: another goes in its place.
+            if !self.registry.give_up() {
+                return Err(self.disk.full());
+            }
+        }
+        Ok(())
     }
 
     /// Writes all of `bytes` to a segment's file.

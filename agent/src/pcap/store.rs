@@ -9,31 +9,34 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent_core::item::StreamId;
 
 use super::appender::Appender;
-use super::config::{StoreConfig, StoreStats};
+use super::config::{Mode, StoreConfig, StoreStats};
+use super::disk::Disk;
 use super::extract::{Format, Walk};
-use super::extracted::{Entry, Extracted, Limits, Made, remove};
+use super::extracted::{Entry, Extracted, Key, Limits, Made, remove};
 use super::index::{Found, Index};
 use super::link::{Ids, Position};
 use super::log::{Flushed, Log, Pace};
-use super::segment::Registry;
+use super::segment::{Bounds, Registry};
 use super::shared::Shared;
-use super::{PcapAppender, PcapStore, StoreError, recover, writer};
+use super::window::{self, Matched, Window};
+use super::{CaptureFile, PcapAppender, PcapStore, StoreError, recover, writer};
 
 /// How long a reader waits for the disk to take what waits before it.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the folder's lock is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// How often a reader starts again when the disk fails meanwhile.
-const TRIES: usize = 3;
+pub(super) const TRIES: usize = 3;
 
 /// A store, and the appenders of its workers in their order.
 pub type Opened = (Arc<SegmentStore>, Vec<Box<dyn PcapAppender>>);
@@ -42,7 +45,9 @@ pub type Opened = (Arc<SegmentStore>, Vec<Box<dyn PcapAppender>>);
 pub struct SegmentStore {
     pub(super) shared: Arc<Shared>,
     /// One a worker.
-    logs: Vec<Arc<Log>>,
+    pub(super) logs: Vec<Arc<Log>>,
+    /// One a worker in mode matched, else none.
+    pub(super) windows: Vec<Arc<Mutex<Window>>>,
     /// Those of earlier runs, by their first stream id.
     past: Vec<(Ids, Log)>,
     /// Whether there was an earlier run.
@@ -80,6 +85,13 @@ impl SegmentStore {
         self.logs.get(worker).map(|log| log.ids()).map(|ids| (StreamId(ids.first), u64::from(ids.step)))
     }
 
+    /// Notes what an address is called, for name-resolution records of exports. Best effort.
+    pub fn name(&self, ip: IpAddr, name: &str) {
+        if let Err(error) = self.shared.notes.name(ip, name) {
+            self.shared.trouble("noting a name", &error);
+        }
+    }
+
     /// What the store has done and holds.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
@@ -88,7 +100,11 @@ impl SegmentStore {
         let logs = self.logs.iter().map(Arc::as_ref).chain(self.past.iter().map(|(_, log)| log));
         let (index_bytes, index_evicted) =
             logs.map(Log::index_use).fold((0, 0), |(bytes, count), (b, c)| (bytes + b as u64, count + c));
+        let windows: Vec<window::Counts> = self.windows.iter().map(|w| super::lock(w).counts()).collect();
         StoreStats {
+            window_bytes: windows.iter().map(|counts| counts.bytes as u64).sum(),
+            passed_packets: windows.iter().map(|counts| counts.passed).sum(),
+            let_go: windows.iter().map(|counts| counts.let_go).sum(),
             packets: read(&counters.packets),
             bytes: read(&counters.bytes),
             refused_packets: read(&counters.refused_packets),
@@ -97,6 +113,7 @@ impl SegmentStore {
             segments: self.shared.registry.count() as u64,
             stored_bytes: self.shared.registry.bytes(),
             expired_segments: self.shared.registry.expired(),
+            down: self.logs.iter().any(|log| log.is_down()),
             index_bytes,
             index_evicted,
             extractions: read(&counters.extractions),
@@ -112,7 +129,9 @@ impl SegmentStore {
         let workers = workers.max(1);
         folder(&config.dir, false)?;
         config.dir = config.dir.canonicalize().map_err(trouble(config.dir.display()))?;
-        config.segment_bytes = config.segment_size(workers);
+        let disk =
+            Disk::of(config.dir.clone(), config.reserve_bytes).map_err(trouble(config.dir.display()))?;
+        config.segment_bytes = config.segment_size(workers, disk.size());
         let lock = take(&config.dir)?;
         let (segments, streams) = (config.dir.join("segments"), config.dir.join("streams"));
         folder(&segments, true)?;
@@ -124,11 +143,12 @@ impl SegmentStore {
             age: config.extracted_age,
             grace: config.extracted_grace,
         };
-        let registry = Registry::new(segments.clone(), config.max_bytes);
+        let bounds = Bounds { bytes: config.max_bytes, age: config.max_age };
+        let registry = Registry::new(segments.clone(), bounds);
         let recovered =
             recover::recover(&registry, config.index_bytes).map_err(trouble(segments.display()))?;
         let mark = config.dir.join("next-stream");
-        let mut shared = Shared::new(config, registry, Extracted::new(streams, limits), mark.clone());
+        let mut shared = Shared::new(config, registry, disk, Extracted::new(streams, limits), mark.clone());
         shared.temporary = temporary;
         let shared = Arc::new(shared);
 
@@ -147,9 +167,12 @@ impl SegmentStore {
             .map(|(ids, index)| (ids, Log::finished(index, pace(&shared))))
             .collect();
         past.sort_unstable_by_key(|(ids, _)| std::cmp::Reverse(ids.first));
-        let store = Arc::new(Self { shared, logs, past, had_past, _lock: lock });
-        let appenders = store.start_writers().map_err(trouble("starting a thread"))?;
-        Ok((store, appenders))
+        let mut store = Self { shared, logs, windows: Vec::new(), past, had_past, _lock: lock };
+        let mut appenders = store.start_writers().map_err(trouble("starting a thread"))?;
+        if store.shared.config.mode == Mode::Matched {
+            appenders = appenders.into_iter().map(|appender| store.put_before(appender)).collect();
+        }
+        Ok((Arc::new(store), appenders))
     }
 
     fn start_writers(&self) -> io::Result<Vec<Box<dyn PcapAppender>>> {
@@ -164,8 +187,23 @@ impl SegmentStore {
         Ok(appenders)
     }
 
+    /// Puts a window before an appender.
+    fn put_before(&mut self, appender: Box<dyn PcapAppender>) -> Box<dyn PcapAppender> {
+        let config = &self.shared.config;
+        let limits = window::Limits::new(config.window_bytes, config.window_age);
+        let window = Arc::new(Mutex::new(Window::new(limits, appender)));
+        self.windows.push(Arc::clone(&window));
+        Box::new(Matched::new(window))
+    }
+
+    /// The window that a stream's packets pass through.
+    fn window_of(&self, stream: StreamId) -> Option<&Mutex<Window>> {
+        let worker = self.logs.iter().position(|log| log.ids().ordinal(stream).is_some())?;
+        self.windows.get(worker).map(Arc::as_ref)
+    }
+
     /// The log that a stream of that number is, or was, in.
-    fn log_of(&self, stream: StreamId) -> Result<&Log, StoreError> {
+    pub(super) fn log_of(&self, stream: StreamId) -> Result<&Log, StoreError> {
         if let Some(log) = self.logs.iter().find(|log| log.ids().ordinal(stream).is_some()) {
             return Ok(log);
         }
@@ -178,22 +216,26 @@ impl SegmentStore {
     }
 
     /// Why a stream that no index knows is not there.
-    fn absent(&self, stream: StreamId) -> StoreError {
+    pub(super) fn absent(&self, stream: StreamId) -> StoreError {
         let before = self.logs.first().is_some_and(|log| stream.0 < log.ids().first);
-        if before && self.had_past { StoreError::Expired(stream) } else { StoreError::Unknown(stream) }
+        if before && self.had_past { self.expired(stream) } else { StoreError::Unknown(stream) }
     }
 
-    fn extract(&self, stream: StreamId, log: &Log, entry: &mut Entry) -> Result<PathBuf, StoreError> {
+    pub(super) fn expired(&self, stream: StreamId) -> StoreError {
+        StoreError::Expired { stream, since: self.shared.registry.began() }
+    }
+
+    fn extract(&self, stream: StreamId, log: &Log, entry: &mut Entry) -> Result<CaptureFile, StoreError> {
         for _ in 0..TRIES {
             let at = match log.find(stream) {
                 Found::At(at) => at,
                 Found::Never => return Err(self.absent(stream)),
                 Found::Gone => {
-                    return entry.reuse(|_| true).ok_or(StoreError::Expired(stream));
+                    return entry.reuse(|_| true).ok_or_else(|| self.expired(stream));
                 }
             };
-            if let Some(path) = entry.reuse(|made| made.at == at) {
-                return Ok(path);
+            if let Some(file) = entry.reuse(|made| made.at == [at]) {
+                return Ok(file);
             }
             match log.flush(at, PATIENCE) {
                 Flushed::Done => return self.make(stream, at, entry),
@@ -206,32 +248,33 @@ impl SegmentStore {
     }
 
     /// Makes the stream's file up to `at`: what is new is added to a copy of the last one where that can be.
-    fn make(&self, stream: StreamId, at: Position, entry: &mut Entry) -> Result<PathBuf, StoreError> {
+    fn make(&self, stream: StreamId, at: Position, entry: &mut Entry) -> Result<CaptureFile, StoreError> {
         let failed = |source| StoreError::Io { what: format!("reading stream {stream}"), source };
         let registry = &self.shared.registry;
         if let Some(lost) = entry.made.take_if(|made| !made.intact()) {
             self.shared.extracted.give_room(lost.len);
         }
         let before = entry.made.as_ref().filter(|made| matches!(made.format, Format::Classic(_)));
-        let mut walk = Walk::back(registry, stream, at, before.map(|made| made.at)).map_err(failed)?;
+        let mut walk = Walk::back(registry, stream, at, before.and_then(|made| made.at.first().copied()))
+            .map_err(failed)?;
         let base = before.filter(|made| walk.met && walk.format() == made.format);
         if before.is_some() && base.is_none() {
             walk = Walk::back(registry, stream, at, None).map_err(failed)?;
         }
         if walk.packets == 0 {
-            return Err(StoreError::Expired(stream));
+            return Err(self.expired(stream));
         }
         let made = self.write(stream, at, walk, base)?;
-        let path = made.path.clone();
+        let file = made.file();
         if let Some(old) = entry.made.replace(made) {
             self.shared.extracted.give_room(old.len);
-            if old.path != path {
+            if old.path != file.path {
                 remove(&old.path);
             }
         }
         entry.used = Instant::now();
         self.shared.counters.extractions.fetch_add(1, Ordering::Relaxed);
-        Ok(path)
+        Ok(file)
     }
 
     fn write(
@@ -246,9 +289,14 @@ impl SegmentStore {
         let header = if base.is_some() { Vec::new() } else { walk.header(format) };
         let len = base.map_or(header.len() as u64, |made| made.len) + walk.size(format);
         if !extracted.take_room(len) {
-            return Err(StoreError::NoRoom { stream, needed: len, limit: extracted.limit() });
+            return Err(StoreError::NoRoom {
+                what: format!("stream {stream}"),
+                needed: len,
+                limit: extracted.limit(),
+            });
         }
-        let (temporary, path) = (extracted.temporary(stream), extracted.path(stream, format));
+        let packets = base.map_or(0, |made| made.packets) + walk.packets;
+        let (temporary, path) = (extracted.temporary(), extracted.path(stream, format));
         let written = writer::create(&temporary).and_then(|mut file| {
             if let Some(made) = base {
                 io::copy(&mut File::open(&made.path)?, &mut file)?;
@@ -262,20 +310,40 @@ impl SegmentStore {
             extracted.give_room(len);
             return Err(StoreError::Io { what: format!("writing the capture of stream {stream}"), source });
         }
-        Ok(Made { path, format, at, len })
+        Ok(Made { path, format, at: vec![at], len, packets })
     }
 }
 
 impl PcapStore for SegmentStore {
-    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
+    fn snapshot(&self, streams: Option<&[StreamId]>) -> Result<PathBuf, StoreError> {
+        self.merged(streams.unwrap_or_default())
+    }
+
+    fn file(&self, stream: StreamId) -> Result<CaptureFile, StoreError> {
+        let known = self.keep(stream);
         let log = self.log_of(stream)?;
         if log.find(stream) == Found::Never {
-            return Err(self.absent(stream));
+            return Err(if known { StoreError::Passed(stream) } else { self.absent(stream) });
         }
-        let entry = self.shared.extracted.entry(stream);
+        let key = Key::Stream(stream);
+        let entry = self.shared.extracted.entry(&key);
         let result = self.extract(stream, log, &mut super::lock(&entry));
-        self.shared.extracted.release(stream, &entry);
+        self.shared.extracted.release(&key, &entry);
         result
+    }
+
+    fn keep(&self, stream: StreamId) -> bool {
+        self.window_of(stream).is_some_and(|window| super::lock(window).keep(stream))
+    }
+
+    fn note(&self, stream: StreamId, text: &str) {
+        if let Err(error) = self.shared.notes.note(stream, text) {
+            self.shared.trouble("noting an alert", &error);
+        }
+    }
+
+    fn is_kept(&self, stream: StreamId) -> bool {
+        self.window_of(stream).is_none_or(|window| super::lock(window).is_kept(stream))
     }
 
     fn folder(&self) -> PathBuf {
@@ -283,12 +351,18 @@ impl PcapStore for SegmentStore {
     }
 }
 
+impl Made {
+    pub(super) fn file(&self) -> CaptureFile {
+        CaptureFile { path: self.path.clone(), size: self.len, packets: self.packets }
+    }
+}
+
 impl Entry {
     /// The file at hand, if it will do.
-    fn reuse(&mut self, will_do: impl FnOnce(&Made) -> bool) -> Option<PathBuf> {
+    pub(super) fn reuse(&mut self, will_do: impl FnOnce(&Made) -> bool) -> Option<CaptureFile> {
         let made = self.made.as_ref().filter(|made| will_do(made) && made.intact())?;
         self.used = Instant::now();
-        Some(made.path.clone())
+        Some(made.file())
     }
 }
 
@@ -303,7 +377,7 @@ fn log(shared: &Shared, ids: Ids) -> Log {
     Log::new(Index::new(ids, shared.config.index_bytes), pace(shared))
 }
 
-fn trouble(what: impl ToString) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn trouble(what: impl ToString) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { what: what.to_string(), source }
 }
 

@@ -22,8 +22,10 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Writes what `log` is given until it is closed.
 pub(super) fn run(log: &Log, shared: &Shared) {
     let mut files = Files { ids: log.ids().encode(), current: None, scratch: Vec::new() };
+    let idle = shared.config.segment_age().map_or(IDLE, |age| age.clamp(Duration::from_millis(10), IDLE));
+    let mut refused_before = None;
     loop {
-        match log.next(IDLE) {
+        match log.next(idle) {
             Work::Write(block) => match files.write(&block, shared) {
                 Ok(()) => {
                     shared.counters.store(block.links.len() as u64, block.captured());
@@ -32,8 +34,12 @@ pub(super) fn run(log: &Log, shared: &Shared) {
                     }
                     log.written(block);
                     shared.registry.retain();
+                    if let Some(before) = refused_before.take() {
+                        shared.recovered(before);
+                    }
                 }
                 Err(error) => {
+                    refused_before.get_or_insert_with(|| shared.refused());
                     shared.trouble("writing packets", &error);
                     files.give_up(shared);
                     for dropped in log.failed(block, shared.config.retry_after) {
@@ -44,7 +50,11 @@ pub(super) fn run(log: &Log, shared: &Shared) {
                     }
                 }
             },
-            Work::Idle => shared.extracted.sweep(),
+            Work::Seal => files.seal(shared),
+            Work::Idle => {
+                shared.extracted.sweep();
+                shared.registry.retain();
+            }
             Work::End => break,
         }
     }
@@ -70,6 +80,7 @@ struct Current {
 impl Files {
     fn write(&mut self, block: &Block, shared: &Shared) -> io::Result<()> {
         let Some(segment) = &block.segment else { return Ok(()) };
+        shared.make_room((block.bytes.len() + block.links.len() * link::SIZE) as u64)?;
         if block.fresh {
             self.seal(shared);
             let (data, links) = (create(&segment.data)?, create(&segment.links)?);
@@ -87,7 +98,7 @@ impl Files {
         let (data, links) = (block.bytes.len() as u64, self.scratch.len() as u64);
         current.data_len += data;
         current.links_len += links;
-        shared.registry.grow(segment, data + links);
+        shared.registry.grow(segment, data + links, block.time);
         Ok(())
     }
 

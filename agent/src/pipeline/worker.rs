@@ -8,7 +8,7 @@ use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, Packet, StreamS
 
 use super::{Pace, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
-use crate::captured::Captured;
+use crate::captured::{Captured, ClosedStream};
 use crate::pcap::PcapAppender;
 use crate::process::Remembered;
 
@@ -144,6 +144,11 @@ impl Line {
             for item in &self.batch.items {
                 scripts.deliver(item);
             }
+            if scripts.wants_streams() {
+                for summary in &self.batch.streams {
+                    scripts.stream_closed(&Arc::new(closed(summary, &self.sinks)));
+                }
+            }
         }
         let batch = std::mem::take(&mut self.batch);
         if let Some(output) = &self.sinks.output {
@@ -176,6 +181,11 @@ fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, processes: Option<&mut 
         worker,
         source: sinks.source,
     }
+}
+
+fn closed(summary: &StreamSummary, sinks: &Sinks) -> ClosedStream {
+    let (src, dst) = (sinks.resolver.name(summary.client.addr), sinks.resolver.name(summary.server.addr));
+    ClosedStream { summary: summary.clone(), src, dst }
 }
 
 impl Sinks {

@@ -133,7 +133,11 @@ fn the_agents_own_traffic_is_left_out_at_interfaces_and_nobody_elses_on_its_port
     second_server.join().unwrap();
     let outcome = rig.finish();
     outcome.assert_lossless();
-    assert!(outcome.balance.filtered.excluded.packets > 20, "both directions: {:?}", outcome.balance.filtered);
+    assert!(
+        outcome.balance.filtered.excluded.packets > 20,
+        "both directions: {:?}",
+        outcome.balance.filtered
+    );
     let ends = |p| (segment(p).src, segment(p).dst);
     assert!(outcome.seen.iter().map(ends).all(|(src, dst)| src != first && dst != first));
     let all = directions(&outcome.seen);

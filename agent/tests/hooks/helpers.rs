@@ -139,6 +139,8 @@ fn slack_bot_queues_everything_and_copies_the_files_first() {
     assert_eq!(names, ["s.pcap", "data.json", "own.txt"]);
     assert_eq!(queued[0].files[1], b"{\"a\":1}", "there when it was queued");
     assert_eq!(queued[0].files[2], b"mine");
+    let note = std::fs::read_to_string(rig.dir.path().join("pcaps/000000000001.note")).unwrap();
+    assert_eq!(note, "a.js: Pre: 5", "the alert is known where its stream's packets are");
     assert!(rig.log.about().is_empty());
 }
 

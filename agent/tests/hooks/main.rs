@@ -7,4 +7,5 @@ mod library;
 mod limits;
 mod modules;
 mod rig;
+mod streams;
 mod webhooks;

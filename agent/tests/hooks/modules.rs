@@ -145,12 +145,12 @@ fn check_says_what_a_script_is() {
     let path = rig.script(
         "a.js",
         "// Alerts me\nvar dir = file.mkdirTemp('x').length;\nvendor.slack('a').b.c;\n\
-         const onItemCaptured = () => {};\nfunction onStreamClosed() {}",
+         const onItemCaptured = () => {};\nfunction onPodEvent() {}",
     );
     let outline = check(&path).unwrap();
     assert_eq!(outline.title.as_deref(), Some("Alerts me"));
     assert_eq!(outline.kind, ScriptKind::Script);
-    assert_eq!((outline.hooks, outline.uncalled_hooks), (vec!["onItemCaptured"], vec!["onStreamClosed"]));
+    assert_eq!((outline.hooks, outline.uncalled_hooks), (vec!["onItemCaptured"], vec!["onPodEvent"]));
     assert_eq!(outline.remark, None);
 
     let outline = check(&rig.script("b.mjs", "function onItemCaptured() {}")).unwrap();

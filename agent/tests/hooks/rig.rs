@@ -11,7 +11,7 @@ use agent::hooks::{
     Backpressure, HostServices, Level, ScriptFailure, ScriptLimits, ScriptLog, ScriptStats, Scripts,
 };
 use agent::outbox::{Delivery, DeliveryId, Outbox, OutboxError};
-use agent::pcap::{PcapStore, StoreError};
+use agent::pcap::{CaptureFile, PcapStore, StoreError};
 use agent_core::item::{Endpoint, StreamId};
 use agent_core::{HttpExchange, Item, Record, Timestamp};
 
@@ -77,16 +77,35 @@ impl Outbox for Box {
 pub(crate) struct Store(pub(crate) PathBuf);
 
 impl PcapStore for Store {
-    fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
+    fn file(&self, stream: StreamId) -> Result<CaptureFile, StoreError> {
         match stream.0 {
-            2 => Err(StoreError::Expired(stream)),
+            2 => Err(StoreError::Expired { stream, since: None }),
             1 | 101.. => {
                 let path = self.0.join(format!("{stream}.pcap"));
                 std::fs::write(&path, b"\xd4\xc3\xb2\xa1 packets").unwrap();
-                Ok(path)
+                Ok(CaptureFile { path, size: 12, packets: 3 })
             }
             _ => Err(StoreError::Unknown(stream)),
         }
+    }
+
+    fn snapshot(&self, streams: Option<&[StreamId]>) -> Result<PathBuf, StoreError> {
+        streams.unwrap_or_default().iter().try_for_each(|&stream| self.file(stream).map(drop))?;
+        Ok(self
+            .0
+            .join(format!("snapshot-of-{}.pcap", streams.map_or("all".to_owned(), |s| s.len().to_string()))))
+    }
+
+    fn keep(&self, stream: StreamId) -> bool {
+        stream.0 != 0
+    }
+
+    fn note(&self, stream: StreamId, text: &str) {
+        std::fs::write(self.0.join(format!("{stream}.note")), text).unwrap();
+    }
+
+    fn is_kept(&self, _stream: StreamId) -> bool {
+        true
     }
 
     fn folder(&self) -> PathBuf {

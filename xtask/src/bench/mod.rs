@@ -1,6 +1,8 @@
-//! `cargo xtask bench PART`: what things cost on this machine, held against the budgets, as a table or as JSON.
+//! `cargo xtask bench PART`: what things cost on this machine, held against the budgets and, where there is one, against a
+//! peer in the same run; as a table or as JSON.
 
 mod kernel;
+mod store;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -8,7 +10,7 @@ use clap::{Args, Subcommand};
 /// What to measure.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  sudo cargo xtask bench kernel\n  sudo cargo xtask bench --json kernel > kernel.json"
+    after_help = "Examples:\n  sudo cargo xtask bench kernel\n  sudo cargo xtask bench --json kernel > kernel.json\n  cargo xtask bench store"
 )]
 pub(crate) struct Bench {
     /// One JSON object on standard output instead of a table.
@@ -23,11 +25,14 @@ enum Part {
     /// The eBPF programs' own cost of a packet, by BPF_PROG_TEST_RUN, on one CPU and on all at once (root). Other load on the
     /// machine shows in it.
     Kernel,
+    /// The PCAP store: writing against `tcpdump -w`, a stream's file out of a large store, memory of the index.
+    Store(store::Store),
 }
 
 /// The command.
 pub(crate) fn run(options: &Bench) -> Result<()> {
-    match options.part {
+    match &options.part {
         Part::Kernel => kernel::run(options.json),
+        Part::Store(part) => store::run(part, options.json),
     }
 }

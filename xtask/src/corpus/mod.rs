@@ -6,6 +6,7 @@
 mod compare;
 mod faults;
 mod morph;
+mod pcaps;
 mod record;
 mod replay;
 mod report;
@@ -43,6 +44,9 @@ pub(crate) struct Corpus {
     /// Also with the same bytes carried otherwise by TCP (the folder's morph.py).
     #[arg(long)]
     morph: bool,
+    /// Instead: each stream's packets out of the PCAP store against what tshark extracts.
+    #[arg(long, conflicts_with_all = ["morph", "json"])]
+    pcaps: bool,
 }
 
 /// What came of one capture.
@@ -59,6 +63,9 @@ struct Capture {
 pub(crate) fn run(options: &Corpus) -> Result<()> {
     // Whoever asks for this wants the program as the sources are now.
     replay::build()?;
+    if options.pcaps {
+        return pcaps::run(options);
+    }
     let (captures, faults) = all(options)?;
     if options.json {
         term::say(&report::json(&captures).to_string());
@@ -70,7 +77,7 @@ pub(crate) fn run(options: &Corpus) -> Result<()> {
 
 /// The part of `cargo xtask test`: all captures as they are, with the program that is built already.
 pub(crate) fn check(dir: &Path) -> Result<()> {
-    let options = Corpus { dir: dir.to_owned(), json: false, only: Vec::new(), morph: false };
+    let options = Corpus { dir: dir.to_owned(), json: false, only: Vec::new(), morph: false, pcaps: false };
     let (captures, faults) = all(&options)?;
     report::print(&captures, &faults);
     report::judge(&captures)

@@ -70,6 +70,24 @@ impl<'js> Call<'js> {
         self.given(index).map(|value| self.to_text(value, index, name)).transpose()
     }
 
+    /// An optional text or array of texts.
+    pub(crate) fn optional_texts(
+        &self,
+        index: usize,
+        name: &str,
+    ) -> Result<Option<Vec<String>>, HelperError> {
+        let Some(value) = self.given(index) else { return Ok(None) };
+        let Some(array) = value.as_array() else { return Ok(Some(vec![self.to_text(value, index, name)?])) };
+        if array.len() > ENTRIES {
+            return Err(self.failed(name, format!("has more than {ENTRIES} entries")));
+        }
+        array
+            .iter::<Value<'js>>()
+            .map(|value| self.to_text(&value?, index, name))
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
     fn to_text(&self, value: &Value<'js>, index: usize, name: &str) -> Result<String, HelperError> {
         let text = scalar_text(value)?.ok_or_else(|| self.wrong_type(index, name, "a string", value))?;
         self.bounded(text, name)

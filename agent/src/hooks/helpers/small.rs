@@ -1,12 +1,16 @@
 //! `pcap`, `test`, `utils` and `hash`: the helpers of a few lines.
 
+use std::path::Path;
+
 use agent_core::item::StreamId;
 use rquickjs::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Call, HelperResult, Host, Member};
+use super::{Call, HelperError, HelperResult, Host, Member};
+use crate::pcap::PcapStore;
 
-pub(super) const PCAP: &[Member] = &[("path", "pcap.path", pcap_path)];
+pub(super) const PCAP: &[Member] =
+    &[("path", "pcap.path", pcap_path), ("snapshot", "pcap.snapshot", pcap_snapshot)];
 pub(super) const TEST: &[Member] = &[
     ("fail", "test.fail", |_, call| mark(call, "failed")),
     ("pass", "test.pass", |_, call| mark(call, "passed")),
@@ -16,20 +20,41 @@ pub(super) const UTILS: &[Member] =
 pub(super) const HASH: &[Member] = &[("sha256", "hash.sha256", sha256)];
 
 fn pcap_path<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
-    let text = call.text(0, "stream")?;
-    let stream = match text.parse::<u64>() {
-        Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => StreamId(number),
+    let stream = stream_number(call, "stream", &call.text(0, "stream")?)?;
+    let store = store(host, call)?;
+    let path = host.clock.wait(|| store.path(stream)).map_err(|error| call.failed("stream", error))?;
+    returns_path(call, &path)
+}
+
+fn pcap_snapshot<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
+    let streams = call.optional_texts(0, "streams")?;
+    let streams: Option<Vec<StreamId>> = streams
+        .map(|texts| texts.iter().map(|text| stream_number(call, "streams", text)).collect())
+        .transpose()?;
+    if streams.as_ref().is_some_and(Vec::is_empty) {
+        return Err(call.failed("streams", "names no stream; leave it out for all of them"));
+    }
+    let store = store(host, call)?;
+    let path = host.clock.wait(|| store.snapshot(streams.as_deref()));
+    returns_path(call, &path.map_err(|error| call.failed("streams", error))?)
+}
+
+fn stream_number(call: &Call<'_>, argument: &str, text: &str) -> Result<StreamId, HelperError> {
+    match text.parse::<u64>() {
+        Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(StreamId(number)),
         _ => {
             let shown: String = text.chars().take(40).collect();
-            return Err(
-                call.failed("stream", format!("{shown:?} is not a stream number (data.stream is one)"))
-            );
+            Err(call.failed(argument, format!("{shown:?} is not a stream number (data.stream is one)")))
         }
-    };
-    let Some(store) = &host.services().store else {
-        return Err(call.failed_call("the PCAP store is off, so there is no capture file to be had"));
-    };
-    let path = host.clock.wait(|| store.path(stream)).map_err(|error| call.failed("stream", error))?;
+    }
+}
+
+fn store<'h>(host: &'h Host, call: &Call<'_>) -> Result<&'h dyn PcapStore, HelperError> {
+    let store = host.services().store.as_deref();
+    store.ok_or_else(|| call.failed_call("the PCAP store is off, so there is no capture file to be had"))
+}
+
+fn returns_path<'js>(call: &Call<'js>, path: &Path) -> HelperResult<'js> {
     match path.to_str() {
         Some(path) => call.returns(path),
         None => Err(call.failed_call("the capture file's path is not UTF-8")),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use agent_core::item::StreamId;
+
 use crate::outbox::{Alert, Delivery};
 use crate::secret::Secret;
 
@@ -57,9 +59,27 @@ fn files(host: &Host, call: &Call<'_>, index: usize) -> Result<Vec<(String, Path
     call.pairs(index, "files")?.into_iter().map(resolve).collect()
 }
 
+/// What the store is to know of an alert: the stream whose capture file goes with it, and what it says.
+fn note(host: &Host, delivery: &Delivery) -> Option<(StreamId, String)> {
+    let Delivery::SlackBot { alert, files, .. } = delivery else { return None };
+    let folder = host.services().store.as_ref()?.folder();
+    let of_stream = |(_, path): &(String, PathBuf)| {
+        let stem = path.strip_prefix(&folder).ok()?.file_stem()?.to_str()?;
+        stem.parse().ok().map(StreamId)
+    };
+    let stream = files.iter().find_map(of_stream)?;
+    Some((stream, format!("{}: {}: {}", host.name(), alert.pretext, alert.text)))
+}
+
 fn enqueue<'js>(host: &Host, call: &Call<'js>, delivery: Delivery) -> HelperResult<'js> {
     // Copying attachments is the agent's work, not the script's time.
+    let note = note(host, &delivery);
     let queued = host.clock.wait(|| host.services().outbox.enqueue(host.name(), delivery));
+    if queued.is_ok()
+        && let (Some((stream, text)), Some(store)) = (note, &host.services().store)
+    {
+        host.clock.wait(|| store.note(stream, &text));
+    }
     match queued {
         Ok(id) => call.returns(id.0.to_string()),
         Err(error) => Err(call.failed_call(error)),

@@ -28,7 +28,9 @@ fn the_oldest_segments_go_and_their_streams_are_expired() {
         .map(|f| f.unwrap().metadata().unwrap().len())
         .sum();
     assert!(on_disk <= max_bytes + (128 << 10), "{on_disk}");
-    assert!(matches!(bench.store.path(first), Err(StoreError::Expired(id)) if id == first));
+    assert!(
+        matches!(bench.store.path(first), Err(StoreError::Expired { stream, since: Some(_) }) if stream == first)
+    );
     assert!(matches!(bench.store.path(bench.stream(2)), Err(StoreError::Unknown(_))));
 }
 
@@ -88,7 +90,7 @@ fn closed_streams_cost_few_bytes_and_the_index_has_a_bound() {
     }
     let stats = small.store.stats();
     assert!(stats.index_bytes <= 64 << 10 && stats.index_evicted > 0, "{stats:?}");
-    assert!(matches!(small.store.path(small.stream(3)), Err(StoreError::Expired(_))));
+    assert!(matches!(small.store.path(small.stream(3)), Err(StoreError::Expired { .. })));
     assert_eq!(small.read(small.stream(19_999)).len(), 1);
 }
 

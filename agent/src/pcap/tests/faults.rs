@@ -67,7 +67,9 @@ fn a_real_full_disk() {
         let folder = tempfile::tempdir().unwrap();
         mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=2m")).unwrap();
 
-        let (store, mut appenders) = SegmentStore::open(StoreConfig::new(folder.path()), 1).unwrap();
+        let mut config = StoreConfig::new(folder.path());
+        config.reserve_bytes = Some(0);
+        let (store, mut appenders) = SegmentStore::open(config, 1).unwrap();
         let ballast = folder.path().join("ballast");
         std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
         let mut bench = Bench { folder: tempfile::tempdir().unwrap(), store, appender: appenders.pop() };

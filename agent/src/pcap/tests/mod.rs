@@ -3,7 +3,11 @@
 mod bounds;
 mod content;
 mod faults;
+mod matched;
+mod reader;
 mod reopen;
+mod retention;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,6 +67,8 @@ impl Bench {
     fn new(adjust: impl FnOnce(&mut StoreConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = StoreConfig::new(folder.path());
+        // What is free on the machine's disk is none of the tests' business.
+        config.reserve_bytes = Some(0);
         adjust(&mut config);
         let (store, mut appenders) = SegmentStore::open(config, 1).unwrap();
         Self { folder, store, appender: appenders.pop() }

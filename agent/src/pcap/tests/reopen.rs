@@ -35,7 +35,10 @@ fn earlier_streams_are_found_and_their_numbers_not_used_again() {
         }
         highest = StreamId(store.stream_ids(workers - 1).unwrap().0.0 + 5 * workers as u64);
         assert!(matches!(store.path(StreamId(highest.0 + 1)), Err(StoreError::Unknown(_))));
-        assert!(matches!(store.path(StreamId(b.0 + 1)), Err(StoreError::Expired(_))), "maybe it once was");
+        assert!(
+            matches!(store.path(StreamId(b.0 + 1)), Err(StoreError::Expired { .. })),
+            "maybe it once was"
+        );
     }
 }
 
@@ -126,7 +129,7 @@ fn limits_hold_for_what_is_taken_in() {
     let (store, _appenders) = SegmentStore::open(config, 1).unwrap();
     let stats = store.stats();
     assert!(stats.stored_bytes <= 512 << 10 && stats.expired_segments > 0, "{stats:?}");
-    assert!(matches!(store.path(old), Err(StoreError::Expired(_))));
+    assert!(matches!(store.path(old), Err(StoreError::Expired { .. })));
     assert!(read(&store.path(new).unwrap()).len() > 300);
 }
 
@@ -162,7 +165,7 @@ proptest! {
                     prop_assert!(sent.starts_with(&packets));
                     stored += packets.len();
                 }
-                Err(error) => prop_assert!(matches!(error, StoreError::Expired(_)), "{}", error),
+                Err(error) => prop_assert!(matches!(error, StoreError::Expired { .. }), "{}", error),
             }
         }
         let segments = files(&segments, "pcapng");
