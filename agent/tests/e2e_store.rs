@@ -30,6 +30,7 @@ fn capture(path: &Path, connections: u16, size: usize) {
 struct Replay {
     child: Child,
     items: std::sync::mpsc::Receiver<String>,
+    said: std::thread::JoinHandle<String>,
 }
 
 impl Replay {
@@ -42,7 +43,14 @@ impl Replay {
         let out = BufReader::new(child.stdout.take().unwrap());
         let (sender, items) = std::sync::mpsc::channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, items }
+        // Read all the time: who logs into a full pipe waits.
+        let mut log = child.stderr.take().unwrap();
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            log.read_to_string(&mut said).unwrap();
+            said
+        });
+        Self { child, items, said }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
@@ -58,8 +66,7 @@ impl Replay {
     /// Ends the input. Gives what was said on standard error.
     fn end(mut self) -> String {
         drop(self.child.stdin.take());
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let said = self.said.join().unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success() && !said.contains("panicked"), "{said}");
         said

@@ -221,7 +221,8 @@ fn a_thousand_that_come_and_go_leave_no_trace() {
         }
         // Some live long enough to be attached to, some may not.
         if number.is_multiple_of(2) {
-            wait_until("all are attached to", || held(tap.pid()).links.len() == 80);
+            // Both ways of an interface; both ways of a cgroup, and nine links by which its processes are named.
+            wait_until("all are attached to", || held(tap.pid()).links.len() == 20 * 2 + 20 * 11);
         }
         for n in 0..20 {
             namespace.ip(&format!("link del veth{number}-{n}")).unwrap();
