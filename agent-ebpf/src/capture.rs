@@ -38,10 +38,10 @@ pub(crate) fn capture(skb: *mut __sk_buff, hook: Hook) {
     };
     // SAFETY: skb is the program's context.
     let len = unsafe { (*skb).len };
-    count::hook(HookTally::Offered, len);
+    count::hook(HookTally::Offered, len, hook.cgroup);
     match wanted(skb, hook, settings) {
         Ok((flow, cgroup)) => deliver(skb, hook, settings, &flow, cgroup, len),
-        Err(why) => count::hook(why, len),
+        Err(why) => count::hook(why, len, hook.cgroup),
     }
 }
 

@@ -9,7 +9,7 @@ use core::arch::asm;
 use agent_common::{
     config::{AWAKE, QUIET},
     counters::RingTally,
-    record::{CLASSES, HEADER_LEN, MAX_CAPTURE, RecordHeader},
+    record::{CLASSES, FLAG_SOCKET, HEADER_LEN, MAX_CAPTURE, RecordHeader},
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -25,17 +25,18 @@ use crate::{
 /// Puts the packet into ring `index`, and counts how that went.
 #[inline(always)]
 pub(crate) fn push(skb: *mut __sk_buff, index: u32, header: &RecordHeader, snap_len: u32) {
+    let shared = header.flags & FLAG_SOCKET != 0;
     let bytes = header.original_len;
     let outcome = match RINGS.get(index) {
         Some(ring) => copy_by_class(skb, ring, index, header),
         None => RingTally::NoRing,
     };
-    let first = count::ring(outcome, index, bytes);
+    let first = count::ring(outcome, index, bytes, shared);
     if outcome == RingTally::Captured {
         if header.captured_len < bytes {
             let whole = bytes.min(snap_len).min(MAX_CAPTURE as u32);
             let why = if header.captured_len < whole { RingTally::HeadersOnly } else { RingTally::Truncated };
-            count::ring(why, index, bytes);
+            count::ring(why, index, bytes, shared);
         }
     } else if first {
         warn!(skb, "ring {}: the first packet is lost on a CPU (reason {})", index, outcome as u32);

@@ -33,7 +33,7 @@ fn a_loop_that_does_something_is_named_with_its_line() {
         "var n = 0;\nfunction count() {\n  n += 1;\n  for (;;) {\n    n = Math.sin(n);\n  }\n}\nfunction onItemCaptured() { count() }",
         1,
     );
-    // QuickJS asks whether to go on at the loop's jump or at the call in it, as it happens: one knows the call's line, the
+    // QuickJS seems to ask whether to go on at the loop's jump or at the call in it, as it happens: one knows the call's line, the
     // other that of the function's first expression.
     let said = rig.log.about();
     let lines = [3, 5]
