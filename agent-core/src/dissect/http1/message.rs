@@ -186,12 +186,6 @@ impl Current {
         self.gaps += u32::from(!unneeded);
         self.truncated |= at.truncated;
         self.last = at.time;
-        if let Frame::Perhaps { seen, length } = self.frame
-            && let Taken::End(tail) | Taken::Broken(tail) | Taken::NoBody(tail, _) =
-                self.commit(seen, length, at)
-        {
-            return Skipped::Lost(tail);
-        }
         match &mut self.frame {
             Frame::Close => {
                 self.body.skip(unneeded, n);
@@ -221,6 +215,7 @@ impl Current {
                 }
                 Skipped::Lost(self.tail(false, None))
             }
+            // If its request was a HEAD, this is the next message, and nobody knows how much of it is missing.
             Frame::Perhaps { .. } => Skipped::Lost(self.tail(false, None)),
         }
     }

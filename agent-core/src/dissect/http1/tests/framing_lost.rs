@@ -251,6 +251,25 @@ fn a_head_whose_answer_was_captured_first_is_whole() {
 }
 
 #[test]
+fn bytes_behind_a_gap_are_no_body_of_what_may_answer_a_head() {
+    let heads = get("/1").replace("GET", "HEAD") + &get("/2");
+    let (one, two) = ("HTTP/1.1 200 OK\r\nContent-Length: 640\r\n\r\n", ok("two"));
+    for seen in [0, 3] {
+        let mut talk = Talk::new();
+        talk.sent[0] += heads.len() as u64;
+        talk.say(Server, format!("{one}{}", &two[..seen])).gap(Server, 20).say(Server, &two[20 + seen..]);
+        talk.sent[0] -= heads.len() as u64;
+        talk.chunk(Client, Chunk::Data(heads.as_bytes()), Some(0));
+        for draft in talk.finish(End::CaptureEnd) {
+            let exchange = exchange(&draft);
+            let target = exchange.request.as_ref().map(|r| r.target().to_vec());
+            assert!(exchange.response.is_none() || target.as_deref() != Some(b"/2"), "its answer is lost");
+            assert!(exchange.response.iter().all(|r| r.message.body.content.is_empty()), "{draft:?}");
+        }
+    }
+}
+
+#[test]
 fn a_head_answer_is_framed_even_without_its_request() {
     let mut talk = Talk::new();
     talk.say(Client, get("/1")).say(Server, ok("one")).gap(Client, 40);
