@@ -363,6 +363,8 @@ fn a_packet_on_veth_bridge_and_route_is_counted_and_stored_once() {
     let args = ["--interface", "m*", "--interface", "br0", "--port", "80", "--json", "--stats", "--streams"];
     let paths = [streams.to_str().unwrap(), "--pcap-dir", store.to_str().unwrap()];
     let tap = Background::tap(&net.middle, dir.path(), &[&args[..], &paths].concat());
+    // The start does not wait for all that a pattern takes in.
+    wait_until("both ways of all four are attached to", || held(tap.pid()).links.len() == 8);
     const EACH: u64 = 400;
     for address in [near, far] {
         let config = LoadConfig { per_connection: 100, echo: true, ..LoadConfig::new(address, 4, EACH) };

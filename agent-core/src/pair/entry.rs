@@ -75,6 +75,7 @@ pub(super) struct Entry {
     pub(super) acked: Option<u64>,
     /// Offset behind the request, once that is known.
     pub(super) request_end: Option<u64>,
+    /// Requests may be missing before it; for an orphan, responses behind it.
     pub(super) loss: Option<Loss>,
     pub(super) request: Part,
     pub(super) response: Part,

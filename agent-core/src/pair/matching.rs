@@ -89,6 +89,8 @@ impl Pairing {
             self.expect_start(at, self.orphans[found].start);
         } else {
             self.anchor(at);
+            // Order counts up to the next loss, which may have come already.
+            self.synced = self.orphans.range(found..).all(|o| o.loss.is_none());
         }
         for orphan in self.orphans.range_mut(..found) {
             orphan.settled = true;

@@ -341,7 +341,12 @@ impl Pairing {
                 self.requests_lost = Some(loss);
                 self.last = None;
             }
-            Side::Server => self.synced = false,
+            Side::Server => {
+                self.synced = false;
+                if let Some(last) = self.orphans.back_mut() {
+                    last.loss.get_or_insert(loss);
+                }
+            }
         }
     }
 

@@ -251,6 +251,32 @@ fn a_head_whose_answer_was_captured_first_is_whole() {
 }
 
 #[test]
+fn order_counts_up_to_the_next_loss_even_if_that_was_read_before_the_requests() {
+    let mut talk = Talk::joined();
+    let (size, one, two) = (get("/1").len() as u64, ok("one"), ok("two"));
+    talk.sent[0] += 36 + size;
+    talk.say(Server, &one);
+    talk.sent[0] += 2 * size;
+    talk.gap(Server, two.len() as u64).say(Server, ok("three"));
+    talk.sent[0] -= 36 + 3 * size;
+    let (first, second) = (one.len() as u64, (one.len() + two.len()) as u64);
+    talk.gap(Client, 36);
+    for (path, acked) in [("/1", 0), ("/2", first), ("/3", second)] {
+        talk.chunk(Client, Chunk::Data(get(path).as_bytes()), Some(acked));
+    }
+    let drafts = talk.fin();
+    for draft in &drafts {
+        let Some(request) = exchange(draft).request.as_ref().filter(|_| exchange(draft).response.is_some())
+        else {
+            continue;
+        };
+        let said = [("/1", "one"), ("/2", "two"), ("/3", "three")];
+        let (_, body) = said.iter().find(|(path, _)| path.as_bytes() == request.target()).unwrap();
+        assert_eq!(response_body(draft), body.as_bytes());
+    }
+}
+
+#[test]
 fn bytes_behind_a_gap_are_no_body_of_what_may_answer_a_head() {
     let heads = get("/1").replace("GET", "HEAD") + &get("/2");
     let (one, two) = ("HTTP/1.1 200 OK\r\nContent-Length: 640\r\n\r\n", ok("two"));
