@@ -10,6 +10,8 @@ use agent_common::{
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
 
+use crate::usual::{self, Usual};
+
 /// A packet of interest, before the filters.
 pub(crate) struct Flow {
     /// Source.
@@ -39,12 +41,12 @@ pub(crate) const ACK: u8 = 16;
 /// The bytes after the IP header that are looked at: TCP's up to its flags, and two more.
 type Next = [u8; 16];
 
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86DD;
+pub(crate) const ETH_P_IP: u16 = 0x0800;
+pub(crate) const ETH_P_IPV6: u16 = 0x86DD;
 const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_8021AD: u16 = 0x88A8;
 
-const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -131,6 +133,16 @@ fn filled([a, b, c, d]: [u8; 4]) -> Next {
 /// The flow of the packet whose first header is of type `link`; the error says why there is none.
 #[inline(always)]
 pub(crate) fn parse(skb: *mut __sk_buff, link: u16) -> Result<Flow, HookTally> {
+    match usual::parse(skb, link) {
+        Usual::Tcp(flow) => Ok(flow),
+        Usual::OtherProtocol => Err(HookTally::OtherProtocol),
+        Usual::No => any(skb, link),
+    }
+}
+
+/// Any packet, wherever its bytes are.
+#[inline(always)]
+fn any(skb: *mut __sk_buff, link: u16) -> Result<Flow, HookTally> {
     let (protocol, offset) = match link {
         LINK_ETHERNET => network_header(skb)?,
         _ => (ip_version(skb)?, 0),
@@ -257,7 +269,7 @@ fn flow(src: [u64; 2], dst: [u64; 2], next: &Next, fragment: bool, known: bool, 
 
 /// `::ffff:a.b.c.d` in memory order.
 #[inline(always)]
-fn mapped(address: u32) -> [u64; 2] {
+pub(crate) fn mapped(address: u32) -> [u64; 2] {
     words([0, 0, 0xFFFF_u32.to_be(), address])
 }
 

@@ -18,7 +18,7 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 
 use crate::{
-    count,
+    count, direct,
     maps::{RINGS, Ring, SLEEPERS},
 };
 
@@ -54,7 +54,7 @@ fn copy_by_class(skb: *mut __sk_buff, ring: &Ring, index: u32, header: &RecordHe
         };
     }
     try_classes!(0 1 2 3 4 5 6 7 8 9 10 11 12 13);
-    const { assert!(CLASSES.len() == 14) };
+    const { assert!(CLASSES.len() == 14 && CLASSES[0] == HEADER_LEN + direct::MOST) };
     RingTally::LoadFailed
 }
 
@@ -69,7 +69,9 @@ fn copy<const SIZE: usize>(skb: *mut __sk_buff, ring: &Ring, index: u32, header:
     // packet at most the rest.
     let loaded = unsafe {
         start.cast::<RecordHeader>().write(*header);
-        bpf_skb_load_bytes(skb.cast(), 0, start.add(HEADER_LEN).cast(), len) == 0
+        let packet = start.add(HEADER_LEN);
+        (SIZE == HEADER_LEN + direct::MOST && direct::copy(skb, packet, len))
+            || bpf_skb_load_bytes(skb.cast(), 0, packet.cast(), len) == 0
     };
     if !loaded {
         place.discard(u64::from(BPF_RB_NO_WAKEUP));

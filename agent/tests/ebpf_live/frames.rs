@@ -13,13 +13,13 @@ use super::rig::{Outcome, Rig, on_client, settle, skipped};
 pub(crate) const WATCHED: u16 = 8080;
 
 /// Sends Ethernet frames out of the client's interface.
-struct Wire {
+pub(crate) struct Wire {
     socket: OwnedFd,
     index: u32,
 }
 
 impl Wire {
-    fn new(namespace: &NetNs) -> Self {
+    pub(crate) fn new(namespace: &NetNs) -> Self {
         namespace.run(|| {
             // SAFETY: no memory is involved; the result is checked.
             let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -30,7 +30,31 @@ impl Wire {
         })
     }
 
-    fn send(&self, frame: &[u8]) {
+    pub(crate) fn send(&self, frame: &[u8]) {
+        self.send_as(&[], frame);
+    }
+
+    /// Sends a frame of a page or more of which only the first `linear` bytes are in the skb's linear part.
+    pub(crate) fn send_paged(&self, linear: u16, frame: &[u8]) {
+        let on = 1;
+        // SAFETY: the option's value is an int, which outlives the call.
+        let set = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_VNET_HDR,
+                (&raw const on).cast(),
+                size_of::<i32>() as u32,
+            )
+        };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        // struct virtio_net_hdr: flags, kind of segmentation, length of the headers, three lengths more.
+        let [low, high] = linear.to_le_bytes();
+        self.send_as(&[0, 0, low, high, 0, 0, 0, 0, 0, 0], frame);
+    }
+
+    fn send_as(&self, before: &[u8], frame: &[u8]) {
+        let bytes = [before, frame].concat();
         // SAFETY: all zeros is a valid sockaddr_ll.
         let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         to.sll_family = libc::AF_PACKET as u16;
@@ -40,14 +64,14 @@ impl Wire {
         let sent = unsafe {
             libc::sendto(
                 self.socket.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
                 0,
                 (&raw const to).cast(),
                 size_of::<libc::sockaddr_ll>() as u32,
             )
         };
-        assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+        assert_eq!(sent, bytes.len() as isize, "{}", std::io::Error::last_os_error());
     }
 }
 
@@ -85,7 +109,7 @@ pub(crate) fn ipv4(protocol: u8, options: usize, fragment: u16, payload: &[u8]) 
     ip
 }
 
-fn ipv6(next_header: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv6(next_header: u8, payload: &[u8]) -> Vec<u8> {
     let mut ip = vec![0x60, 0, 0, 0];
     ip.extend((payload.len() as u16).to_be_bytes());
     ip.extend([next_header, 64]);

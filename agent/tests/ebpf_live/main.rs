@@ -6,6 +6,7 @@
 mod cgroup;
 mod change;
 mod cost;
+mod direct;
 mod ends;
 mod exchange;
 mod filter;
