@@ -64,6 +64,8 @@ fn config(args: &Tap) -> Result<AfPacketConfig, UsageError> {
         interfaces: args.interface.clone(),
         ports: args.port.clone(),
         nets: tap::nets(args)?,
+        exclude: args.exclude.clone(),
+        direction: args.direction.into(),
         workers: tap::workers(args),
         ring_bytes: args.ring_mib.map(|mib| mib as usize * (1 << 20)),
         promiscuous: args.promiscuous,

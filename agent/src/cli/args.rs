@@ -1,9 +1,11 @@
 //! The command line as typed: raw flags, checked only one by one. [`super::settings`] makes one validated whole of them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::Timestamp;
+use agent_core::packet::Direction;
 use clap::{Args, Parser, Subcommand};
 
 use super::units;
@@ -120,6 +122,27 @@ pub(super) enum TcHookArg {
     Clsact,
 }
 
+/// Which way `remora tap` captures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum DirectionArg {
+    /// Both ways.
+    Both,
+    /// What comes in.
+    In,
+    /// What goes out.
+    Out,
+}
+
+impl From<DirectionArg> for Option<Direction> {
+    fn from(direction: DirectionArg) -> Self {
+        match direction {
+            DirectionArg::Both => None,
+            DirectionArg::In => Some(Direction::Ingress),
+            DirectionArg::Out => Some(Direction::Egress),
+        }
+    }
+}
+
 /// How `remora tap` takes packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(super) enum Mode {
@@ -154,6 +177,13 @@ pub(super) struct Tap {
     /// Capture only streams with an end in this network (repeatable); filtered in the kernel.
     #[arg(long, value_name = "CIDR")]
     pub(super) net: Vec<String>,
+    /// Leave out what this endpoint sends and gets, such as 10.0.0.7:9200 or [fd00::7]:443 (repeatable); filtered in the
+    /// kernel.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) exclude: Vec<SocketAddr>,
+    /// Capture one way only, as the interface or the cgroup sees it: streams then have one side.
+    #[arg(long, value_enum, default_value_t = DirectionArg::Both)]
+    pub(super) direction: DirectionArg,
     /// How packets are taken: `auto` is eBPF where it is permitted, else AF_PACKET for `--interface`.
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub(super) mode: Mode,

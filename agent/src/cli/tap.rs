@@ -133,6 +133,8 @@ mod live {
             cgroups: args.cgroup.clone(),
             ports: args.port.clone(),
             nets: super::nets(args)?,
+            exclude: args.exclude.clone(),
+            direction: args.direction.into(),
             tc_hook: match args.tc_hook {
                 TcHookArg::Auto => TcHook::Auto,
                 TcHookArg::Tcx => TcHook::Tcx,

@@ -1,6 +1,7 @@
 //! `remora tap` by AF_PACKET: the same items as by eBPF, with less privilege, and losses that show.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -110,6 +111,50 @@ fn the_items_are_those_of_ebpf() {
 }
 
 /// A response that is shown with a request is that request's own.
+/// `--direction` and `--exclude` mean the same in both modes: one side of each stream; nothing of that server.
+#[test]
+fn one_way_and_without_an_endpoint() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pair = VethPair::new().unwrap();
+    let left_out: SocketAddr = "10.77.0.2:8081".parse().unwrap();
+    let servers =
+        [server(), left_out].map(|at| pair.server.run(|| Nginx::start(at, |command| command)).unwrap());
+    for (mode, direction) in [("ebpf", "in"), ("af-packet", "in"), ("ebpf", "out"), ("af-packet", "out")] {
+        let folder = dir.path().join(format!("{mode}-{direction}"));
+        std::fs::create_dir(&folder).unwrap();
+        let streams = folder.join("streams.jsonl");
+        let excluded = left_out.to_string();
+        let args = ["--interface", VethPair::SERVER, "--json", "--mode", mode, "--direction", direction];
+        let more = ["--exclude", &excluded, "--streams", streams.to_str().unwrap()];
+        let tap = Background::tap(&pair.server, &folder, &[&args[..], &more].concat());
+        pair.client.run(|| one_request(left_out));
+        pair.client.run(|| one_request(server()));
+        // A side alone is waited for until the end.
+        let ran = tap.end().exits(0);
+        let (asked, answered) =
+            if direction == "in" { ("request", "response") } else { ("response", "request") };
+        assert_eq!(ran.items().len(), 1, "{mode} {direction}");
+        assert!(
+            ran.items()[0][asked].is_object() && ran.items()[0][answered].is_null(),
+            "{mode} {direction}"
+        );
+        let streams = std::fs::read_to_string(&streams).unwrap();
+        assert_eq!(streams.lines().count(), 1, "{streams}");
+        assert!(!streams.contains(&excluded), "{streams}");
+    }
+    drop(servers);
+}
+
+/// One request to that server, on a connection of its own.
+fn one_request(to: SocketAddr) {
+    let mut stream = std::net::TcpStream::connect(to).unwrap();
+    stream.write_all(b"GET /one HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
 fn assert_each_its_own(items: &[Value]) {
     let mut seen = BTreeSet::new();
     for item in items.iter().filter(|item| item["error"].is_null()) {

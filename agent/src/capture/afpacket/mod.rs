@@ -35,6 +35,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_core::packet::Direction;
+
 use self::balance::Counters;
 pub use self::balance::{Balance, RingBalance, Tally};
 use self::bpf::Instruction;
@@ -78,6 +80,8 @@ pub struct AfPacketConfig {
     pub nets: Vec<Net>,
     /// Endpoints whose traffic is left out: the agent's own.
     pub exclude: Vec<SocketAddr>,
+    /// Captured one way only, as the interface sees it; `None`: both.
+    pub direction: Option<Direction>,
     /// Rings, one for each worker: 1 to 256; 0: one.
     pub workers: u16,
     /// Bytes of each ring, rounded up to a power of two; `None`: 32 MiB, or less where memory is scarce.
@@ -94,6 +98,7 @@ pub struct AfPacket {
     interfaces: Interfaces,
     /// What is wanted, on whatever interface.
     filter: Filter,
+    direction: Option<Direction>,
     snap_len: u32,
     promiscuous: bool,
     bound_to_all: bool,
@@ -153,6 +158,7 @@ impl AfPacket {
             rings,
             interfaces,
             filter: Filter::default(),
+            direction: config.direction,
             promiscuous: config.promiscuous,
             snap_len: config.snap_len.unwrap_or(SNAP_LEN).max(1),
             bound_to_all: bound_to == 0,
@@ -196,7 +202,7 @@ impl AfPacket {
         nets: &[Net],
         exclude: &[SocketAddr],
     ) -> Result<(), AfPacketError> {
-        self.filter = Filter::new(ports, nets, exclude);
+        self.filter = Filter::new(ports, nets, exclude).of_direction(self.direction);
         self.apply_filter()
     }
 

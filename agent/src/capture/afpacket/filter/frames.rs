@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use agent_core::packet::Direction;
 use proptest::prelude::*;
 
 use super::super::bpf::interpreter::Machine;
@@ -76,6 +77,10 @@ impl Frame {
     /// Its ports, unless it is a later fragment.
     pub(super) fn has_ports(&self) -> bool {
         self.fragment.is_none_or(|(offset, _)| offset == 0)
+    }
+
+    pub(super) fn direction(&self) -> Direction {
+        if self.outgoing { Direction::Egress } else { Direction::Ingress }
     }
 
     pub(super) fn is_repeated(&self) -> bool {

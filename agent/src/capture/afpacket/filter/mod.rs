@@ -13,6 +13,8 @@ mod user;
 
 use std::net::{IpAddr, SocketAddr};
 
+use agent_core::packet::Direction;
+
 use self::set::Set;
 use super::bpf::{Assembler, Condition, INTERFACE, Instruction, Label, PACKET_TYPE, TooLong, op};
 use super::headers::{Headers, IPV4, LOOPBACK, memory};
@@ -26,6 +28,7 @@ const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
 pub(super) struct Filter {
     /// Numbers of interfaces; `None`: the socket is bound to one, and sees no other's packets.
     interfaces: Option<Set>,
+    direction: Option<Direction>,
     ports: Option<Set>,
     nets: Option<ByFamily>,
     exclude: Option<ByFamily>,
@@ -57,6 +60,7 @@ impl Filter {
         });
         Self {
             interfaces: None,
+            direction: None,
             ports: (!ports.is_empty()).then(|| Set::new(ports.iter().map(port).collect())),
             nets: by_family(nets),
             exclude: by_family(endpoints),
@@ -69,13 +73,18 @@ impl Filter {
         Self { interfaces: Some(Set::new(ranges)), ..self }
     }
 
-    /// The same without ports, nets and endpoints: what the kernel is left with when user space looks at those.
-    pub(super) fn without_details(&self) -> Self {
-        Self { interfaces: self.interfaces.clone(), ..Self::default() }
+    /// The same, one way only, as the interface sees it.
+    pub(super) fn of_direction(self, direction: Option<Direction>) -> Self {
+        Self { direction, ..self }
     }
 
-    /// The program: gives `snap` bytes of what is wanted, and 0 of what is not. Loopback's outgoing packets are not
-    /// wanted, because each of them comes in again.
+    /// The same without ports, nets and endpoints: what the kernel is left with when user space looks at those.
+    pub(super) fn without_details(&self) -> Self {
+        Self { interfaces: self.interfaces.clone(), direction: self.direction, ..Self::default() }
+    }
+
+    /// The program: gives `snap` bytes of what is wanted, and 0 of what is not. Of loopback the outgoing packets are not
+    /// wanted, because each of them comes in again, unless nothing but outgoing ones is wanted.
     ///
     /// # Errors
     /// When there are more ports, nets or endpoints than a program can hold.
@@ -102,10 +111,14 @@ impl Filter {
             asm.here(known);
         }
         let once = asm.label();
-        asm.put(op::LOAD, super::bpf::HARDWARE);
-        asm.branch_unless(Condition::Equal, LOOPBACK, once);
+        if self.direction.is_none() {
+            asm.put(op::LOAD, super::bpf::HARDWARE);
+            asm.branch_unless(Condition::Equal, LOOPBACK, once);
+        }
         asm.put(op::LOAD, PACKET_TYPE);
-        asm.branch(Condition::Equal, OUTGOING, unwanted, once);
+        let (outgoing, incoming) =
+            if self.direction == Some(Direction::Egress) { (once, unwanted) } else { (unwanted, once) };
+        asm.branch(Condition::Equal, OUTGOING, outgoing, incoming);
         asm.here(once);
     }
 

@@ -16,6 +16,7 @@ const SNAP: u32 = 96;
 #[derive(Clone, Debug)]
 struct Wish {
     interfaces: Option<Vec<u32>>,
+    direction: Option<Direction>,
     ports: Vec<u16>,
     nets: Vec<Net>,
     exclude: Vec<SocketAddr>,
@@ -23,7 +24,7 @@ struct Wish {
 
 impl Wish {
     fn filter(&self) -> Filter {
-        let filter = Filter::new(&self.ports, &self.nets, &self.exclude);
+        let filter = Filter::new(&self.ports, &self.nets, &self.exclude).of_direction(self.direction);
         match &self.interfaces {
             Some(interfaces) => filter.of_interfaces(interfaces),
             None => filter,
@@ -40,7 +41,11 @@ impl Wish {
         let net =
             self.nets.is_empty() || ends.iter().any(|end| self.nets.iter().any(|net| net.contains(end.ip())));
         let excluded = frame.has_ports() && ends.iter().any(|end| self.exclude.contains(end));
-        interface && !frame.is_repeated() && frame.is_tcp() && port && net && !excluded
+        let way = match self.direction {
+            None => !frame.is_repeated(),
+            Some(direction) => frame.direction() == direction,
+        };
+        interface && way && frame.is_tcp() && port && net && !excluded
     }
 }
 
@@ -64,11 +69,22 @@ fn wish() -> impl Strategy<Value = Wish> {
     ];
     (
         proptest::option::of(proptest::collection::vec(1..4_u32, 1..3)),
+        prop_oneof![
+            2 => Just(None),
+            1 => Just(Some(Direction::Ingress)),
+            1 => Just(Some(Direction::Egress)),
+        ],
         proptest::collection::vec(prop_oneof![79..82_u16, Just(443)], 0..4),
         proptest::collection::vec(net, 0..4),
         proptest::collection::vec(endpoint.prop_map(|e| e.parse().unwrap()), 0..3),
     )
-        .prop_map(|(interfaces, ports, nets, exclude)| Wish { interfaces, ports, nets, exclude })
+        .prop_map(|(interfaces, direction, ports, nets, exclude)| Wish {
+            interfaces,
+            direction,
+            ports,
+            nets,
+            exclude,
+        })
 }
 
 proptest! {
