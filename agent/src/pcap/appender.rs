@@ -3,7 +3,7 @@
 //! Invariants: no lock and no allocation for a packet (buffers are reused); a position is given once and never moves;
 //! whatever cannot be stored is counted, and the next packet is tried as if nothing had been.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -26,7 +26,8 @@ const MAX_INTERFACES: usize = 4096;
 
 /// The segment that is filled.
 struct Open {
-    segment: Arc<Segment>,
+    /// Not held: retention may take it when nothing more comes.
+    segment: Weak<Segment>,
     since: Instant,
     /// Bytes handed over.
     len: u64,
@@ -67,30 +68,31 @@ impl Appender {
         }
     }
 
-    /// Starts a block, and a segment where the last one is full.
+    /// Starts a block, and a segment where the last one is full, old, or gone.
     fn begin(&mut self) -> bool {
-        if self.open.as_ref().is_some_and(|open| open.len >= self.shared.config.segment_bytes) {
-            self.open = None;
-        }
-        let Some(open) = &self.open else {
-            let Some(segment) = self.shared.registry.begin() else { return false };
-            format::section(&mut self.block.bytes);
-            self.block.fresh = true;
-            self.block.first = 0;
-            self.block.segment = Some(Arc::clone(&segment));
-            self.open = Some(Open {
-                segment,
-                since: Instant::now(),
-                len: 0,
-                records: 0,
-                interfaces: Vec::new(),
-                settled: 0,
-                recent: 0,
-            });
+        let config = &self.shared.config;
+        let young = |open: &Open| config.segment_age().is_none_or(|age| open.since.elapsed() < age);
+        if let Some(open) = self.open.as_ref().filter(|open| open.len < config.segment_bytes && young(open))
+            && let Some(segment) = open.segment.upgrade().filter(|segment| !segment.is_to_turn())
+        {
+            self.block.first = open.records;
+            self.block.segment = Some(segment);
             return true;
-        };
-        self.block.first = open.records;
-        self.block.segment = Some(Arc::clone(&open.segment));
+        }
+        let Some(segment) = self.shared.registry.begin() else { return false };
+        format::section(&mut self.block.bytes);
+        self.block.fresh = true;
+        self.block.first = 0;
+        self.open = Some(Open {
+            segment: Arc::downgrade(&segment),
+            since: Instant::now(),
+            len: 0,
+            records: 0,
+            interfaces: Vec::new(),
+            settled: 0,
+            recent: 0,
+        });
+        self.block.segment = Some(segment);
         true
     }
 
@@ -140,21 +142,14 @@ impl Appender {
     fn give_up_block(&mut self) {
         self.shared.counters.refuse(self.block.links.len() as u64, self.block.captured());
         if self.block.fresh {
-            if let Some(open) = self.open.take() {
-                self.shared.registry.discard(&open.segment);
+            self.open = None;
+            if let Some(segment) = &self.block.segment {
+                self.shared.registry.discard(segment);
             }
         } else if let Some(open) = &mut self.open {
             open.interfaces.truncate(open.settled);
         }
         self.block.clear();
-    }
-
-    /// Closes a segment that was begun long ago, so that its age can take it.
-    fn close_old(&mut self) {
-        let Some(age) = self.shared.config.segment_age() else { return };
-        if self.open.take_if(|open| open.since.elapsed() >= age).is_some() {
-            self.log.seal();
-        }
     }
 
     fn try_again(&mut self) {
@@ -204,9 +199,6 @@ impl PcapAppender for Appender {
             self.try_again();
         } else if !self.block.links.is_empty() {
             self.hand_over();
-        }
-        if self.block.segment.is_none() {
-            self.close_old();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use agent_core::item::StreamId;
@@ -97,11 +97,12 @@ struct Segment {
 impl Segment {
     fn open(found: &Found) -> io::Result<Self> {
         let (data, links) = (File::open(&found.data)?, File::open(&found.links)?);
-        let left = (links.metadata()?.len() / link::SIZE as u64).saturating_sub(1);
+        let first = u64::from(found.first) + 1;
+        let left = (links.metadata()?.len() / link::SIZE as u64).saturating_sub(first);
         let mut links = BufReader::with_capacity(256 << 10, links);
-        links.read_exact(&mut [0; link::SIZE])?;
-        let (interfaces, window) = (Vec::new(), Vec::new());
-        Ok(Self { found: found.clone(), data, links, left, end: 0, interfaces, window, start: 0 })
+        links.seek(SeekFrom::Start(first * link::SIZE as u64))?;
+        let (interfaces, window, end) = (Vec::new(), Vec::new(), found.base);
+        Ok(Self { found: found.clone(), data, links, left, end, interfaces, window, start: 0 })
     }
 
     fn position(&self) -> u64 {
@@ -152,7 +153,10 @@ impl Segment {
             let what = format!("{}: no packet at {offset}", self.found.data.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         };
-        let interface = self.interfaces.get(format::interface_of(block) as usize).cloned();
+        // Those that were described before the first record are not known.
+        let known = self.found.first == 0;
+        let number = format::interface_of(block) as usize;
+        let interface = self.interfaces.get(number).filter(|_| known).cloned();
         Ok(Record {
             time,
             stream: link.stream,
