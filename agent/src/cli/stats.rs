@@ -50,7 +50,11 @@ impl Totals<'_> {
             );
         }
         if let Some(store) = self.store.as_ref().filter(|store| store.refused_packets > 0) {
-            tracing::warn!("{} packets could not be stored: PCAPs lack them", store.refused_packets);
+            tracing::warn!(
+                "{} packets could not be stored ({} of them were in memory for a while): PCAPs lack them",
+                store.refused_packets,
+                store.detoured_packets
+            );
         }
     }
 }
@@ -113,6 +117,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "packets": store.packets,
             "bytes": store.bytes,
             "refused": store.refused_packets,
+            "in_memory": store.detoured_packets,
             "errors": store.errors,
             "segments": store.segments,
             "stored_bytes": store.stored_bytes,
