@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::logging;
 use crate::hooks::ScriptStats;
 use crate::outbox::DeliveryStats;
 use crate::pcap::StoreStats;
@@ -47,6 +48,12 @@ impl Totals<'_> {
                 "script {}: {} items found its queue full and were dropped",
                 script.name,
                 script.dropped
+            );
+        }
+        if logging::dropped() > 0 {
+            tracing::warn!(
+                "{} lines of the log were dropped: standard error is not read fast enough",
+                logging::dropped()
             );
         }
         if let Some(store) = self.store.as_ref().filter(|store| store.refused_packets > 0) {
@@ -100,6 +107,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "kernel_ring_bytes": totals.reports.iter().map(|report| report.loss.bytes).sum::<Option<u64>>(),
             "queue": totals.output.dropped_items,
             "script": totals.scripts.iter().map(|s| s.dropped).sum::<u64>(),
+            "log": logging::dropped(),
         },
         "scripts": scripts,
         "deliveries": {

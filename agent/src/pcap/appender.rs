@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use agent_core::item::StreamId;
-use agent_core::{LinkType, Packet};
+use agent_core::{LinkType, Origin, Packet};
 
 use super::config::Overflow;
 use super::link::{Ids, Link};
@@ -24,6 +24,15 @@ const LARGEST: usize = 64 << 20;
 /// Interfaces of one segment; packets of more are refused until the next one.
 const MAX_INTERFACES: usize = 4096;
 
+/// An interface that is described in the segment. A number seen at a socket is of that one's network namespace, and thus
+/// another than the same number seen on an interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    interface: u32,
+    at_socket: bool,
+    link: LinkType,
+}
+
 /// The segment that is filled.
 struct Open {
     /// Not held: retention may take it when nothing more comes.
@@ -34,7 +43,7 @@ struct Open {
     /// Records handed over.
     records: u32,
     /// Those described, by their numbers in the segment.
-    interfaces: Vec<(u32, LinkType)>,
+    interfaces: Vec<Known>,
     /// How many of them are described in blocks handed over.
     settled: usize,
     /// The last one used: mostly the next one, too.
@@ -164,22 +173,23 @@ impl Open {
     /// Number of the packet's interface, described first where it is new.
     #[inline]
     fn interface(&mut self, out: &mut Vec<u8>, packet: &Packet<'_>, shared: &Shared) -> Option<u32> {
-        let key = (packet.origin.interface, packet.link);
+        let origin = &packet.origin;
+        let key = Known { interface: origin.interface, at_socket: origin.at_socket, link: packet.link };
         if self.interfaces.get(self.recent) != Some(&key) {
             self.recent = match self.interfaces.iter().position(|&known| known == key) {
                 Some(number) => number,
-                None => self.describe(key, out, shared)?,
+                None => self.describe(key, origin, out, shared)?,
             };
         }
         Some(self.recent as u32)
     }
 
-    fn describe(&mut self, key: (u32, LinkType), out: &mut Vec<u8>, shared: &Shared) -> Option<usize> {
+    fn describe(&mut self, key: Known, origin: &Origin, out: &mut Vec<u8>, shared: &Shared) -> Option<usize> {
         if self.interfaces.len() >= MAX_INTERFACES {
             return None;
         }
-        let name = shared.config.interface_name.as_ref().filter(|_| key.0 != 0).and_then(|name| name(key.0));
-        format::interface(out, key.1, name.as_deref());
+        let info = shared.config.interfaces.as_ref().map(|describe| describe(origin)).unwrap_or_default();
+        format::interface(out, key.link, &info);
         self.interfaces.push(key);
         Some(self.interfaces.len() - 1)
     }

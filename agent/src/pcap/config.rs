@@ -5,8 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Gives an interface's name by its number in [`Origin::interface`](agent_core::Origin::interface).
-pub type InterfaceName = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
+use agent_core::Origin;
+
+/// Tells what is known of the interface of such packets.
+pub type DescribeInterface = Arc<dyn Fn(&Origin) -> InterfaceInfo + Send + Sync>;
+
+/// What is known of an interface beside its link type.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct InterfaceInfo {
+    /// Its name, only where it surely is the one.
+    pub name: Option<String>,
+    /// Where packets were taken, in words.
+    pub description: Option<String>,
+}
 
 /// What happens to packets when the disk does not keep up and the queue to it is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,8 +80,8 @@ pub struct StoreConfig {
     pub extracted_age: Duration,
     /// An extracted file is kept at least this long after it was asked for.
     pub extracted_grace: Duration,
-    /// Names of interfaces, for the segments.
-    pub interface_name: Option<InterfaceName>,
+    /// What is known of interfaces, for the segments.
+    pub interfaces: Option<DescribeInterface>,
 }
 
 impl StoreConfig {
@@ -97,7 +108,7 @@ impl StoreConfig {
             extracted_bytes: 1 << 30,
             extracted_age: Duration::from_secs(3600),
             extracted_grace: Duration::from_secs(30),
-            interface_name: None,
+            interfaces: None,
         }
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use agent_core::LinkType;
 use agent_core::item::StreamId;
 
+use super::InterfaceInfo;
 use super::fallback::Detour;
 use super::format;
 use super::link::{self, Link, Position};
@@ -137,7 +138,9 @@ impl Walk {
             Format::Classic(link) => format::classic_header(&mut out, link, self.longest),
             Format::Ng => {
                 format::section(&mut out);
-                self.links.iter().for_each(|&link| format::interface(&mut out, link, None));
+                self.links
+                    .iter()
+                    .for_each(|&link| format::interface(&mut out, link, &InterfaceInfo::default()));
             }
         }
         out

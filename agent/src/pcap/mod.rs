@@ -39,7 +39,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use agent_core::item::StreamId;
 use agent_core::{LinkType, Packet, Timestamp};
 
-pub use config::{InterfaceName, Mode, Overflow, StoreConfig, StoreStats};
+pub use config::{DescribeInterface, InterfaceInfo, Mode, Overflow, StoreConfig, StoreStats};
 pub use reader::{ExportFormat, Exported, Select, StoreFolder, StreamEntry};
 pub use store::{Opened, SegmentStore};
 

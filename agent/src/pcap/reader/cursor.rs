@@ -9,6 +9,7 @@ use agent_core::item::StreamId;
 use agent_core::{LinkType, Timestamp};
 
 use super::Found;
+use crate::pcap::InterfaceInfo;
 use crate::pcap::format;
 use crate::pcap::link::{self, Link};
 
@@ -21,7 +22,7 @@ const ALONE: usize = 8 << 10;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Interface {
     pub(super) link: LinkType,
-    pub(super) name: Option<String>,
+    pub(super) info: InterfaceInfo,
 }
 
 /// One record.
@@ -130,7 +131,7 @@ impl Segment {
     fn describe(&mut self, from: u64, to: u64) -> io::Result<()> {
         let mut blocks = vec![0; (to - from) as usize];
         self.data.read_exact_at(&mut blocks, from)?;
-        format::interfaces(&blocks, |link, name| self.interfaces.push(Interface { link, name }));
+        format::interfaces(&blocks, |link, info| self.interfaces.push(Interface { link, info }));
         Ok(())
     }
 

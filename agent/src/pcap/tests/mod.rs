@@ -17,7 +17,7 @@ use std::time::Duration;
 use agent_core::item::StreamId;
 use agent_core::{LinkType, Origin, Packet, Timestamp};
 
-use super::{PcapAppender, PcapStore, SegmentStore, StoreConfig};
+use super::{DescribeInterface, InterfaceInfo, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::capture::file::FileSource;
 use crate::capture::{PacketSource, Progress};
 
@@ -46,15 +46,30 @@ impl Sent {
     }
 
     fn append(&self, to: &mut dyn PcapAppender, stream: Option<StreamId>) {
-        let packet = Packet {
+        to.append(stream, &self.packet());
+    }
+
+    fn packet(&self) -> Packet<'_> {
+        Packet {
             time: Timestamp(self.time),
             link: LinkType(self.link),
             data: &self.data,
             original_len: self.original_len,
             origin: Origin { interface: 2, ..Origin::default() },
-        };
-        to.append(stream, &packet);
+        }
     }
+}
+
+/// Says of each interface what it is called, and where its packets were taken.
+fn named(prefix: &'static str) -> DescribeInterface {
+    Arc::new(move |origin| InterfaceInfo {
+        name: (!origin.at_socket).then(|| format!("{prefix}{}", origin.interface)),
+        description: Some(format!(
+            "at {} {}",
+            if origin.at_socket { "socket" } else { "hook" },
+            origin.interface
+        )),
+    })
 }
 
 /// A store for one worker in a folder that goes with it.
