@@ -267,7 +267,7 @@ impl SegmentStore {
         if walk.packets == 0 {
             return Err(self.expired(stream));
         }
-        let made = self.write(stream, at, walk, base)?;
+        let made = self.write(stream, at, &walk, base)?;
         let file = made.file();
         if let Some(old) = entry.made.replace(made)
             && old.path != file.path
@@ -283,7 +283,7 @@ impl SegmentStore {
         &self,
         stream: StreamId,
         at: Position,
-        walk: Walk,
+        walk: &Walk,
         base: Option<&Made>,
     ) -> Result<Made, StoreError> {
         let format = walk.format();

@@ -111,11 +111,11 @@ impl Files {
             self.seal(shared);
         }
         if self.current.as_ref().is_some_and(|c| c.number == segment.number && c.detour.is_some()) {
-            return self.to_memory(block, segment, shared);
+            return self.put_in_memory(block, segment, shared);
         }
         if self.retry_at.is_none_or(|at| at <= Instant::now()) {
             self.retry_at = None;
-            let Err(error) = self.to_disk(block, segment, shared) else { return Ok(Place::Disk) };
+            let Err(error) = self.put_on_disk(block, segment, shared) else { return Ok(Place::Disk) };
             self.retry_at = Some(Instant::now() + shared.config.retry_after);
             if shared.fallback.folder().is_none() {
                 self.cut_back(shared);
@@ -124,10 +124,10 @@ impl Files {
             shared.trouble("writing packets", &error);
         }
         self.take_detour(block, segment, shared)?;
-        self.to_memory(block, segment, shared)
+        self.put_in_memory(block, segment, shared)
     }
 
-    fn to_disk(&mut self, block: &Block, segment: &Arc<Segment>, shared: &Shared) -> io::Result<()> {
+    fn put_on_disk(&mut self, block: &Block, segment: &Arc<Segment>, shared: &Shared) -> io::Result<()> {
         shared.make_room((block.bytes.len() + self.scratch.len()) as u64)?;
         if block.fresh {
             let (data, links) = (create(&segment.data)?, create(&segment.links)?);
@@ -186,7 +186,7 @@ impl Files {
         Ok(())
     }
 
-    fn to_memory(&mut self, block: &Block, segment: &Segment, shared: &Shared) -> io::Result<Place> {
+    fn put_in_memory(&mut self, block: &Block, segment: &Segment, shared: &Shared) -> io::Result<Place> {
         let Some((current, detour)) = self.current.as_mut().and_then(|c| c.detour.clone().map(|d| (c, d)))
         else {
             return Err(io::ErrorKind::StorageFull.into());
