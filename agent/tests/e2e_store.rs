@@ -212,7 +212,7 @@ fn an_alert_without_room_for_its_files_says_so() {
         let texts: Vec<_> = messages.iter().map(|m| m.attachments[0]["text"].clone()).collect();
         assert_eq!(texts.len(), 5, "{texts:?}");
         for (message, full) in messages.iter().zip([false, true, true, true, false]) {
-            let told = format!("{:?}", message).contains("could not be copied");
+            let told = format!("{message:?}").contains("could not be copied");
             assert_eq!(told, full, "{message:?}");
             assert_eq!(message.files.len(), usize::from(!full), "{message:?}");
         }
