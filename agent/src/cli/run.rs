@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::EngineConfig;
+use agent_core::{EngineConfig, Origin};
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 
@@ -18,7 +18,7 @@ use crate::capture::PacketSource;
 use crate::captured::Source;
 use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Scripts, TracingLog};
 use crate::outbox::{MemoryOutbox, OutboxConfig};
-use crate::pcap::{Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
+use crate::pcap::{InterfaceInfo, Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
 use crate::resolve::Resolver;
 use crate::scratch::Scratch;
@@ -87,7 +87,7 @@ impl Run {
         let wanted = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
         let storing = wanted && settings.pcap.mode != PcapMode::Off;
         let (store, appenders) = if storing {
-            open_store(&folders.pcap, settings.pcap, workers, pace)?
+            open_store(&folders.pcap, settings.pcap, workers, source)?
         } else {
             (None, Vec::new())
         };
@@ -215,19 +215,33 @@ fn end_scripts(running: Arc<Scripts>) -> Vec<ScriptStats> {
 
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
 
-fn open_store(dir: &Path, limits: PcapLimits, workers: u16, pace: Pace) -> anyhow::Result<Opened> {
+fn open_store(dir: &Path, limits: PcapLimits, workers: u16, source: Source) -> anyhow::Result<Opened> {
     let mut config = StoreConfig::new(dir);
     config.mode = if limits.mode == PcapMode::Matched { Mode::Matched } else { Mode::All };
     config.max_bytes = limits.max_bytes;
     config.max_age = limits.max_age;
     config.reserve_bytes = limits.reserve;
-    config.overflow = match pace {
-        Pace::Live => Overflow::Refuse,
-        Pace::Replay => Overflow::Wait,
-    };
+    config.overflow = if source == Source::Pcap { Overflow::Wait } else { Overflow::Refuse };
+    config.interfaces = Some(Arc::new(move |origin| interface(source, origin)));
     let (store, appenders) = SegmentStore::open(config, workers.into())
         .with_context(|| format!("opening the PCAP store in {}", dir.display()))?;
     Ok((Some(store), appenders))
+}
+
+/// What is known of an interface that packets come from. Its name only where it was opened in our own network namespace:
+/// the number that a socket's packet bears is of the socket's, where it may well be another one's.
+fn interface(source: Source, origin: &Origin) -> InterfaceInfo {
+    let number = origin.interface;
+    let name = || nix::net::if_::if_indextoname(number).ok()?.into_string().ok();
+    let (name, description) = match source {
+        Source::Pcap => (None, format!("interface {number} of a capture file")),
+        Source::AfPacket => (name(), format!("AF_PACKET on interface {number}")),
+        Source::Ebpf if origin.at_socket => {
+            (None, format!("eBPF at sockets of a cgroup, interface {number} of their network namespace"))
+        }
+        Source::Ebpf => (name(), format!("eBPF on interface {number}")),
+    };
+    InterfaceInfo { name, description: Some(description) }
 }
 
 fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::Result<Arc<MemoryOutbox>> {

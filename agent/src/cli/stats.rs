@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::logging;
 use crate::hooks::ScriptStats;
 use crate::outbox::DeliveryStats;
 use crate::pcap::StoreStats;
@@ -49,8 +50,18 @@ impl Totals<'_> {
                 script.dropped
             );
         }
+        if logging::dropped() > 0 {
+            tracing::warn!(
+                "{} lines of the log were dropped: standard error is not read fast enough",
+                logging::dropped()
+            );
+        }
         if let Some(store) = self.store.as_ref().filter(|store| store.refused_packets > 0) {
-            tracing::warn!("{} packets could not be stored: PCAPs lack them", store.refused_packets);
+            tracing::warn!(
+                "{} packets could not be stored ({} of them were in memory for a while): PCAPs lack them",
+                store.refused_packets,
+                store.detoured_packets
+            );
         }
     }
 }
@@ -96,6 +107,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "kernel_ring_bytes": totals.reports.iter().map(|report| report.loss.bytes).sum::<Option<u64>>(),
             "queue": totals.output.dropped_items,
             "script": totals.scripts.iter().map(|s| s.dropped).sum::<u64>(),
+            "log": logging::dropped(),
         },
         "scripts": scripts,
         "deliveries": {
@@ -113,6 +125,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "packets": store.packets,
             "bytes": store.bytes,
             "refused": store.refused_packets,
+            "in_memory": store.detoured_packets,
             "errors": store.errors,
             "segments": store.segments,
             "stored_bytes": store.stored_bytes,

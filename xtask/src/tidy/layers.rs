@@ -15,7 +15,7 @@ struct Layer {
 
 const AGENT: &[Layer] = &[
     Layer { folder: "agent/src/capture", may: &["capture*", "doctor::Check", "process*"] },
-    Layer { folder: "agent/src/pcap", may: &["pcap*", "utc*"] },
+    Layer { folder: "agent/src/pcap", may: &["pcap*", "scratch*", "utc*"] },
     Layer { folder: "agent/src/outbox", may: &["outbox*", "scratch*", "secret*", "utc*"] },
     Layer { folder: "agent/src/view", may: &["view*", "captured*", "secret*", "utc*"] },
     Layer {

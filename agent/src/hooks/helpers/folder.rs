@@ -48,8 +48,8 @@ type Result<T> = std::result::Result<T, FolderError>;
 enum Spot {
     /// Relative to the data folder; `.` is the folder itself.
     Own(PathBuf),
-    /// Relative to the PCAP folder.
-    Pcap(PathBuf),
+    /// A PCAP folder, and the path relative to it.
+    Pcap(PathBuf, PathBuf),
 }
 
 struct Root {
@@ -60,7 +60,7 @@ struct Root {
 pub(super) struct Folder {
     wanted: PathBuf,
     root: OnceCell<Root>,
-    pcap: Option<PathBuf>,
+    pcap: Vec<PathBuf>,
     quota: u64,
     used: Cell<u64>,
 }
@@ -70,8 +70,8 @@ fn blocks(bytes: u64) -> u64 {
 }
 
 impl Folder {
-    /// A folder at `wanted`, made when it is first needed. `pcap`: a folder that may be read.
-    pub(super) fn new(wanted: PathBuf, pcap: Option<PathBuf>, quota: u64) -> Self {
+    /// A folder at `wanted`, made when it is first needed. `pcap`: folders that may be read.
+    pub(super) fn new(wanted: PathBuf, pcap: Vec<PathBuf>, quota: u64) -> Self {
         Self { wanted, root: OnceCell::new(), pcap, quota, used: Cell::new(0) }
     }
 
@@ -103,9 +103,11 @@ impl Folder {
         if let Ok(inside) = given.strip_prefix(&root.path) {
             return normal(inside, path).map(Spot::Own);
         }
-        for folder in self.pcap.iter().flat_map(|folder| [Some(folder.clone()), folder.canonicalize().ok()]) {
-            if let Some(Ok(inside)) = folder.as_ref().map(|folder| given.strip_prefix(folder)) {
-                return normal(inside, path).map(Spot::Pcap);
+        for folder in &self.pcap {
+            for known in [Some(folder.clone()), folder.canonicalize().ok()].into_iter().flatten() {
+                if let Ok(inside) = given.strip_prefix(known) {
+                    return normal(inside, path).map(|inside| Spot::Pcap(folder.clone(), inside));
+                }
             }
         }
         Err(FolderError::Outside(path.to_owned()))
@@ -120,7 +122,7 @@ impl Folder {
     fn own_or_root(&self, path: &str) -> Result<(&Dir, PathBuf)> {
         match self.spot(path)? {
             Spot::Own(inside) => Ok((&self.root()?.dir, inside)),
-            Spot::Pcap(_) => Err(FolderError::ReadOnly(path.to_owned())),
+            Spot::Pcap(..) => Err(FolderError::ReadOnly(path.to_owned())),
         }
     }
 
@@ -128,14 +130,11 @@ impl Folder {
     fn open(&self, path: &str) -> Result<(File, u64)> {
         let opened = match self.spot(path)? {
             Spot::Own(inside) => open_regular(&self.root()?.dir, &inside),
-            Spot::Pcap(inside) => self.pcap_dir(path)?.and_then(|dir| open_regular(&dir, &inside)),
+            Spot::Pcap(folder, inside) => {
+                Dir::open_ambient_dir(folder, ambient_authority()).and_then(|dir| open_regular(&dir, &inside))
+            }
         };
         opened.map_err(|error| io_error(path, error))?.ok_or_else(|| FolderError::NotAFile(path.to_owned()))
-    }
-
-    fn pcap_dir(&self, path: &str) -> Result<io::Result<Dir>> {
-        let folder = self.pcap.as_ref().ok_or_else(|| FolderError::Outside(path.to_owned()))?;
-        Ok(Dir::open_ambient_dir(folder, ambient_authority()))
     }
 
     /// The absolute path of a regular file that the script may read, for those who open it on its behalf.
@@ -143,7 +142,7 @@ impl Folder {
         self.open(path)?;
         match self.spot(path)? {
             Spot::Own(inside) => Ok(self.root()?.path.join(inside)),
-            Spot::Pcap(_) => Ok(PathBuf::from(path)),
+            Spot::Pcap(..) => Ok(PathBuf::from(path)),
         }
     }
 

@@ -55,7 +55,7 @@ impl Host {
         let services = &setup.services;
         let folder = Folder::new(
             services.data_dir.join(super::source::folder_name(&setup.name)),
-            services.store.as_ref().map(|store| store.folder()),
+            services.store.iter().flat_map(|s| [Some(s.folder()), s.memory_folder()]).flatten().collect(),
             setup.limits.file_quota,
         );
         Rc::new(Self { setup: setup.clone(), clock, folder, warned: RefCell::default() })

@@ -9,10 +9,10 @@ use agent_core::{LinkType, Origin, Packet, Timestamp};
 use super::cursor::{Interface, Record};
 use super::merge::Merge;
 use super::{StoreFolder, identity};
-use crate::pcap::StoreError;
 use crate::pcap::format;
 use crate::pcap::notes::Notes;
 use crate::pcap::store::trouble;
+use crate::pcap::{InterfaceInfo, StoreError};
 
 /// Records of each worker that are put in the order of time.
 const AHEAD: usize = 1024;
@@ -189,12 +189,15 @@ impl Ng {
 
     /// `first`: the stream's first packet, which bears the stream's comments.
     fn put(&mut self, record: &Record, first: bool, out: &mut Vec<u8>) {
-        let interface = record.interface.clone().unwrap_or(Interface { link: record.link, name: None });
+        let interface = record
+            .interface
+            .clone()
+            .unwrap_or(Interface { link: record.link, info: InterfaceInfo::default() });
         let next = self.interfaces.len() as u32;
         let number = match self.interfaces.get(&interface) {
             Some(&number) => number,
             None => {
-                format::interface(out, interface.link, interface.name.as_deref());
+                format::interface(out, interface.link, &interface.info);
                 self.interfaces.insert(interface, next);
                 next
             }
