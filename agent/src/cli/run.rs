@@ -106,6 +106,7 @@ impl Run {
                     let view = Arc::clone(&settings.view);
                     Arc::new(move |item, out| view.json(item, out))
                 },
+                view: Arc::clone(&settings.view),
                 log: Arc::new(TracingLog),
             };
             (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
