@@ -5,6 +5,7 @@ mod args;
 #[cfg(feature = "ebpf")]
 mod cores;
 mod doctor;
+mod matching;
 mod replay;
 mod run;
 mod say;

@@ -112,8 +112,9 @@ impl Run {
             (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
         };
         let output = start_output(settings, &stop)?;
+        let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
         Ok(Self {
-            sinks: Sinks { resolver, processes: None, source, scripts, output, stop },
+            sinks: Sinks { resolver, processes: None, source, filter, scripts, output, stop },
             pace,
             hash: settings.hash,
             store,

@@ -73,6 +73,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "capture-end": totals.sum(|e| e.closed_capture_end),
         },
         "items": { "http": totals.sum(|e| e.items_http1) },
+        "items_filtered": totals.reports.iter().map(|report| report.filtered).sum::<u64>(),
         "gaps": totals.sum(|e| e.gaps),
         "gap_bytes": totals.sum(|e| e.gap_bytes),
         "trimmed": totals.sum(|e| e.trimmed),
