@@ -214,6 +214,7 @@ fn refused(function: &str, message: &str) -> ExecutionError {
     ExecutionError::function_error(function, message)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the interpreter's type of a function")]
 fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [text, pattern] = &args[..] else { return Err(refused("matches", "takes one argument")) };
     let text = text.downcast_ref::<CelString>().ok_or_else(|| refused("matches", "asked of no text"))?;
@@ -221,6 +222,7 @@ fn matches<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Executio
     Ok(CowVal::owned(CelBool::from(pattern.0.is_match(text.inner()))))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the interpreter's type of a function")]
 fn add<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let [left, right] = &args[..] else { return Err(refused("+", "takes two operands")) };
     let length = |value: &CowVal<'b, 'v>| match value.downcast_ref::<CelString>() {

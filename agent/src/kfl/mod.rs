@@ -11,11 +11,16 @@
 //! - Asking it cannot fail: what an item does not have is an error in CEL's sense, and an error at the end is no match.
 //! - It sees of an item what scripts see: redacted values stay redacted.
 
+mod adapt;
 mod cache;
+mod complain;
 mod error;
+#[cfg(test)]
+mod guide;
 mod interpret;
 mod names;
 mod native;
+mod never;
 mod predicate;
 mod reserved;
 mod resolve;

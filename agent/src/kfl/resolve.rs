@@ -10,7 +10,7 @@ use regex::RegexBuilder;
 
 use super::error::KflError;
 use super::interpret;
-use super::names::{self, Kind, Name};
+use super::names::{self, Kind};
 use super::reserved;
 use super::slot::Slot;
 
@@ -24,7 +24,7 @@ const LOOPS: usize = 2;
 const REGEX: usize = 1 << 20;
 
 /// CEL's functions, by name alone, and what they take besides the value that they are called on.
-const FUNCTIONS: &[&str] = &[
+pub(super) const FUNCTIONS: &[&str] = &[
     "bool",
     "bytes",
     "contains",
@@ -54,7 +54,7 @@ const FUNCTIONS: &[&str] = &[
     "uint",
 ];
 /// Macros, which the parser has made into something else; those left were called wrongly.
-const MACROS: &[&str] = &["all", "exists", "exists_one", "filter", "has", "map"];
+pub(super) const MACROS: &[&str] = &["all", "exists", "exists_one", "filter", "has", "map"];
 /// Names of types.
 const TYPES: &[&str] =
     &["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"];
@@ -105,7 +105,7 @@ impl Resolver<'_> {
             }
             Expr::Select(select) if select.test => {
                 let mut path = self.path(&select.operand).unwrap_or_default();
-                path.push(select.field.clone());
+                path.push(select.field);
                 self.name(id, &path, true)?
             }
             expr @ (Expr::Ident(_) | Expr::Select(_)) => {
@@ -278,7 +278,7 @@ impl Resolver<'_> {
         Err(self.unknown_name(id, path))
     }
 
-    fn slot(&mut self, slot: Slot) -> Expr {
+    pub(super) fn slot(&mut self, slot: Slot) -> Expr {
         self.slots.push(slot);
         Slot::ident(self.slots.len() - 1)
     }
@@ -313,135 +313,11 @@ impl Resolver<'_> {
     fn is_bound(&self, name: &str) -> bool {
         name.starts_with('@') || self.bound.iter().any(|bound| bound == name)
     }
-
-    /// Takes the reading of a port, a time or a worker that the other side asks for, and tells of comparisons that no item
-    /// can pass.
-    fn adapt(&mut self, call: &mut CallExpr) -> Result<(), KflError> {
-        match (call.func_name.as_str(), call.args.as_mut_slice()) {
-            (
-                op::EQUALS | op::NOT_EQUALS | op::LESS | op::LESS_EQUALS | op::GREATER | op::GREATER_EQUALS,
-                [a, b],
-            ) => {
-                self.adapt_to(a, kind_of(b))?;
-                self.adapt_to(b, kind_of(a))?;
-            }
-            (op::IN, [value, list]) => {
-                if let Expr::List(list) = &list.expr {
-                    for element in &list.elements {
-                        self.adapt_to(value, kind_of(element))?;
-                    }
-                }
-            }
-            ("startsWith" | "endsWith" | "contains", _) => {
-                if let Some(target) = &mut call.target {
-                    self.as_text(target);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn adapt_to(&mut self, expr: &mut IdedExpr, other: Option<Kind>) -> Result<(), KflError> {
-        let (Some(number), Some(other)) = (Slot::of(expr), other) else { return Ok(()) };
-        let Some(Slot::Read(name)) = self.slots.get(number) else { return Ok(()) };
-        let name: &'static Name = name;
-        let is_number = |kind| matches!(kind, Kind::Int | Kind::Double);
-        if name.kind == other || is_number(name.kind) && is_number(other) {
-            return Ok(());
-        }
-        let wanted = if is_number(other) { Kind::Int } else { other };
-        if let Some(reading) = names::reading(name, wanted) {
-            // A slot of its own: the same expression may stand elsewhere.
-            expr.expr = self.slot(Slot::Read(reading));
-            return Ok(());
-        }
-        // It may have been adapted to the element before: then both readings are asked for.
-        let shown = name.name.split('#').next().unwrap_or_default();
-        let message =
-            format!("{shown} is of type {}, and is compared with a {}", name.kind.as_str(), other.as_str());
-        let hint = match (name.kind, other) {
-            (Kind::Int | Kind::Double, Kind::Text) => ": write the number without quotes",
-            (Kind::Text, Kind::Int | Kind::Double) => ": put the number in quotes",
-            (Kind::Time, Kind::Text) => ": write timestamp(\"2026-12-31T23:59:59Z\")",
-            (Kind::Map | Kind::Object, _) => ": compare one of its fields",
-            (Kind::List, _) => ": write value in list",
-            _ => "",
-        };
-        Err(self.error(expr.id, message + hint))
-    }
-
-    fn as_text(&mut self, expr: &mut IdedExpr) {
-        if let Some(Slot::Read(name)) = Slot::of(expr).and_then(|number| self.slots.get(number))
-            && let Some(reading) = names::reading(name, Kind::Text)
-        {
-            expr.expr = self.slot(Slot::Read(reading));
-        }
-    }
-
-    fn unknown_name(&self, id: u64, path: &[String]) -> KflError {
-        let written = path.join(".");
-        let near = names::nearest(&written, names::all().map(|name| name.name));
-        let hint = match (written.as_str(), near) {
-            ("and", _) => "; CEL writes && for and".to_owned(),
-            ("or", _) => "; CEL writes || for or".to_owned(),
-            ("nil", _) => "; CEL writes null for nil".to_owned(),
-            (_, Some(near)) => format!("; did you mean {near}?"),
-            (_, None) => "; docs/kfl.md lists the names".to_owned(),
-        };
-        let shown: String = written.chars().take(80).collect();
-        KflError::at(self.text, self.begin(id, path), format!("there is no name {shown:?}{hint}"))
-    }
-
-    fn unknown_function(&self, id: u64, name: &str) -> KflError {
-        if MACROS.contains(&name) {
-            let examples = "has(response.status), request.headersList.exists(h, h.name == \"Via\")";
-            return self.error(id, format!("{name} is called the wrong way: it is used as in {examples}"));
-        }
-        let near = names::nearest(name, FUNCTIONS.iter().chain(MACROS).copied());
-        let hint = near.map_or_else(
-            || format!("; there are {}, {}", FUNCTIONS.join(", "), MACROS.join(", ")),
-            |near| format!("; did you mean {near}?"),
-        );
-        let shown: String = name.chars().take(80).collect();
-        self.error(id, format!("there is no function {shown:?}{hint}"))
-    }
-
-    fn error(&self, id: u64, message: String) -> KflError {
-        KflError::at(self.text, self.begin(id, &[]), message)
-    }
-
-    /// Where an expression begins; one that the parser places at its dot or bracket begins where its first name does.
-    fn begin(&self, id: u64, path: &[String]) -> usize {
-        let at = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
-        // Positions count characters.
-        let at = self.text.char_indices().nth(at).map_or(self.text.len(), |(byte, _)| byte);
-        match path.first() {
-            Some(first) if !self.text[at..].starts_with(first.as_str()) => {
-                self.text[..at].rfind(first.as_str()).unwrap_or(at)
-            }
-            _ => at,
-        }
-    }
 }
 
 fn text_of(expr: &IdedExpr) -> Option<String> {
     match &expr.expr {
         Expr::Literal(LiteralValue::String(text)) => Some(text.inner().to_owned()),
-        _ => None,
-    }
-}
-
-/// The type of a literal.
-fn kind_of(expr: &IdedExpr) -> Option<Kind> {
-    match &expr.expr {
-        Expr::Literal(literal) => match literal {
-            LiteralValue::Boolean(_) => Some(Kind::Bool),
-            LiteralValue::Double(_) => Some(Kind::Double),
-            LiteralValue::Int(_) | LiteralValue::UInt(_) => Some(Kind::Int),
-            LiteralValue::String(_) => Some(Kind::Text),
-            LiteralValue::Bytes(_) | LiteralValue::Null => None,
-        },
         _ => None,
     }
 }
