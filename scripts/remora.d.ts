@@ -205,6 +205,31 @@ declare const hash: {
   sha256(text: Text): string;
 };
 
+/** Hooks with a filter (KFL, docs/kfl.md) that is evaluated outside the script: items that do not match cost it nothing. */
+declare const hooks: {
+  /**
+   * At the script's top level only; up to 63 in a script. Without a filter every item matches. `sample`: of those that
+   * match a fraction (0.1), or one in N (10). `queue`: how many of its items may wait; past it the newest is dropped
+   * (live; a replay waits).
+   */
+  on(name: "itemCaptured" | "onItemCaptured", options: HookOptions, fn: onItemCaptured): void;
+  on(name: "itemCaptured" | "onItemCaptured", fn: onItemCaptured): void;
+};
+
+interface HookOptions {
+  filter?: string;
+  sample?: number;
+  queue?: number;
+}
+
+/** Filters in CEL, with Kubeshark's KFL2 names and the item's own paths: docs/kfl.md. */
+declare const kfl: {
+  /** Whether an item, or a plain object of its shape, matches. Throws where the query is none. */
+  match(query: Text, data: object): boolean;
+  /** Whether the query is one; logs why not, unless quiet. */
+  validate(query: Text, quiet?: boolean): boolean;
+};
+
 declare const pcap: {
   /** Path of a finished capture file that holds the stream's packets so far, this item's included. */
   path(stream: Text): string;

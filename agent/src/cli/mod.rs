@@ -6,6 +6,7 @@ mod args;
 mod cores;
 mod doctor;
 mod logging;
+mod matching;
 mod replay;
 mod run;
 mod say;

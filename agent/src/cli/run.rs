@@ -106,13 +106,15 @@ impl Run {
                     let view = Arc::clone(&settings.view);
                     Arc::new(move |item, out| view.json(item, out))
                 },
+                view: Arc::clone(&settings.view),
                 log: Arc::new(TracingLog),
             };
             (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
         };
         let output = start_output(settings, &stop)?;
+        let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
         Ok(Self {
-            sinks: Sinks { resolver, processes: None, source, scripts, output, stop },
+            sinks: Sinks { resolver, processes: None, source, filter, scripts, output, stop },
             pace,
             hash: settings.hash,
             store,

@@ -21,6 +21,7 @@ use super::heap::{Heap, Meter};
 use super::limits::{ScriptLimits, duration_text, size_text};
 use super::modules::FolderModules;
 use super::raw;
+use super::registered::{Registered, Registry};
 use super::rejections::Rejections;
 use super::services::ItemJson;
 use super::source::{Place, ScriptFailure, Source};
@@ -78,6 +79,7 @@ pub(crate) enum CallEnd {
 /// A started script.
 pub(crate) struct Engine {
     // Dropped in this order: what refers to the runtime goes before it.
+    registered: Registered,
     called: [Option<Persistent<Function<'static>>>; CALLED.len()],
     context: Context,
     runtime: Runtime,
@@ -100,7 +102,7 @@ impl Engine {
         source: &Source,
         limits: &ScriptLimits,
         stop: &Arc<AtomicBool>,
-        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>) -> rquickjs::Result<()>,
+        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>, &Rc<Registry>) -> rquickjs::Result<()>,
     ) -> Result<Self, ScriptFailure> {
         match Self::try_start(source, limits, stop, prepare)? {
             (_, Some(failure)) => Err(failure),
@@ -116,7 +118,7 @@ impl Engine {
         source: &Source,
         limits: &ScriptLimits,
         stop: &Arc<AtomicBool>,
-        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>) -> rquickjs::Result<()>,
+        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>, &Rc<Registry>) -> rquickjs::Result<()>,
     ) -> Result<(Self, Option<ScriptFailure>), ScriptFailure> {
         let meter = Meter::new(limits.memory);
         let clock = Clock::new(limits, Arc::clone(stop), Rc::clone(&meter));
@@ -128,10 +130,12 @@ impl Engine {
             let cause = if meter.refused() { too_small(&meter, limits, "") } else { thrown.message.clone() };
             source.failure_at(thrown.place().as_ref(), cause)
         })?;
+        let registered = Registered(Rc::default());
         context
-            .with(|ctx| prepare(&ctx, &clock).map_err(|error| Thrown::take(&ctx, error)))
+            .with(|ctx| prepare(&ctx, &clock, &registered.0).map_err(|error| Thrown::take(&ctx, error)))
             .map_err(|thrown| source.failure(too_small(&meter, limits, &thrown.message)))?;
         let mut engine = Self {
+            registered,
             called: Default::default(),
             context,
             runtime,
@@ -144,6 +148,7 @@ impl Engine {
             kind,
         };
         let failure = engine.run_top_level(source, limits).err();
+        engine.registered.0.seal();
         engine.find_hooks();
         Ok((engine, failure))
     }
@@ -187,6 +192,17 @@ impl Engine {
         self.call(Hook::ItemCaptured, |ctx| item_to_js(ctx, json, item))
     }
 
+    /// Calls what `hooks.on` registered as that number.
+    pub(crate) fn item_registered(&mut self, number: usize, item: &Captured, json: &ItemJson) -> CallEnd {
+        let function = self.registered.0.function(number);
+        self.call_function(function, |ctx| item_to_js(ctx, json, item))
+    }
+
+    /// What `hooks.on` registered.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registered.0
+    }
+
     /// Calls a hook with one object, given as JSON.
     pub(crate) fn call_with_json(&mut self, hook: Hook, json: &serde_json::Value) -> CallEnd {
         self.call(hook, |ctx| ctx.json_parse(json.to_string()))
@@ -197,7 +213,16 @@ impl Engine {
         hook: Hook,
         argument: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Value<'js>>,
     ) -> CallEnd {
-        let Some(hook) = self.called.get(hook as usize).cloned().flatten() else { return CallEnd::Done };
+        let function = self.called.get(hook as usize).cloned().flatten();
+        self.call_function(function, argument)
+    }
+
+    fn call_function(
+        &mut self,
+        function: Option<Persistent<Function<'static>>>,
+        argument: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Value<'js>>,
+    ) -> CallEnd {
+        let Some(hook) = function else { return CallEnd::Done };
         self.clock.arm();
         let called = self.context.with(|ctx| {
             let call = || -> rquickjs::Result<()> {

@@ -27,6 +27,8 @@ pub struct ScriptLimits {
     pub argument: usize,
     /// Longest line that `console` logs; the rest is cut.
     pub console_line: usize,
+    /// Filters of `kfl.match` that are kept compiled.
+    pub filters: usize,
     /// Script or module source.
     pub source: u64,
     /// Different errors remembered so that repeats are only counted.
@@ -60,6 +62,7 @@ impl Default for ScriptLimits {
             webhook_answer: 1 << 20,
             argument: 16 << 20,
             console_line: 16 << 10,
+            filters: 64,
             source: 4 << 20,
             known_errors: 256,
             strikes: 3,

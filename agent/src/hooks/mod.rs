@@ -25,6 +25,7 @@ mod modules;
 mod outline;
 mod queue;
 mod raw;
+mod registered;
 mod rejections;
 mod services;
 mod source;
@@ -43,6 +44,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::captured::{Captured, ClosedStream};
+use crate::view::ItemView;
 
 pub use engine::ScriptKind;
 pub use limits::ScriptLimits;
@@ -57,6 +59,7 @@ use engine::Hook;
 use helpers::{HostSetup, Http};
 use log::Logger;
 use queue::Queue;
+use registered::Routes;
 use source::Source;
 use stats::Counters;
 use worker::{Event, Started, Worker};
@@ -76,6 +79,11 @@ struct Running {
     queue: Arc<Queue<Event>>,
     counters: Arc<Counters>,
     logger: Arc<Logger>,
+    routes: Arc<Routes>,
+    view: Arc<ItemView>,
+    mode: Backpressure,
+    /// It defines `onItemCaptured`.
+    plain: bool,
     wants_items: bool,
     wants_streams: bool,
     stop: Arc<AtomicBool>,
@@ -125,11 +133,14 @@ impl Scripts {
         (Self { running }, failures)
     }
 
-    /// Hands an item to every script that defines `onItemCaptured`. Where there is no room it is dropped and counted.
+    /// Hands an item to every script that defines `onItemCaptured`, or registered a hook whose filter matches. Where there is no
+    /// room it is dropped and counted.
     pub fn deliver(&self, item: &Arc<Captured>) {
         let bytes = item.memory();
         for script in self.running.iter().filter(|script| script.wants_items) {
-            if !script.queue.push(Event::Item(Arc::clone(item)), bytes) {
+            let Running { routes, view, plain, mode, counters, .. } = script;
+            let Some(targets) = routes.targets(item, view, *plain, *mode, counters) else { continue };
+            if !script.queue.push(Event::Item(Arc::clone(item), targets), bytes) {
                 Counters::add(&script.counters.dropped, 1);
             }
         }
@@ -229,9 +240,12 @@ fn begin(
         services: Arc::clone(services),
         logger: Arc::clone(&logger),
         http: Arc::clone(http),
+        counters: Arc::clone(&counters),
         stop: stop_receiver,
     };
+    let routes = Arc::new(Routes::default());
     let worker = Worker {
+        routes: Arc::clone(&routes),
         source: source.clone(),
         setup,
         queue: Arc::clone(&queue),
@@ -245,8 +259,12 @@ fn begin(
         .spawn(move || worker.run(&report))
         .map_err(|error| source.failure(format!("its thread does not start: {error}")))?;
     let (name, title) = (source.name.clone(), source.title());
-    let (wants_items, wants_streams) = (false, false);
+    let (plain, wants_items, wants_streams) = (false, false, false);
     let running = Running {
+        routes,
+        view: Arc::clone(&services.view),
+        mode: backpressure,
+        plain,
         name,
         title,
         queue,
@@ -268,7 +286,8 @@ impl Starting {
         match self.report.recv_timeout(patience) {
             Ok(Ok(started)) => {
                 let wants = |hook: Hook| started.hooks.contains(&hook.name());
-                self.running.wants_items = wants(Hook::ItemCaptured);
+                self.running.plain = wants(Hook::ItemCaptured);
+                self.running.wants_items = self.running.plain || !self.running.routes.is_empty();
                 self.running.wants_streams = wants(Hook::StreamClosed) || wants(Hook::PcapReady);
                 self.tell_about_hooks(&started);
                 Ok(self.running)
@@ -286,7 +305,7 @@ impl Starting {
         for hook in &started.uncalled_hooks {
             logger.about(Level::Warn, &format!("defines {hook}, which this version does not call"));
         }
-        if started.hooks.is_empty() && started.uncalled_hooks.is_empty() {
+        if started.hooks.is_empty() && started.uncalled_hooks.is_empty() && started.registered == 0 {
             logger.about(Level::Warn, "defines no hook, so it will not be called");
         }
     }

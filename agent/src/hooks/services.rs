@@ -9,6 +9,7 @@ use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
 
 use super::log::ScriptLog;
+use crate::view::ItemView;
 
 /// Writes an item as the contract's JSON.
 pub type ItemJson = Arc<dyn Fn(&Captured, &mut Vec<u8>) + Send + Sync>;
@@ -30,6 +31,8 @@ pub struct HostServices {
     pub node_name: String,
     /// Writes an item as JSON: what `data` holds.
     pub item_json: ItemJson,
+    /// What filters see of an item.
+    pub view: Arc<ItemView>,
     /// Where log lines of scripts go.
     pub log: Arc<dyn ScriptLog>,
 }

@@ -10,6 +10,9 @@ pub(crate) struct Counters {
     pub(crate) errors: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) skipped: AtomicU64,
+    pub(crate) filtered: AtomicU64,
+    pub(crate) sampled: AtomicU64,
+    pub(crate) filters_evicted: AtomicU64,
     pub(crate) timeouts: AtomicU64,
     pub(crate) out_of_memory: AtomicU64,
     pub(crate) stack_overflows: AtomicU64,
@@ -34,6 +37,9 @@ impl Counters {
             errors: read(&self.errors),
             dropped: read(&self.dropped),
             skipped: read(&self.skipped),
+            filtered: read(&self.filtered),
+            sampled: read(&self.sampled),
+            filters_evicted: read(&self.filters_evicted),
             timeouts: read(&self.timeouts),
             out_of_memory: read(&self.out_of_memory),
             stack_overflows: read(&self.stack_overflows),
@@ -62,6 +68,12 @@ pub struct ScriptStats {
     pub dropped: u64,
     /// Events passed over while the script was paused.
     pub skipped: u64,
+    /// Items that a filter of `hooks.on` kept away, once for each registration.
+    pub filtered: u64,
+    /// Items that matched and that `sample` left out.
+    pub sampled: u64,
+    /// Compiled filters of `kfl.match` dropped for others.
+    pub filters_evicted: u64,
     /// Calls ended by the time limit.
     pub timeouts: u64,
     /// Calls ended by the memory limit.

@@ -19,14 +19,15 @@ use super::helpers::{self, Host, HostSetup};
 use super::limits::{ScriptLimits, duration_text};
 use super::log::{Level, Logger};
 use super::queue::{Popped, Queue};
+use super::registered::{Registry, Routes, Targets};
 use super::source::{ScriptFailure, Source};
 use super::stats::Counters;
 
 /// What a script is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// `onItemCaptured`.
-    Item(Arc<Captured>),
+    /// `onItemCaptured`, and what was registered for such items.
+    Item(Arc<Captured>, Targets),
     /// `onStreamClosed`, `onPcapReady`.
     Closed(Arc<ClosedStream>),
 }
@@ -36,6 +37,8 @@ pub(crate) enum Event {
 pub(crate) struct Started {
     pub(crate) hooks: Vec<&'static str>,
     pub(crate) uncalled_hooks: Vec<&'static str>,
+    /// How many hooks it registered.
+    pub(crate) registered: usize,
 }
 
 /// What the thread is given.
@@ -43,6 +46,7 @@ pub(crate) struct Worker {
     pub(crate) source: Source,
     pub(crate) setup: HostSetup,
     pub(crate) queue: Arc<Queue<Event>>,
+    pub(crate) routes: Arc<Routes>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -68,7 +72,12 @@ impl Worker {
                 return;
             }
         };
-        let started = Started { hooks: engine.hooks(), uncalled_hooks: engine.uncalled_hooks().to_vec() };
+        let started = Started {
+            hooks: engine.hooks(),
+            uncalled_hooks: engine.uncalled_hooks().to_vec(),
+            registered: engine.registry().len(),
+        };
+        self.routes.replace(engine.registry().take_routes());
         let _ = report.send(Ok(started));
         let limits = &self.setup.limits;
         let table = ErrorTable::new(limits.known_errors, limits.repeat_interval);
@@ -77,8 +86,9 @@ impl Worker {
 }
 
 fn start(source: &Source, setup: &HostSetup, stop: &Arc<AtomicBool>) -> Result<Engine, ScriptFailure> {
-    let prepare =
-        |ctx: &Ctx<'_>, clock: &Rc<Clock>| helpers::install(ctx, &Host::new(setup, Rc::clone(clock)));
+    let prepare = |ctx: &Ctx<'_>, clock: &Rc<Clock>, registry: &Rc<Registry>| {
+        helpers::install(ctx, &Host::new(setup, Rc::clone(clock), Rc::clone(registry)))
+    };
     catch_unwind(AssertUnwindSafe(|| Engine::start(source, &setup.limits, stop, prepare)))
         .unwrap_or_else(|_| Err(source.failure("the script runtime panicked while starting it")))
 }
@@ -114,9 +124,14 @@ impl<'a> Serving<'a> {
             return;
         }
         match event {
-            Event::Item(item) => {
+            Event::Item(item, targets) => {
                 let item_json = Arc::clone(&self.worker.setup.services.item_json);
-                self.call(Hook::ItemCaptured, |engine| engine.item_captured(item, &item_json));
+                if targets.plain {
+                    self.call(Hook::ItemCaptured, |engine| engine.item_captured(item, &item_json));
+                }
+                for number in targets.registered() {
+                    self.call(Hook::ItemCaptured, |engine| engine.item_registered(number, item, &item_json));
+                }
             }
             Event::Closed(stream) => {
                 if self.wants(Hook::StreamClosed) {
@@ -253,6 +268,7 @@ impl<'a> Serving<'a> {
         let Worker { source, setup, stop, .. } = self.worker;
         match start(source, setup, stop) {
             Ok(engine) => {
+                self.worker.routes.replace(engine.registry().take_routes());
                 self.engine = Some(engine);
                 Counters::add(&self.counters().restarts, 1);
                 let line = "was started again with fresh state: the old one was unusable after the limit it ran into";

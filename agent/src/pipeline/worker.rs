@@ -40,6 +40,8 @@ pub struct Worker {
 pub struct WorkerReport {
     /// The engine's counters.
     pub engine: EngineStats,
+    /// Items that `--filter` kept from the sinks.
+    pub filtered: u64,
     /// What the source lost.
     pub loss: Loss,
     /// Why it ended before its source did.
@@ -59,6 +61,7 @@ impl Worker {
             processes: sinks.processes.clone().map(Remembered::new),
             sinks,
             batch: Batch::default(),
+            filtered: 0,
             wishes: Vec::new(),
         };
         let error = loop {
@@ -85,7 +88,12 @@ impl Worker {
                 break error;
             }
         };
-        WorkerReport { engine: line.engine.stats().clone(), loss: source.loss(), error }
+        WorkerReport {
+            engine: line.engine.stats().clone(),
+            filtered: line.filtered,
+            loss: source.loss(),
+            error,
+        }
     }
 }
 
@@ -98,6 +106,8 @@ struct Line {
     processes: Option<Remembered>,
     sinks: Sinks,
     batch: Batch,
+    /// Items that did not match.
+    filtered: u64,
     /// What the source is told after its batch.
     wishes: Vec<Trim>,
 }
@@ -120,7 +130,12 @@ impl Line {
         while let Some(event) = self.engine.poll_event() {
             match event {
                 Event::Item(item) => {
-                    let item = Arc::new(captured(item, self.id, &self.sinks, self.processes.as_mut()));
+                    let item = captured(item, self.id, &self.sinks, self.processes.as_mut());
+                    if self.sinks.filter.as_ref().is_some_and(|(filter, view)| !filter.matches(&item, view)) {
+                        self.filtered += 1;
+                        continue;
+                    }
+                    let item = Arc::new(item);
                     self.batch.bytes += item.memory();
                     self.batch.items.push(item);
                 }

@@ -15,7 +15,7 @@ use super::redact::{REDACTED, Redaction};
 use crate::captured::{Captured, Name};
 
 /// Cookies, parameters and pairs of a query that an item shows, of each at most.
-const MOST: usize = 1024;
+pub(crate) const MOST: usize = 1024;
 
 /// How items are shown.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,14 @@ pub struct ItemView {
 }
 
 impl ItemView {
+    /// What stands for a hidden value.
+    pub(crate) const HIDDEN: &[u8] = REDACTED;
+
+    /// What is hidden.
+    pub(crate) fn redaction(&self) -> &Redaction {
+        &self.redaction
+    }
+
     /// A view that hides what `redaction` says.
     #[must_use]
     pub fn new(redaction: Redaction) -> Self {

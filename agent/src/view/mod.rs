@@ -7,6 +7,7 @@ mod stream;
 mod text;
 
 pub use item::ItemView;
+pub(crate) use item::MOST;
 pub use redact::Redaction;
 pub use stream::stream_json;
 pub use text::text_line;

@@ -173,6 +173,7 @@ impl Rig {
             runtime: self.runtime.handle().clone(),
             node_name: "node-7".to_owned(),
             item_json: Arc::new(json),
+            view: Arc::default(),
             log: self.log.clone(),
         }
     }

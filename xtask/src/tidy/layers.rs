@@ -23,6 +23,7 @@ const AGENT: &[Layer] = &[
         may: &[
             "hooks*",
             "captured*",
+            "kfl*",
             "secret*",
             "view*",
             "pcap::PcapStore",
@@ -35,6 +36,7 @@ const AGENT: &[Layer] = &[
             "outbox::DeliveryId",
         ],
     },
+    Layer { folder: "agent/src/kfl", may: &["kfl*", "captured*", "view*"] },
     Layer { folder: "agent/src/process", may: &["process*"] },
     Layer { folder: "agent/src/resolve", may: &["resolve*", "captured*"] },
 ];

@@ -168,7 +168,13 @@ impl<'js> Call<'js> {
             .ok_or_else(|| self.wrong_type(index, name, "an object", value))
     }
 
-    fn wrong_type(&self, index: usize, name: &str, wanted: &str, value: &Value<'_>) -> HelperError {
+    pub(crate) fn wrong_type(
+        &self,
+        index: usize,
+        name: &str,
+        wanted: &str,
+        value: &Value<'_>,
+    ) -> HelperError {
         let (helper, is) = (self.helper, type_text(value));
         HelperError::Type(format!("{helper}: argument {} ({name}) must be {wanted}, not {is}", index + 1))
     }

@@ -7,6 +7,7 @@ mod args;
 mod console;
 mod files;
 mod folder;
+mod kfl;
 mod small;
 mod tarball;
 mod vendor;
@@ -24,7 +25,10 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::limits::ScriptLimits;
 use super::log::{Level, Logger};
+use super::registered::Registry;
 use super::services::HostServices;
+use super::stats::Counters;
+use crate::kfl::FilterCache;
 
 pub(crate) use args::{Call, HelperError, HelperResult};
 use folder::Folder;
@@ -38,6 +42,7 @@ pub(crate) struct HostSetup {
     pub(crate) services: Arc<HostServices>,
     pub(crate) logger: Arc<Logger>,
     pub(crate) http: Arc<Http>,
+    pub(crate) counters: Arc<Counters>,
     /// Turns true when the script is to stop: waits end.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -48,17 +53,20 @@ pub(crate) struct Host {
     clock: Rc<Clock>,
     folder: Folder,
     warned: RefCell<HashSet<&'static str>>,
+    registry: Rc<Registry>,
+    filters: RefCell<FilterCache>,
 }
 
 impl Host {
-    pub(crate) fn new(setup: &HostSetup, clock: Rc<Clock>) -> Rc<Self> {
+    pub(crate) fn new(setup: &HostSetup, clock: Rc<Clock>, registry: Rc<Registry>) -> Rc<Self> {
         let services = &setup.services;
         let folder = Folder::new(
             services.data_dir.join(super::source::folder_name(&setup.name)),
             services.store.iter().flat_map(|s| [Some(s.folder()), s.memory_folder()]).flatten().collect(),
             setup.limits.file_quota,
         );
-        Rc::new(Self { setup: setup.clone(), clock, folder, warned: RefCell::default() })
+        let filters = RefCell::new(FilterCache::new(setup.limits.filters));
+        Rc::new(Self { setup: setup.clone(), clock, folder, warned: RefCell::default(), registry, filters })
     }
 
     pub(crate) fn services(&self) -> &HostServices {
@@ -67,6 +75,10 @@ impl Host {
 
     fn name(&self) -> &str {
         &self.setup.name
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     fn limits(&self) -> &ScriptLimits {
@@ -96,6 +108,8 @@ const HELPERS: &[(&str, &[Member])] = &[
     ("console", console::MEMBERS),
     ("file", files::MEMBERS),
     ("hash", small::HASH),
+    ("hooks", kfl::HOOKS),
+    ("kfl", kfl::KFL),
     ("pcap", small::PCAP),
     ("test", small::TEST),
     ("utils", small::UTILS),

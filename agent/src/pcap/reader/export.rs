@@ -81,6 +81,34 @@ impl StoreFolder {
         })
     }
 
+    /// Hands every packet that is wanted to `sink`, with its stream, in the order of time.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn packets(
+        &self,
+        select: &Select<'_>,
+        sink: &mut dyn FnMut(Option<StreamId>, &Packet<'_>),
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError> {
+        let mut hand = || -> io::Result<()> {
+            let wanted = |stream: Option<StreamId>| select.wants_stream(stream);
+            let mut merge = Merge::new(self.logs.values().map(Vec::as_slice), &wanted, AHEAD)?;
+            let mut looked = 0u64;
+            while let Some(record) = merge.next()? {
+                looked += 1;
+                if looked.is_multiple_of(TELL) {
+                    progress(merge.position());
+                }
+                if select.wants_time(record.time) {
+                    sink(record.stream, &packet(&record));
+                }
+            }
+            Ok(())
+        };
+        hand().map_err(trouble(format!("reading {}", self.dir.display())))
+    }
+
     fn try_export(
         &self,
         select: &Select<'_>,
@@ -122,6 +150,17 @@ impl StoreFolder {
         exported.streams = streams.len() as u64;
         exported.vanished = merge.vanished();
         Ok(exported)
+    }
+}
+
+/// A record as the engine takes it.
+fn packet(record: &Record) -> Packet<'_> {
+    Packet {
+        time: record.time,
+        link: record.link,
+        data: &record.data,
+        original_len: record.original_len,
+        origin: Origin::default(),
     }
 }
 
@@ -208,13 +247,7 @@ impl Ng {
     }
 
     fn comments(&self, stream: StreamId, record: &Record) -> Vec<String> {
-        let packet = Packet {
-            time: record.time,
-            link: record.link,
-            data: &record.data,
-            original_len: record.original_len,
-            origin: Origin::default(),
-        };
+        let packet = packet(record);
         let mut identity = format!("stream {stream}");
         if let Some((client, server)) = identity::ends(&packet) {
             identity.push_str(&format!(": {} to {}", self.named(client), self.named(server)));
