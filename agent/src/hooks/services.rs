@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::captured::Captured;
 use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
+use crate::view::ItemView;
 
 use super::log::ScriptLog;
-
-/// Writes an item as the contract's JSON.
-pub type ItemJson = Arc<dyn Fn(&Captured, &mut Vec<u8>) + Send + Sync>;
 
 /// The services behind the helpers.
 #[derive(Clone)]
@@ -28,8 +25,8 @@ pub struct HostServices {
     pub runtime: tokio::runtime::Handle,
     /// `utils.nodeName()`.
     pub node_name: String,
-    /// Writes an item as JSON: what `data` holds.
-    pub item_json: ItemJson,
+    /// How items are shown: what `data` holds.
+    pub view: Arc<ItemView>,
     /// Where log lines of scripts go.
     pub log: Arc<dyn ScriptLog>,
 }

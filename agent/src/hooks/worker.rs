@@ -115,8 +115,8 @@ impl<'a> Serving<'a> {
         }
         match event {
             Event::Item(item) => {
-                let item_json = Arc::clone(&self.worker.setup.services.item_json);
-                self.call(Hook::ItemCaptured, |engine| engine.item_captured(item, &item_json));
+                let view = &self.worker.setup.services.view;
+                self.call(Hook::ItemCaptured, |engine| engine.item_captured(item, view));
             }
             Event::Closed(stream) => {
                 if self.wants(Hook::StreamClosed) {

@@ -2,11 +2,14 @@
 
 mod item;
 mod json;
+mod out;
 mod redact;
 mod stream;
 mod text;
 
 pub use item::ItemView;
+pub(crate) use item::Part;
+pub(crate) use out::{Fields, Out, readable};
 pub use redact::Redaction;
 pub use stream::stream_json;
 pub use text::text_line;
