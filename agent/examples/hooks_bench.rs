@@ -24,7 +24,8 @@ const STATUS: &str = "function onItemCaptured(data) {
     if (data.response && data.response.status >= 500) console.log(data.id);
 }";
 /// A filter that no item matches. Where there is no `hooks.on` it does not start.
-const FILTERED: &str = "hooks.on('itemCaptured', { filter: 'http && response.status >= 500' }, function (data) {
+const FILTERED: &str =
+    "hooks.on('itemCaptured', { filter: 'http && response.status >= 500' }, function (data) {
     console.log(data.id);
 });";
 /// Looks at some of each item, and keeps the last hundred of them.
@@ -160,7 +161,8 @@ fn make(file: &Path, exchanges: u64) -> anyhow::Result<Value> {
         }
         let mut connection = capture.open(port)?;
         for _ in 0..100 {
-            let request = b"GET /cart?id=7 HTTP/1.1\r\nHost: shop\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
+            let request =
+                b"GET /cart?id=7 HTTP/1.1\r\nHost: shop\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
             let response =
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"cart\":[1]}";
             capture.send(&mut connection, testkit::synth::CLIENT, request)?;
@@ -256,7 +258,8 @@ fn exchange(index: u64) -> HttpExchange {
         ("X-Forwarded-For", "203.0.113.7"),
         ("X-Forwarded-Proto", "https"),
     ];
-    let ([method, target], message) = message(["GET", "/cart?id=7"], &[&of_request[..], &common].concat(), b"");
+    let ([method, target], message) =
+        message(["GET", "/cart?id=7"], &[&of_request[..], &common].concat(), b"");
     let request = Request { method, target, message };
     let of_response = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
     let ([reason], message) =

@@ -18,7 +18,7 @@ use crate::view::ItemView;
 use super::clock::{Clock, Ended};
 use super::errors::Thrown;
 use super::heap::{Heap, Meter};
-use super::lazy::{Kept, Lazies};
+use super::lazy::Lazies;
 use super::limits::{ScriptLimits, duration_text, size_text};
 use super::modules::FolderModules;
 use super::raw;
@@ -197,8 +197,22 @@ impl Engine {
             kept.insert(lazies.keep(item)).object(ctx)
         });
         self.lazies = lazies;
-        kept.iter().for_each(Kept::settle);
-        end
+        match &kept {
+            Some(kept) if kept.settle() && self.is_full() => {
+                self.unusable = true;
+                if matches!(end, CallEnd::Stopped) { end } else { CallEnd::Hit(Limit::Memory, None) }
+            }
+            _ => end,
+        }
+    }
+
+    /// Whether items that the script keeps fill its memory past the limit. Nothing refuses those, unlike allocations.
+    fn is_full(&self) -> bool {
+        let is_over = || self.meter.used() > self.meter.limit();
+        if is_over() {
+            self.runtime.run_gc();
+        }
+        is_over()
     }
 
     /// Calls a hook with one object, given as JSON.

@@ -3,6 +3,7 @@
 
 mod files;
 mod helpers;
+mod items;
 mod library;
 mod limits;
 mod modules;

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{NonNull, null_mut};
 use std::rc::Rc;
 
-use rquickjs::{Ctx, Error, Exception, Object as JsObject, Result, Value, qjs};
+use rquickjs::{Ctx, Error, Exception, Function, Object as JsObject, Result, Value, qjs};
 
 use crate::view::Part;
 
@@ -291,7 +291,12 @@ unsafe extern "C" fn get_own_property(
     let body = |js: &Ctx<'_>, object: &Object| {
         if let Some(plain) = object.plain() {
             // SAFETY: as QuickJS handed them in; the plain object is alive.
-            return Ok(unsafe { qjs::JS_GetOwnProperty(ctx, descriptor, plain, atom) });
+            let there = unsafe { qjs::JS_GetOwnProperty(ctx, descriptor, plain, atom) };
+            if there > 0 && !descriptor.is_null() {
+                // SAFETY: QuickJS's descriptor, which was just filled.
+                with_getter(js, unsafe { &mut *descriptor })?;
+            }
+            return Ok(there);
         }
         if descriptor.is_null() {
             let name = object.field(js, atom)?;
@@ -311,6 +316,21 @@ unsafe extern "C" fn get_own_property(
     };
     // SAFETY: QuickJS calls this with a context that is locked, and objects of the class.
     unsafe { method(ctx, object, body) }
+}
+
+/// QuickJS calls the getter of an exotic object's accessor even where there is none: `Function.prototype`, which returns
+/// `undefined`, stands for it.
+fn with_getter(ctx: &Ctx<'_>, descriptor: &mut qjs::JSPropertyDescriptor) -> Result<()> {
+    // SAFETY: only the value's tag is read.
+    let missing = unsafe { qjs::JS_IsUndefined(descriptor.getter) };
+    if missing && descriptor.flags & qjs::JS_PROP_GETSET as c_int != 0 {
+        let function = Function::new(ctx.clone(), || ())?;
+        if let Some(prototype) = function.get_prototype() {
+            // SAFETY: duplicating only counts up; the descriptor owns the duplicate.
+            descriptor.getter = unsafe { qjs::JS_DupValue(ctx.as_raw().as_ptr(), prototype.as_raw()) };
+        }
+    }
+    Ok(())
 }
 
 unsafe extern "C" fn get_own_property_names(

@@ -16,6 +16,8 @@
 
 mod build;
 mod class;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -94,13 +96,16 @@ impl Kept {
         class::object(ctx, self, Part::Item)
     }
 
-    /// After a call: if the script kept something of the item, the item counts in its memory from now on.
-    pub(crate) fn settle(this: &Rc<Self>) {
-        if Rc::strong_count(this) > 1 && this.charged.get() == 0 {
-            let bytes = this.captured.memory();
-            this.charged.set(bytes);
-            this.lazies.meter.took(bytes);
+    /// After a call: if the script kept something of the item, the item counts in its memory from now on, and this is
+    /// true.
+    pub(crate) fn settle(self: &Rc<Self>) -> bool {
+        let is_kept = Rc::strong_count(self) > 1;
+        if is_kept && self.charged.get() == 0 {
+            let bytes = self.captured.memory();
+            self.charged.set(bytes);
+            self.lazies.meter.took(bytes);
         }
+        is_kept
     }
 
     fn fields(&self, part: Part, fields: &mut impl Fields) {
