@@ -1,7 +1,9 @@
 //! Views of an item for the outside: the contract's JSON, from which scripts get theirs, and a line for a person.
 
 mod item;
+mod item_text;
 mod json;
+mod message;
 mod out;
 mod redact;
 mod stream;

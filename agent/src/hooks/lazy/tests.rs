@@ -101,7 +101,7 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => prop::sample::select(&KNOWN[..]).prop_map(|name| name.into()), 1 => bytes()]
 }
 
-fn fields() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
+fn fields() -> impl Strategy<Value = Headers> {
     let mime = prop::sample::select(
         &["application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "text/plain", "image/png"]
             [..],
@@ -112,7 +112,10 @@ fn fields() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>)>> {
     })
 }
 
-fn message() -> impl Strategy<Value = (Message, Vec<(Vec<u8>, Vec<u8>)>)> {
+/// Names and values of headers.
+type Headers = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn message() -> impl Strategy<Value = (Message, Headers)> {
     let body = prop_oneof![
         bytes(),
         Just(b"a=1&b=%20&a=2&17=x".to_vec()),
@@ -207,7 +210,11 @@ fn recorded(file: &Path) -> Vec<Arc<Captured>> {
     let mut source = FileSource::open(file).unwrap();
     let mut engine = Engine::new(EngineConfig { hash: true, ..EngineConfig::default() });
     let node = Arc::new(Node { name: "node".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
-    while source.poll(512, Duration::ZERO, &mut |packet| drop(engine.handle_packet(packet))).unwrap()
+    while source
+        .poll(512, Duration::ZERO, &mut |packet| {
+            let _ = engine.handle_packet(packet);
+        })
+        .unwrap()
         != Progress::End
     {}
     engine.finish();
