@@ -195,7 +195,7 @@ mod tests {
         assert!(!rate_line("x", &json!({ "items_per_second": 199_999 }), LEAST_ITEMS).good);
         assert!(!rate_line("x", &Value::Null, LEAST_ITEMS).good);
         let grown = |last: u64| memory_line(&json!({ "resident_bytes": [100, 300, last] })).unwrap();
-        assert!(grown(105).good && !grown(106).good);
+        assert!(grown(104).good && !grown(106).good);
         assert!(memory_line(&Value::Null).is_err());
         let rates = |rate: f64| json!({ "packets_per_cpu_second": rate, "packets_per_second": rate });
         let capture = json!({ "none": rates(100.0), "looping": rates(95.0), "waiting": rates(94.0) });
