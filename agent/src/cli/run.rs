@@ -102,10 +102,6 @@ impl Run {
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
                 node_name: resolver.node().name.clone(),
-                item_json: {
-                    let view = Arc::clone(&settings.view);
-                    Arc::new(move |item, out| view.json(item, out))
-                },
                 view: Arc::clone(&settings.view),
                 log: Arc::new(TracingLog),
             };

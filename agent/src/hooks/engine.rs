@@ -9,21 +9,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rquickjs::context::EvalOptions;
-use rquickjs::object::Property;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Error, Function, Module, Object, Persistent, Promise, Runtime, Value};
 
 use crate::captured::Captured;
+use crate::view::ItemView;
 
 use super::clock::{Clock, Ended};
 use super::errors::Thrown;
 use super::heap::{Heap, Meter};
+use super::lazy::Lazies;
 use super::limits::{ScriptLimits, duration_text, size_text};
 use super::modules::FolderModules;
 use super::raw;
 use super::registered::{Registered, Registry};
 use super::rejections::Rejections;
-use super::services::ItemJson;
 use super::source::{Place, ScriptFailure, Source};
 use super::spot;
 
@@ -83,6 +83,8 @@ pub(crate) struct Engine {
     called: [Option<Persistent<Function<'static>>>; CALLED.len()],
     context: Context,
     runtime: Runtime,
+    /// From the first item on.
+    lazies: Option<Rc<Lazies>>,
     rejections: Rc<Rejections>,
     clock: Rc<Clock>,
     meter: Rc<Meter>,
@@ -139,6 +141,7 @@ impl Engine {
             called: Default::default(),
             context,
             runtime,
+            lazies: None,
             rejections,
             clock,
             meter,
@@ -188,14 +191,54 @@ impl Engine {
     }
 
     /// Calls `onItemCaptured`.
-    pub(crate) fn item_captured(&mut self, item: &Captured, json: &ItemJson) -> CallEnd {
-        self.call(Hook::ItemCaptured, |ctx| item_to_js(ctx, json, item))
+    pub(crate) fn item_captured(&mut self, item: &Arc<Captured>, view: &Arc<ItemView>) -> CallEnd {
+        let hook = self.called.get(Hook::ItemCaptured as usize).cloned().flatten();
+        self.call_with_item(hook, item, view)
+    }
+
+    fn call_with_item(
+        &mut self,
+        function: Option<Persistent<Function<'static>>>,
+        item: &Arc<Captured>,
+        view: &Arc<ItemView>,
+    ) -> CallEnd {
+        let (mut lazies, meter) = (self.lazies.take(), Rc::clone(&self.meter));
+        let mut kept = None;
+        let end = self.call_function(function, |ctx| {
+            let lazies = match &lazies {
+                Some(lazies) => lazies,
+                None => lazies.insert(Lazies::new(ctx, view, &meter)?),
+            };
+            kept.insert(lazies.keep(item)).object(ctx)
+        });
+        self.lazies = lazies;
+        match &kept {
+            Some(kept) if kept.settle() && self.is_full() => {
+                self.unusable = true;
+                if matches!(end, CallEnd::Stopped) { end } else { CallEnd::Hit(Limit::Memory, None) }
+            }
+            _ => end,
+        }
+    }
+
+    /// Whether items that the script keeps fill its memory past the limit. Nothing refuses those, unlike allocations.
+    fn is_full(&self) -> bool {
+        let is_over = || self.meter.used() > self.meter.limit();
+        if is_over() {
+            self.runtime.run_gc();
+        }
+        is_over()
     }
 
     /// Calls what `hooks.on` registered as that number.
-    pub(crate) fn item_registered(&mut self, number: usize, item: &Captured, json: &ItemJson) -> CallEnd {
+    pub(crate) fn item_registered(
+        &mut self,
+        number: usize,
+        item: &Arc<Captured>,
+        view: &Arc<ItemView>,
+    ) -> CallEnd {
         let function = self.registered.0.function(number);
-        self.call_function(function, |ctx| item_to_js(ctx, json, item))
+        self.call_with_item(function, item, view)
     }
 
     /// What `hooks.on` registered.
@@ -227,7 +270,7 @@ impl Engine {
         let called = self.context.with(|ctx| {
             let call = || -> rquickjs::Result<()> {
                 let hook = hook.restore(&ctx)?;
-                let data = self.clock.wait(|| argument(&ctx))?;
+                let data = argument(&ctx)?;
                 hook.call::<_, Value<'_>>((data,)).map(drop)
             };
             call().map_err(|error| Thrown::take(&ctx, error))
@@ -382,37 +425,6 @@ fn too_small(meter: &Meter, limits: &ScriptLimits, cause: &str) -> String {
     } else {
         format!("the script runtime does not start: {cause}")
     }
-}
-
-/// An item as the plain object that hooks get.
-fn item_to_js<'js>(ctx: &Ctx<'js>, json: &ItemJson, item: &Captured) -> rquickjs::Result<Value<'js>> {
-    let mut text = Vec::with_capacity(4 << 10);
-    json(item, &mut text);
-    let data = ctx.json_parse(text)?;
-    for message in ["request", "response"] {
-        if let Some(headers) = headers_of(&data, message)? {
-            match_lower_case(&headers)?;
-        }
-    }
-    Ok(data)
-}
-
-fn headers_of<'js>(data: &Value<'js>, message: &str) -> rquickjs::Result<Option<Object<'js>>> {
-    let Some(data) = data.as_object() else { return Ok(None) };
-    let message: Value<'js> = data.get(message)?;
-    message.as_object().map_or(Ok(None), |message| message.get("headers"))
-}
-
-/// Lets `headers["content-type"]` find `Content-Type`: by a property that no enumeration and no JSON shows.
-fn match_lower_case<'js>(headers: &Object<'js>) -> rquickjs::Result<()> {
-    for name in headers.keys::<String>().collect::<rquickjs::Result<Vec<_>>>()? {
-        let lower = name.to_ascii_lowercase();
-        if lower != name && !headers.contains_key(lower.as_str())? {
-            let value: Value<'js> = headers.get(name.as_str())?;
-            headers.prop(lower.as_str(), Property::from(value))?;
-        }
-    }
-    Ok(())
 }
 
 fn new_runtime(

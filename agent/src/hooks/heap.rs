@@ -57,11 +57,13 @@ impl Meter {
         fits
     }
 
-    fn took(&self, bytes: usize) {
+    /// Counts what was taken. Outside the allocator: memory of the agent that the script holds.
+    pub(crate) fn took(&self, bytes: usize) {
         self.used.set(self.used.get() + bytes);
     }
 
-    fn gave_back(&self, bytes: usize) {
+    /// Takes back what [`Meter::took`] counted.
+    pub(crate) fn gave_back(&self, bytes: usize) {
         self.used.set(self.used.get().saturating_sub(bytes));
     }
 }

@@ -19,6 +19,7 @@ mod engine;
 mod errors;
 mod heap;
 mod helpers;
+mod lazy;
 mod limits;
 mod log;
 mod modules;
@@ -51,7 +52,7 @@ pub use limits::ScriptLimits;
 pub use log::{Level, ScriptLog, TracingLog};
 pub use outline::{Outline, check};
 pub use queue::Backpressure;
-pub use services::{HostServices, ItemJson};
+pub use services::HostServices;
 pub use source::ScriptFailure;
 pub use stats::ScriptStats;
 

@@ -122,7 +122,7 @@ impl<T> Queue<T> {
 
     /// The next event; says at the same time that the one before is finished. Waits at most `wait`.
     pub(crate) fn pop(&self, wait: Duration) -> Popped<T> {
-        let until = Instant::now() + wait;
+        let mut until = None;
         let mut state = self.lock();
         if std::mem::take(&mut state.busy) {
             self.finished.fetch_add(1, Ordering::Relaxed);
@@ -134,14 +134,17 @@ impl<T> Queue<T> {
             if let Some((event, bytes)) = state.events.pop_front() {
                 state.bytes -= bytes;
                 state.busy = true;
-                let wake = state.producers_wait > 0;
+                // Not for each place that becomes free: a producer would sleep and be woken again for every event.
+                let has_room = state.events.len() <= self.limit / 2 && state.bytes <= self.limit_bytes / 2;
+                let wake = state.producers_wait > 0 && has_room;
                 drop(state);
                 if wake {
                     self.room.notify_one();
                 }
                 return Popped::Event(event);
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = until.get_or_insert(now + wait).saturating_duration_since(now);
             if left.is_zero() {
                 return Popped::Nothing;
             }

@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::captured::Captured;
 use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
-
-use super::log::ScriptLog;
 use crate::view::ItemView;
 
-/// Writes an item as the contract's JSON.
-pub type ItemJson = Arc<dyn Fn(&Captured, &mut Vec<u8>) + Send + Sync>;
+use super::log::ScriptLog;
 
 /// The services behind the helpers.
 #[derive(Clone)]
@@ -29,9 +25,7 @@ pub struct HostServices {
     pub runtime: tokio::runtime::Handle,
     /// `utils.nodeName()`.
     pub node_name: String,
-    /// Writes an item as JSON: what `data` holds.
-    pub item_json: ItemJson,
-    /// What filters see of an item.
+    /// How items are shown: what `data` holds, and what filters see of an item.
     pub view: Arc<ItemView>,
     /// Where log lines of scripts go.
     pub log: Arc<dyn ScriptLog>,

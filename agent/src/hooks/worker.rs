@@ -125,12 +125,12 @@ impl<'a> Serving<'a> {
         }
         match event {
             Event::Item(item, targets) => {
-                let item_json = Arc::clone(&self.worker.setup.services.item_json);
+                let view = &self.worker.setup.services.view;
                 if targets.plain {
-                    self.call(Hook::ItemCaptured, |engine| engine.item_captured(item, &item_json));
+                    self.call(Hook::ItemCaptured, |engine| engine.item_captured(item, view));
                 }
                 for number in targets.registered() {
-                    self.call(Hook::ItemCaptured, |engine| engine.item_registered(number, item, &item_json));
+                    self.call(Hook::ItemCaptured, |engine| engine.item_registered(number, item, view));
                 }
             }
             Event::Closed(stream) => {

@@ -4,6 +4,7 @@
 mod files;
 mod filters;
 mod helpers;
+mod items;
 mod library;
 mod limits;
 mod modules;
