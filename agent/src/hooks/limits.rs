@@ -27,6 +27,12 @@ pub struct ScriptLimits {
     pub argument: usize,
     /// Longest line that `console` logs; the rest is cut.
     pub console_line: usize,
+    /// Packets that wait for one script that defines `onPacketCaptured`; they come in batches.
+    pub packets: usize,
+    /// Jobs of one script.
+    pub jobs: usize,
+    /// Series that one script may publish by `prometheus.metric`.
+    pub series: usize,
     /// Script or module source.
     pub source: u64,
     /// Different errors remembered so that repeats are only counted.
@@ -60,6 +66,9 @@ impl Default for ScriptLimits {
             webhook_answer: 1 << 20,
             argument: 16 << 20,
             console_line: 16 << 10,
+            packets: 16 << 10,
+            jobs: 100,
+            series: 1000,
             source: 4 << 20,
             known_errors: 256,
             strikes: 3,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::captured::Captured;
 use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
+use crate::resolve::NameHistory;
 
 use super::log::ScriptLog;
 
@@ -28,6 +29,8 @@ pub struct HostServices {
     pub runtime: tokio::runtime::Handle,
     /// `utils.nodeName()`.
     pub node_name: String,
+    /// `pcap.nameResolutionHistory()`.
+    pub names: Arc<NameHistory>,
     /// Writes an item as JSON: what `data` holds.
     pub item_json: ItemJson,
     /// Where log lines of scripts go.

@@ -82,7 +82,8 @@ fn memory_without_end_is_ended_named_and_recovered_from() {
         ("for (;;) { try {\n    for (;;) kept.push([1, 2, 3]);\n  } catch (e) {} }", Some(4)),
         ("for (;;)\n    kept.push(new ArrayBuffer(1 << 20));", Some(4)),
     ] {
-        let rig = quick();
+        let mut rig = quick();
+        rig.limits.call_time = Duration::from_secs(5);
         let text = format!("var kept = [];\nfunction onItemCaptured(data) {{\n  {body}\n}}");
         let stats = rig.run(&text, 2);
         assert_eq!((stats.calls, stats.out_of_memory), (2, 2), "{body}: {:?}", rig.log.about());

@@ -1,13 +1,15 @@
 //! A helper's arguments, read with errors that name helper, argument and cause.
 
 use rquickjs::object::Filter;
-use rquickjs::{Ctx, Exception, IntoJs, Object, Value};
+use rquickjs::{Ctx, Exception, Function, IntoJs, Object, Value};
 
 use crate::hooks::limits::size_text;
 use crate::hooks::raw;
 
 /// Entries that an object argument (fields, files, headers) may have.
 const ENTRIES: usize = 256;
+/// Above it JavaScript's numbers are not whole any more.
+const MOST_COUNT: f64 = 9_007_199_254_740_991.0;
 
 /// Why a helper failed.
 #[derive(Debug)]
@@ -68,6 +70,39 @@ impl<'js> Call<'js> {
     /// An optional text.
     pub(crate) fn optional_text(&self, index: usize, name: &str) -> Result<Option<String>, HelperError> {
         self.given(index).map(|value| self.to_text(value, index, name)).transpose()
+    }
+
+    /// A required text of at most so many bytes.
+    pub(crate) fn short_text(&self, index: usize, name: &str, longest: usize) -> Result<String, HelperError> {
+        let text = self.text(index, name)?;
+        if text.len() > longest {
+            return Err(self.failed(name, format!("is longer than {longest} bytes")));
+        }
+        Ok(text)
+    }
+
+    /// A required number.
+    pub(crate) fn number(&self, index: usize, name: &str) -> Result<f64, HelperError> {
+        let value = self.required(index, name)?;
+        value.as_number().ok_or_else(|| self.wrong_type(index, name, "a number", value))
+    }
+
+    /// An optional whole number from 0.
+    pub(crate) fn optional_count(&self, index: usize, name: &str) -> Result<Option<u64>, HelperError> {
+        if self.given(index).is_none() {
+            return Ok(None);
+        }
+        let number = self.number(index, name)?;
+        if number.fract() != 0.0 || !(0.0..=MOST_COUNT).contains(&number) {
+            return Err(self.failed(name, format!("{number} is no whole number from 0")));
+        }
+        Ok(Some(number as u64))
+    }
+
+    /// A required function.
+    pub(crate) fn function(&self, index: usize, name: &str) -> Result<&Function<'js>, HelperError> {
+        let value = self.required(index, name)?;
+        value.as_function().ok_or_else(|| self.wrong_type(index, name, "a function", value))
     }
 
     /// An optional text or array of texts.
