@@ -43,6 +43,9 @@ pub struct ScriptLimits {
     pub pause_first: Duration,
     /// Longest pause.
     pub pause_longest: Duration,
+    /// How often the scripts' files are looked at. A change has to be the same in two looks, so that no half-written file
+    /// is run.
+    pub look: Duration,
     /// How often repeats of an error are summed up in the log.
     pub repeat_interval: Duration,
 }
@@ -74,6 +77,7 @@ impl Default for ScriptLimits {
             strikes: 3,
             pause_first: Duration::from_secs(1),
             pause_longest: Duration::from_secs(60),
+            look: Duration::from_millis(250),
             repeat_interval: Duration::from_secs(60),
         }
     }

@@ -27,8 +27,6 @@ use super::stamp::{Loaded, Stamp};
 use super::stats::Counters;
 use super::watch::{Look, look};
 
-/// How often files are looked at. A change has to be the same in two looks, so that no half-written file is run.
-const LOOK: Duration = Duration::from_millis(250);
 /// How often starts and ends under way are.
 const TICK: Duration = Duration::from_millis(25);
 /// Looks in a row in which a file has to be missing until its script ends: some editors replace a file by removing it.
@@ -126,9 +124,10 @@ impl Reloader {
 
     /// Follows the files until `stop` says so or is dropped; then ends what is under way.
     pub(super) fn run(mut self, stop: &Receiver<()>) {
-        let mut looked = Instant::now();
-        while matches!(stop.recv_timeout(TICK), Err(RecvTimeoutError::Timeout)) {
-            if looked.elapsed() >= LOOK {
+        let look = self.shared.common.limits.look;
+        let (tick, mut looked) = (TICK.min(look), Instant::now());
+        while matches!(stop.recv_timeout(tick), Err(RecvTimeoutError::Timeout)) {
+            if looked.elapsed() >= look {
                 looked = Instant::now();
                 self.look();
             }

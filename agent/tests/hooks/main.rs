@@ -3,9 +3,12 @@
 
 mod files;
 mod helpers;
+mod jobs;
 mod library;
 mod limits;
 mod modules;
+mod publish;
+mod reload;
 mod rig;
 mod streams;
 mod webhooks;
