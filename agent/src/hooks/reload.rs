@@ -155,6 +155,10 @@ impl Reloader {
         }
         self.files.insert(path.to_owned(), file);
         let mut source = read?;
+        // Most likely it is being written just now: many editors empty a file first.
+        if source.text.trim().is_empty() && self.shared.find(path).is_some() {
+            return Err(source.failure("is empty"));
+        }
         source.name = self.name(path, &mut source);
         let lasting = self.shared.lasting(&source.name);
         self.version += 1;

@@ -1,6 +1,8 @@
 //! The script runtime from outside: scripts in files, items in, log lines and deliveries out.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod attack_host;
+mod attack_limits;
 mod files;
 mod helpers;
 mod jobs;

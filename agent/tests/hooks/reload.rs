@@ -66,6 +66,7 @@ fn an_edit_that_does_not_run_leaves_the_version_before() {
     let scripts = watched(&rig, &[path]);
     for (text, cause) in [
         ("function onItemCaptured( {", ":1:27: SyntaxError"),
+        ("", "is empty"),
         ("null.x", "its top level threw TypeError"),
         ("for (;;);", "exceeded its time limit"),
     ] {

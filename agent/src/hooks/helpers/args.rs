@@ -1,5 +1,8 @@
 //! A helper's arguments, read with errors that name helper, argument and cause.
 
+use std::cell::Cell;
+
+use rquickjs::atom::PredefinedAtom;
 use rquickjs::object::Filter;
 use rquickjs::{Ctx, Exception, Function, IntoJs, Object, Value};
 
@@ -35,12 +38,14 @@ pub(crate) struct Call<'js> {
     ctx: Ctx<'js>,
     helper: &'static str,
     args: Vec<Value<'js>>,
+    /// Bytes of one text, and of all texts of the call together: one string may be named many times.
     longest: usize,
+    taken: Cell<usize>,
 }
 
 impl<'js> Call<'js> {
     pub(crate) fn new(ctx: Ctx<'js>, helper: &'static str, args: Vec<Value<'js>>, longest: usize) -> Self {
-        Self { ctx, helper, args, longest }
+        Self { ctx, helper, args, longest, taken: Cell::new(0) }
     }
 
     pub(crate) fn ctx(&self) -> &Ctx<'js> {
@@ -113,7 +118,8 @@ impl<'js> Call<'js> {
     ) -> Result<Option<Vec<String>>, HelperError> {
         let Some(value) = self.given(index) else { return Ok(None) };
         let Some(array) = value.as_array() else { return Ok(Some(vec![self.to_text(value, index, name)?])) };
-        if array.len() > ENTRIES {
+        // Not `len`: it asserts that the length is a 32-bit integer.
+        if array.as_object().get::<_, f64>(PredefinedAtom::Length)? > ENTRIES as f64 {
             return Err(self.failed(name, format!("has more than {ENTRIES} entries")));
         }
         array
@@ -134,6 +140,12 @@ impl<'js> Call<'js> {
             return Err(
                 self.failed(name, format!("is {size} bytes long, more than the {bound} that are allowed"))
             );
+        }
+        let taken = self.taken.get().saturating_add(text.len());
+        self.taken.set(taken);
+        if taken > self.longest.saturating_mul(2) {
+            let bound = size_text(self.longest.saturating_mul(2) as u64);
+            return Err(self.failed(name, format!("the call's texts are more than {bound} together")));
         }
         Ok(text)
     }
@@ -169,7 +181,7 @@ impl<'js> Call<'js> {
             if pairs.len() == ENTRIES {
                 return Err(self.failed(name, format!("has more than {ENTRIES} entries")));
             }
-            let key = raw::text(&key)?;
+            let key = self.bounded(raw::text(&key)?, name)?;
             let text = self.member_text(&value, name, &key)?;
             pairs.push((key, text));
         }
