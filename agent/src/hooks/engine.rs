@@ -17,62 +17,20 @@ use rquickjs::{Context, Ctx, Error, Function, Module, Object, Persistent, Promis
 use crate::captured::Captured;
 
 use super::clock::{Clock, Ended};
+use super::ending::{CallEnd, Limit};
 use super::errors::Thrown;
 use super::heap::{Heap, Meter};
-use super::limits::{ScriptLimits, duration_text, size_text};
+use super::hook::{CALLED, Hook, WITHOUT_SOURCE};
+use super::limits::{ScriptLimits, size_text};
 use super::modules::FolderModules;
 use super::packets::PacketInfo;
 use super::raw;
 use super::rejections::Rejections;
 use super::services::ItemJson;
 use super::source::{Place, ScriptFailure, Source};
-use super::spot;
 
-/// The hooks that can be called.
-const CALLED: [&str; 8] = [
-    "onItemCaptured",
-    "onStreamClosed",
-    "onPcapReady",
-    "onPacketCaptured",
-    "onItemQueried",
-    "onJobPassed",
-    "onJobFailed",
-    "onPodEvent",
-];
-/// Those of them that nothing in this version gives rise to: a script that defines one is told.
-const WITHOUT_SOURCE: [Hook; 2] = [Hook::ItemQueried, Hook::PodEvent];
 /// Where a module leaves its hooks for us; gone before any hook runs.
 const HANDOVER: &str = "__remora_hooks";
-
-/// A hook that is called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Hook {
-    ItemCaptured,
-    StreamClosed,
-    PcapReady,
-    PacketCaptured,
-    ItemQueried,
-    JobPassed,
-    JobFailed,
-    PodEvent,
-}
-
-impl Hook {
-    pub(crate) const ALL: [Self; CALLED.len()] = [
-        Self::ItemCaptured,
-        Self::StreamClosed,
-        Self::PcapReady,
-        Self::PacketCaptured,
-        Self::ItemQueried,
-        Self::JobPassed,
-        Self::JobFailed,
-        Self::PodEvent,
-    ];
-
-    pub(crate) const fn name(self) -> &'static str {
-        CALLED[self as usize]
-    }
-}
 
 /// How a script's text is to be evaluated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,24 +39,6 @@ pub enum ScriptKind {
     Script,
     /// An ES module: `.mjs`, or text with `import`, `export` or top-level `await`.
     Module,
-}
-
-/// A limit that a call ran into.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Limit {
-    Time,
-    Memory,
-    Stack,
-}
-
-/// How a call of a hook ended.
-#[derive(Debug)]
-pub(crate) enum CallEnd {
-    Done,
-    Threw(Thrown),
-    Hit(Limit, Option<Place>),
-    /// The script is being stopped.
-    Stopped,
 }
 
 /// A started script.
@@ -403,38 +343,6 @@ impl Engine {
         });
         self.clock.disarm();
         (self.called, self.uncalled) = (called, uncalled);
-    }
-}
-
-impl CallEnd {
-    /// What is to be said of it, without position: `None` when all went well.
-    pub(crate) fn message(&self, what: &str, limits: &ScriptLimits) -> Option<String> {
-        match self {
-            Self::Done => None,
-            Self::Stopped => Some(format!("{what} was cut short: the script is being stopped")),
-            Self::Threw(thrown) => Some(format!("{what} threw {}", thrown.message)),
-            Self::Hit(limit, _) => Some(match limit {
-                Limit::Time => {
-                    format!("{what} exceeded its time limit of {}", duration_text(limits.call_time))
-                }
-                Limit::Memory => {
-                    format!("{what} exceeded its memory limit of {}", size_text(limits.memory as u64))
-                }
-                Limit::Stack => {
-                    format!("{what} exceeded its stack limit of {}", size_text(limits.stack as u64))
-                }
-            }),
-        }
-    }
-
-    /// Where it ended, where known.
-    pub(crate) fn place(&self, source: &Source) -> Option<Place> {
-        match self {
-            Self::Threw(thrown) => thrown.place(),
-            Self::Hit(Limit::Time, Some(place)) => Some(spot::of_timeout(source, place)),
-            Self::Hit(_, place) => place.clone(),
-            Self::Done | Self::Stopped => None,
-        }
     }
 }
 

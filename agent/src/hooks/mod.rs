@@ -16,10 +16,12 @@
 
 mod clock;
 mod closed;
+mod ending;
 mod engine;
 mod errors;
 mod heap;
 mod helpers;
+mod hook;
 mod limits;
 mod log;
 mod metrics;
@@ -61,7 +63,7 @@ pub use services::{HostServices, ItemJson};
 pub use source::ScriptFailure;
 pub use stats::ScriptStats;
 
-use engine::Hook;
+use hook::Hook;
 use reload::Reloader;
 use shared::Shared;
 use worker::Event;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::engine::Hook;
 use super::helpers::{HostSetup, Http};
+use super::hook::Hook;
 use super::limits::ScriptLimits;
 use super::log::{Level, Logger};
 use super::metrics::{Metrics, Owner};

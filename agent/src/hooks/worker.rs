@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use rquickjs::Ctx;
@@ -15,9 +15,11 @@ use crate::captured::{Captured, ClosedStream};
 
 use super::clock::Clock;
 use super::closed;
-use super::engine::{CallEnd, Engine, Hook, Limit};
+use super::ending::{CallEnd, Limit};
+use super::engine::Engine;
 use super::errors::{ErrorTable, Thrown};
 use super::helpers::{self, Host, HostSetup, Run};
+use super::hook::Hook;
 use super::limits::{ScriptLimits, duration_text};
 use super::log::{Level, Logger};
 use super::packets::{Batch, PacketInfo};
@@ -26,6 +28,9 @@ use super::pod::PodEvent;
 use super::queue::{Popped, Queue};
 use super::source::{ScriptFailure, Source};
 use super::stats::Counters;
+
+/// How often a script that could not be started again is thought of without an event.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What a script is told.
 #[derive(Debug)]
@@ -144,7 +149,10 @@ impl<'a> Serving<'a> {
         let idle = self.limits().repeat_interval;
         loop {
             self.run_jobs();
-            let due = self.live.as_ref().and_then(|live| live.host.jobs().wait(Utc::now()));
+            let due = match &self.live {
+                Some(live) => live.host.jobs().wait(Utc::now()),
+                None => Some(RETRY),
+            };
             match self.worker.queue.pop(self.turn, due.map_or(idle, |due| due.min(idle))) {
                 Popped::Event(event) => self.handle(&event),
                 Popped::Nothing => {}
@@ -211,6 +219,10 @@ impl<'a> Serving<'a> {
 
     /// Runs each job that is due once, and tells the script how that went.
     fn run_jobs(&mut self) {
+        // A script of jobs alone has no event that would start it again.
+        if self.live.is_none() && !self.may_run() {
+            return;
+        }
         let Some(live) = &self.live else { return };
         let (due, starts) = (live.host.jobs().take_due(Utc::now()), self.starts);
         for id in due {

@@ -124,7 +124,8 @@ pub(super) const WEAKNESSES: &[Weakness] = &[
         name: "promises",
         file: ENGINE,
         find: "        while self.runtime.is_job_pending() && !self.clock.poll() {\n",
-        replace: "        while self.runtime.is_job_pending() && (weak(\"promises\") || !self.clock.poll()) {\n",
+        replace: "        if weak(\"promises\") {\n            self.clock.disarm();\n        }\n        \
+                  while self.runtime.is_job_pending() && !self.clock.poll() {\n",
         tests: &["attack_limits::floods_of_promises_and_finalizers_are_ended"],
     },
     Weakness {
@@ -162,8 +163,8 @@ pub(super) const WEAKNESSES: &[Weakness] = &[
     Weakness {
         name: "errors",
         file: "agent/src/hooks/errors.rs",
-        find: "    let value: Value<'_> = error.get(key).ok()?;\n",
-        replace: "    let value: Value<'_> = if weak(\"errors\") { error.get(key).unwrap() } else { error.get(key).ok()? };\n",
+        find: "    let value: Value<'_> = object.get(key).ok()?;\n",
+        replace: "    let value: Value<'_> = if weak(\"errors\") { object.get(key).unwrap() } else { object.get(key).ok()? };\n",
         tests: &["attack_limits::errors_that_bite_are_described_all_the_same"],
     },
     Weakness {
