@@ -101,7 +101,7 @@ impl Reloader {
         for root in self.roots.clone() {
             match look(&root) {
                 Look::Scripts(scripts) => {
-                    paths.extend(scripts.into_iter().filter(|path| seen.insert(path.clone())))
+                    paths.extend(scripts.into_iter().filter(|path| seen.insert(path.clone())));
                 }
                 Look::Unreadable(why) => failures.push(failure(&root, &format!("cannot be read: {why}"))),
             }
@@ -281,7 +281,7 @@ impl Reloader {
         for start in std::mem::take(&mut self.starting) {
             let path = start.source.path.clone();
             match start.poll(&self.shared.common) {
-                Err(start) => self.starting.push(start),
+                Err(start) => self.starting.push(*start),
                 Ok(Err(failure)) => self.tell_failure(&path, &failure),
                 // Removed meanwhile.
                 Ok(Ok(ready)) if !self.files.contains_key(&path) => ready.running.signal_stop(),

@@ -151,11 +151,11 @@ impl Starting {
     }
 
     /// Whether there is something to [`Starting::finish`] without waiting.
-    pub(super) fn poll(self, common: &Common) -> Result<Result<Ready, ScriptFailure>, Self> {
+    pub(super) fn poll(self, common: &Common) -> Result<Result<Ready, ScriptFailure>, Box<Self>> {
         match self.report.try_recv() {
             Ok(report) => Ok(self.reported(report)),
             Err(std::sync::mpsc::TryRecvError::Empty) if self.since.elapsed() < common.patience() => {
-                Err(self)
+                Err(Box::new(self))
             }
             Err(_) => Ok(self.hangs()),
         }
