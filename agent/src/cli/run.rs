@@ -102,7 +102,10 @@ impl Run {
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
                 node_name: resolver.node().name.clone(),
-                names: Arc::clone(resolver.history()),
+                names: {
+                    let history = Arc::clone(resolver.history());
+                    Arc::new(move || history.by_second())
+                },
                 item_json: {
                     let view = Arc::clone(&settings.view);
                     Arc::new(move |item, out| view.json(item, out))

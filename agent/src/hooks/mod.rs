@@ -59,7 +59,7 @@ pub use outline::{Outline, check};
 pub use packets::PacketInfo;
 pub use pod::PodEvent;
 pub use queue::Backpressure;
-pub use services::{HostServices, ItemJson};
+pub use services::{HostServices, ItemJson, NamesBySecond};
 pub use source::ScriptFailure;
 pub use stats::ScriptStats;
 

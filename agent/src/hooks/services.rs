@@ -1,18 +1,21 @@
 //! What the agent lends to scripts. Scripts reach nothing of the host but what the helpers make of this.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::captured::Captured;
 use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
-use crate::resolve::NameHistory;
 
 use super::log::ScriptLog;
 
 /// Writes an item as the contract's JSON.
 pub type ItemJson = Arc<dyn Fn(&Captured, &mut Vec<u8>) + Send + Sync>;
+
+/// Which names addresses got, by Unix second.
+pub type NamesBySecond = Arc<dyn Fn() -> BTreeMap<u64, Vec<(IpAddr, String)>> + Send + Sync>;
 
 /// The services behind the helpers.
 #[derive(Clone)]
@@ -30,7 +33,7 @@ pub struct HostServices {
     /// `utils.nodeName()`.
     pub node_name: String,
     /// `pcap.nameResolutionHistory()`.
-    pub names: Arc<NameHistory>,
+    pub names: NamesBySecond,
     /// Writes an item as JSON: what `data` holds.
     pub item_json: ItemJson,
     /// Where log lines of scripts go.

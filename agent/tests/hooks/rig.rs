@@ -175,7 +175,10 @@ impl Rig {
             data_dir: self.dir.path().join("data"),
             runtime: self.runtime.handle().clone(),
             node_name: "node-7".to_owned(),
-            names: self.names.clone(),
+            names: {
+                let names = Arc::clone(&self.names);
+                Arc::new(move || names.by_second())
+            },
             item_json: Arc::new(json),
             log: self.log.clone(),
         }

@@ -29,7 +29,7 @@ pub(super) const HASH: &[Member] = &[("sha256", "hash.sha256", sha256)];
 const LONGEST_JSON: usize = 1 << 20;
 
 fn name_history<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
-    let history = host.services().names.by_second();
+    let history = (host.services().names)();
     let object = Object::new(call.ctx().clone())?;
     for (second, names) in history {
         let at = Object::new(call.ctx().clone())?;
