@@ -101,7 +101,8 @@ fn memory_without_end_is_ended_named_and_recovered_from() {
 
 #[test]
 fn after_running_out_of_memory_the_next_item_is_served() {
-    let rig = quick();
+    let mut rig = quick();
+    rig.limits.call_time = Duration::from_secs(5);
     let stats = rig.run(
         "var kept = [], calls = 0;\nfunction onItemCaptured(data) {\n\
          if (data.index === 1) for (;;) kept.push({});\n  calls++; console.log(data.index, calls, kept.length) }",
