@@ -87,6 +87,7 @@ impl Rig {
         let path: PathBuf = self.folder.path().join("bench.js");
         std::fs::write(&path, text)?;
         let services = HostServices {
+            names: Arc::new(BTreeMap::new),
             store: None,
             outbox: Arc::new(NoOutbox),
             env: Arc::new(env),

@@ -216,8 +216,9 @@ pub(super) struct Tap {
 /// What replay and tap share.
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// Script to run on every item (repeatable); each has a thread and a runtime of its own.
-    #[arg(long, short, value_name = "F.js")]
+    /// Script to run on every item, or folder whose *.js are (repeatable); each has a thread and a runtime of its own. Live,
+    /// edits take effect within 2 s.
+    #[arg(long, short, value_name = "F.js|DIR")]
     pub(super) script: Vec<PathBuf>,
     /// Variable for the scripts: a bare global and a member of `env` (repeatable).
     #[arg(long, value_name = "K=V")]

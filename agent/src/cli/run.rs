@@ -102,6 +102,10 @@ impl Run {
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
                 node_name: resolver.node().name.clone(),
+                names: {
+                    let history = Arc::clone(resolver.history());
+                    Arc::new(move || history.by_second())
+                },
                 view: Arc::clone(&settings.view),
                 log: Arc::new(TracingLog),
             };
@@ -260,7 +264,19 @@ fn load_scripts(paths: &[PathBuf], services: HostServices, pace: Pace) -> anyhow
     for failure in &failures {
         tracing::error!("{failure}");
     }
-    anyhow::ensure!(failures.len() < paths.len(), "no script can run: see above");
+    // A folder may be filled later, while the files are followed.
+    let may_come = pace == Pace::Live && paths.iter().any(|path| path.is_dir());
+    if scripts.is_empty() && !may_come {
+        let named = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        anyhow::ensure!(!failures.is_empty(), "no script to run: no *.js in {named}");
+        anyhow::bail!("no script can run: see above");
+    }
+    if pace == Pace::Live {
+        if scripts.is_empty() {
+            tracing::warn!("no script runs yet: waiting for one in the folders of --script");
+        }
+        scripts.watch().context("following the scripts' files")?;
+    }
     Ok(scripts)
 }
 

@@ -150,7 +150,14 @@ fn script(stats: &ScriptStats) -> Value {
         "filters_evicted": stats.filters_evicted,
         "timeouts": stats.timeouts,
         "out_of_memory": stats.out_of_memory,
+        "stack_overflows": stats.stack_overflows,
         "pauses": stats.pauses,
+        "restarts": stats.restarts,
+        "reloads": stats.reloads,
+        "packets_dropped": stats.packets_dropped,
+        "jobs": { "passed": stats.jobs_passed, "failed": stats.jobs_failed },
+        "series": { "now": stats.series, "refused": stats.series_refused },
+        "heap_bytes": stats.heap,
         "busy_ms": u64::try_from(stats.busy.as_millis()).unwrap_or(u64::MAX),
     })
 }

@@ -10,9 +10,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
 use rquickjs::{Ctx, Function, Object, Persistent, Value};
 
 use crate::captured::Captured;
@@ -63,18 +64,21 @@ impl Route {
     }
 }
 
-/// The registrations of a running script, as those who deliver see them.
-#[derive(Debug, Default)]
-pub(crate) struct Routes(RwLock<Arc<[Route]>>);
+/// The registrations of one version of a script, as those who deliver see them.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    list: ArcSwap<Vec<Route>>,
+    mode: Backpressure,
+}
 
 impl Routes {
-    fn all(&self) -> Arc<[Route]> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn new(mode: Backpressure) -> Self {
+        Self { list: ArcSwap::default(), mode }
     }
 
     /// Takes over what a start registered.
     pub(crate) fn replace(&self, routes: Vec<Route>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = routes.into();
+        self.list.store(Arc::new(routes));
     }
 
     /// For which hooks the item is; `None` if for none. `plain`: the script defines `onItemCaptured`.
@@ -83,22 +87,24 @@ impl Routes {
         item: &Captured,
         view: &ItemView,
         plain: bool,
-        mode: Backpressure,
         counters: &Counters,
     ) -> Option<Targets> {
-        let routes = self.all();
+        let routes = self.list.load();
         let mut bits = 0u64;
         for (at, route) in routes.iter().enumerate() {
-            if route.admits(item, view, mode, counters) {
+            if route.admits(item, view, self.mode, counters) {
                 bits |= 1 << at;
                 route.waiting.fetch_add(1, Ordering::Relaxed);
             }
         }
-        (plain || bits != 0).then_some(Targets { plain, bits, routes })
+        (plain || bits != 0).then(|| Targets { plain, bits, routes: Some(Arc::clone(&routes)) })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.all().is_empty()
+    /// Whether the numbers of these targets are those of the registrations now. They are not after an edit or a restart,
+    /// for what waited then.
+    pub(crate) fn are_meant_by(&self, targets: &Targets) -> bool {
+        let now = self.list.load();
+        targets.routes.as_ref().map_or(now.is_empty(), |then| Arc::ptr_eq(then, &now))
     }
 }
 
@@ -108,10 +114,15 @@ pub(crate) struct Targets {
     /// `onItemCaptured`.
     pub(crate) plain: bool,
     bits: u64,
-    routes: Arc<[Route]>,
+    routes: Option<Arc<Vec<Route>>>,
 }
 
 impl Targets {
+    /// `onItemCaptured` alone.
+    pub(crate) const fn plain() -> Self {
+        Self { plain: true, bits: 0, routes: None }
+    }
+
     /// Numbers of the registrations.
     pub(crate) fn registered(&self) -> impl Iterator<Item = usize> + use<> {
         let bits = self.bits;
@@ -121,10 +132,9 @@ impl Targets {
 
 impl Drop for Targets {
     fn drop(&mut self) {
-        for at in self.registered() {
-            if let Some(route) = self.routes.get(at) {
-                route.waiting.fetch_sub(1, Ordering::Relaxed);
-            }
+        let routes = self.routes.iter().flat_map(|routes| routes.iter()).enumerate();
+        for (_, route) in routes.filter(|(at, _)| self.bits & 1 << at != 0) {
+            route.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the agent lends to scripts. Scripts reach nothing of the host but what the helpers make of this.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,9 @@ use crate::pcap::PcapStore;
 use crate::view::ItemView;
 
 use super::log::ScriptLog;
+
+/// Which names addresses got, by Unix second.
+pub type NamesBySecond = Arc<dyn Fn() -> BTreeMap<u64, Vec<(IpAddr, String)>> + Send + Sync>;
 
 /// The services behind the helpers.
 #[derive(Clone)]
@@ -25,6 +29,8 @@ pub struct HostServices {
     pub runtime: tokio::runtime::Handle,
     /// `utils.nodeName()`.
     pub node_name: String,
+    /// `pcap.nameResolutionHistory()`.
+    pub names: NamesBySecond,
     /// How items are shown: what `data` holds, and what filters see of an item.
     pub view: Arc<ItemView>,
     /// Where log lines of scripts go.

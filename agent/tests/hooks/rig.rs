@@ -12,6 +12,7 @@ use agent::hooks::{
 };
 use agent::outbox::{Delivery, DeliveryId, Outbox, OutboxError};
 use agent::pcap::{CaptureFile, PcapStore, StoreError};
+use agent::resolve::NameHistory;
 use agent_core::item::{Endpoint, HeaderBlock, Message, Request, Response, Span, StreamId};
 use agent_core::{HttpExchange, Item, Record, Timestamp};
 
@@ -122,6 +123,7 @@ pub(crate) struct Rig {
     pub(crate) limits: ScriptLimits,
     pub(crate) backpressure: Backpressure,
     pub(crate) store: bool,
+    pub(crate) names: Arc<NameHistory>,
 }
 
 impl Rig {
@@ -143,6 +145,7 @@ impl Rig {
             limits: ScriptLimits::default(),
             backpressure: Backpressure::Wait,
             store: true,
+            names: Arc::default(),
         }
     }
 
@@ -172,6 +175,10 @@ impl Rig {
             data_dir: self.dir.path().join("data"),
             runtime: self.runtime.handle().clone(),
             node_name: "node-7".to_owned(),
+            names: {
+                let names = Arc::clone(&self.names);
+                Arc::new(move || names.by_second())
+            },
             view: Arc::default(),
             log: self.log.clone(),
         }

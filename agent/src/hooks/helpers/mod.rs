@@ -7,7 +7,9 @@ mod args;
 mod console;
 mod files;
 mod folder;
+mod jobs;
 mod kfl;
+mod metric;
 mod small;
 mod tarball;
 mod vendor;
@@ -17,6 +19,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use rquickjs::function::Rest;
 use rquickjs::{Ctx, Function, Object, Value};
@@ -25,6 +28,7 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::limits::ScriptLimits;
 use super::log::{Level, Logger};
+use super::metrics::{Metrics, Owner};
 use super::registered::Registry;
 use super::services::HostServices;
 use super::stats::Counters;
@@ -32,6 +36,7 @@ use crate::kfl::FilterCache;
 
 pub(crate) use args::{Call, HelperError, HelperResult};
 use folder::Folder;
+pub(crate) use jobs::{Jobs, Run};
 pub(crate) use webhook::Http;
 
 /// What a script's thread is given to build its [`Host`] from, each time it starts.
@@ -43,6 +48,11 @@ pub(crate) struct HostSetup {
     pub(crate) logger: Arc<Logger>,
     pub(crate) http: Arc<Http>,
     pub(crate) counters: Arc<Counters>,
+    /// What scripts publish, and as whom this one does.
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) series: Owner,
+    /// Bytes in the script's data folder, whichever version of it wrote them.
+    pub(crate) used: Arc<AtomicU64>,
     /// Turns true when the script is to stop: waits end.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -52,6 +62,7 @@ pub(crate) struct Host {
     setup: HostSetup,
     clock: Rc<Clock>,
     folder: Folder,
+    jobs: Jobs,
     warned: RefCell<HashSet<&'static str>>,
     registry: Rc<Registry>,
     filters: RefCell<FilterCache>,
@@ -64,9 +75,15 @@ impl Host {
             services.data_dir.join(super::source::folder_name(&setup.name)),
             services.store.iter().flat_map(|s| [Some(s.folder()), s.memory_folder()]).flatten().collect(),
             setup.limits.file_quota,
+            Arc::clone(&setup.used),
         );
         let filters = RefCell::new(FilterCache::new(setup.limits.filters));
-        Rc::new(Self { setup: setup.clone(), clock, folder, warned: RefCell::default(), registry, filters })
+        let (jobs, warned) = (Jobs::default(), RefCell::default());
+        Rc::new(Self { setup: setup.clone(), clock, folder, jobs, warned, registry, filters })
+    }
+
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     pub(crate) fn services(&self) -> &HostServices {
@@ -103,14 +120,17 @@ type Helper = for<'js> fn(&Host, &Call<'js>) -> HelperResult<'js>;
 /// Name in its object, full name for errors, body.
 type Member = (&'static str, &'static str, Helper);
 
-/// All helper objects: global name and members.
+/// All helper objects: global name and members; with a dot, the member of the one before it.
 const HELPERS: &[(&str, &[Member])] = &[
     ("console", console::MEMBERS),
     ("file", files::MEMBERS),
     ("hash", small::HASH),
     ("hooks", kfl::HOOKS),
+    ("jobs", jobs::MEMBERS),
+    ("jobs.scheduler", jobs::SCHEDULER),
     ("kfl", kfl::KFL),
     ("pcap", small::PCAP),
+    ("prometheus", metric::MEMBERS),
     ("test", small::TEST),
     ("utils", small::UTILS),
     ("vendor", vendor::MEMBERS),
@@ -123,10 +143,21 @@ const HELPERS: &[(&str, &[Member])] = &[
 pub(crate) fn install<'js>(ctx: &Ctx<'js>, host: &Rc<Host>) -> rquickjs::Result<()> {
     let globals = ctx.globals();
     let freeze: Function<'js> = globals.get::<_, Object<'js>>("Object")?.get("freeze")?;
-    for &(object_name, members) in HELPERS {
+    let object_of = |members: &[Member]| -> rquickjs::Result<Object<'js>> {
         let object = Object::new(ctx.clone())?;
         for &(member, full_name, body) in members {
             object.set(member, function(ctx, host, member, full_name, body)?)?;
+        }
+        Ok(object)
+    };
+    for &(object_name, members) in HELPERS.iter().filter(|(name, _)| !name.contains('.')) {
+        let object = object_of(members)?;
+        for &(name, members) in HELPERS {
+            if let Some((_, member)) = name.split_once('.').filter(|(parent, _)| *parent == object_name) {
+                let inner = object_of(members)?;
+                freeze.call::<_, Value<'js>>((inner.clone(),))?;
+                object.set(member, inner)?;
+            }
         }
         // The object cannot be changed; the global name can, as any script's own variable may be called `test`.
         freeze.call::<_, Value<'js>>((object.clone(),))?;
@@ -146,7 +177,7 @@ pub(crate) fn install_inert(ctx: &Ctx<'_>) -> rquickjs::Result<()> {
         for (const name of names) globalThis[name] = inert;
         globalThis.env = {};
     })"#;
-    let names: Vec<&str> = HELPERS.iter().map(|&(name, _)| name).collect();
+    let names: Vec<&str> = HELPERS.iter().map(|&(name, _)| name).filter(|name| !name.contains('.')).collect();
     ctx.eval::<Function<'_>, _>(INERT)?.call((names,))
 }
 
