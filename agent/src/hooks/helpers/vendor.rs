@@ -50,7 +50,9 @@ fn fold(call: &Call<'_>, index: usize) -> Result<Option<Fold>, HelperError> {
                 })?;
             }
             _ => {
-                return Err(call.failed("options", format!("there is no option {name:?}; key and window are")));
+                return Err(
+                    call.failed("options", format!("there is no option {name:?}; key and window are"))
+                );
             }
         }
     }

@@ -1,13 +1,13 @@
 //! The JSON of messages: one attachment, with a coloured bar, at one of three sizes.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::escape::{cut, escape};
 use crate::outbox::delivery::{Alert, HeldBack};
-use crate::utc::civil;
+use crate::utc;
 
 /// Name of the file that carries a text too long for Slack.
 pub(super) const TEXT_FILE: &str = "message.txt";
@@ -117,10 +117,15 @@ pub(super) fn webhook(alert: &Alert, held: Option<HeldBack>, made: SystemTime, s
 
 /// How many were folded into this message; empty if none.
 fn held_note(held: Option<HeldBack>) -> String {
-    let Some(HeldBack { count, since, closing }) = held else { return String::new() };
-    let since = utc(UNIX_EPOCH + Duration::from_millis(since));
-    let more = if closing { "this is the last of" } else { "held back:" };
-    format!("\n_{more} {} more like this since {since}_", grouped(count))
+    let Some(HeldBack { count, since, closing, over_budget }) = held else { return String::new() };
+    let since = utc::text(since / 1_000);
+    let what = if over_budget { "of this script, past the budget of alerts" } else { "like this" };
+    let count = grouped(count);
+    if closing {
+        format!("\n_the last of {count} more {what}, held back since {since}_")
+    } else {
+        format!("\n_held back: {count} more {what} since {since}_")
+    }
 }
 
 /// A note in a message's thread.
@@ -218,14 +223,13 @@ pub(super) fn file_name(name: &str) -> String {
 
 /// ISO 8601 in UTC, to the second.
 fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    utc::text(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {
