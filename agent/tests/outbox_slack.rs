@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
 
-#[expect(dead_code, reason = "each test crate uses a part of what they share")]
 mod outbox_common;
 
 use agent::outbox::{Delivery, Outbox as _, OutboxConfig};
