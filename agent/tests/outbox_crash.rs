@@ -21,6 +21,8 @@ use testkit::slack::{Channel, FakeConfig, Fault, Injection, Message, SlackFake};
 use tokio::runtime::Runtime;
 
 const CHANNELS: usize = 5;
+/// Messages a second and channel, on both sides.
+const RATE: u32 = 100;
 const CHILD: &str = "REMORA_OUTBOX_CRASH_CHILD";
 
 fn channel(c: usize) -> String {
@@ -30,7 +32,7 @@ fn channel(c: usize) -> String {
 fn config(dir: &Path, api: String) -> OutboxConfig {
     let retry = RetryPolicy { max_attempts: 1_000, ..quick().retry };
     let mut config = OutboxConfig { slack_api_url: api, folder: dir.join("outbox"), retry, ..quick() };
-    config.slack_rate.per_second = 1_000.0;
+    config.slack_rate.per_second = f64::from(RATE);
     config
 }
 
@@ -60,7 +62,7 @@ fn the_process_that_is_killed() {
                     outbox.enqueue("s.js", bot(&channel(c), &text, files)).unwrap();
                     std::fs::remove_file(&file).unwrap();
                     notes.write_all(format!("{text}\n").as_bytes()).unwrap();
-                    std::thread::sleep(Duration::from_millis(3));
+                    std::thread::sleep(Duration::from_millis(4));
                 }
             });
         }
@@ -92,7 +94,7 @@ fn run(dir: &Path, api: &str, round: u64, life: Duration) {
 /// Round and number.
 fn number(message: &Message) -> (u64, u64) {
     let text = message.attachments[0]["text"].as_str().unwrap();
-    let (round, n) = text.split_once(' ').unwrap();
+    let (round, n) = text.lines().next().unwrap().split_once(' ').unwrap();
     (round.parse().unwrap(), n.parse().unwrap())
 }
 
@@ -105,7 +107,8 @@ fn check_channel(dir: &Path, fake: &SlackFake, messages: &[&Message], c: usize, 
         if times[&number] == 1 {
             first.push(number);
         }
-        let notes: Vec<&str> = message.replies.iter().map(|r| r.text.as_str()).collect();
+        let mut notes: Vec<&str> = message.replies.iter().map(|r| r.text.as_str()).collect();
+        notes.extend(message.attachments[0]["text"].as_str());
         assert!(!notes.iter().any(|text| text.contains("could not")), "channel {c}: {notes:?}");
         if number.1.is_multiple_of(3) && times[&number] == 1 {
             // The one that a kill interrupted may have been sent again with its file.
@@ -133,7 +136,9 @@ fn check_channel(dir: &Path, fake: &SlackFake, messages: &[&Message], c: usize, 
 fn what_was_acknowledged_survives_every_kill() {
     let crashes = std::env::var("REMORA_CRASHES").ok().and_then(|n| n.parse().ok()).unwrap_or(8u64);
     let channels = (0..CHANNELS).map(|c| Channel::new(&channel(c), &format!("c{c}"))).collect();
-    let fake = SlackFake::local(FakeConfig { channels, ..FakeConfig::default() }).unwrap();
+    let fake =
+        SlackFake::local(FakeConfig { channels, messages_per_second: Some(RATE), ..FakeConfig::default() })
+            .unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut random = std::collections::hash_map::DefaultHasher::new();
     for round in 0..crashes {
@@ -162,6 +167,8 @@ fn what_was_acknowledged_survives_every_kill() {
     assert_eq!((stats.failed, stats.files_failed), (0, 0));
     drop((outbox, runtime));
 
+    let limited = fake.requests().iter().filter(|r| r.outcome.contains("rate")).count();
+    assert_eq!(limited, 0, "never over the rate that the server enforces");
     let messages = fake.messages();
     let mut twice = 0;
     for c in 0..CHANNELS {

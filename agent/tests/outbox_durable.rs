@@ -283,7 +283,7 @@ fn on_a_full_disk_the_text_goes_out_and_the_file_becomes_a_reason() {
         bench.drain();
         let messages = bench.fake.messages();
         assert_eq!(messages.len(), 200);
-        let reason = &messages[0].replies[0].text;
+        let reason = messages[0].attachments[0]["text"].as_str().unwrap();
         assert!(reason.contains("`s.pcap` (100,000 bytes)") && reason.contains("MiB are free"), "{reason}");
         let stats = bench.outbox.stats();
         assert!(stats.in_memory > 0 && stats.in_memory <= 200, "{stats:?}");

@@ -11,6 +11,8 @@ use crate::utc;
 
 /// Name of the file that carries a text too long for Slack.
 pub(super) const TEXT_FILE: &str = "message.txt";
+/// Files named one by one among those that a message goes without.
+const MAX_LEFT_OUT: usize = 10;
 /// A field's value up to this long may share its line with another.
 const SHORT: usize = 40;
 
@@ -56,11 +58,19 @@ pub(super) struct Payload {
     pub(super) cut: bool,
 }
 
+/// What the outbox adds to an alert.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Notes<'a> {
+    pub(super) held: Option<HeldBack>,
+    /// A line for each file that the message goes without.
+    pub(super) left_out: &'a [String],
+}
+
 /// What a bot says; the channel and thread are added by the caller.
 pub(super) fn bot(
     alert: &Alert,
     fields: &[(String, String)],
-    held: Option<HeldBack>,
+    notes: Notes<'_>,
     made: SystemTime,
     size: Size,
 ) -> Payload {
@@ -75,7 +85,13 @@ pub(super) fn bot(
         let _ =
             write!(text, "\n_{} characters in all: see {TEXT_FILE} in the thread_", length(alert, fields));
     }
-    text.push_str(&held_note(held));
+    for line in notes.left_out.iter().take(MAX_LEFT_OUT) {
+        let _ = write!(text, "\n_{line}_");
+    }
+    if let Some(more) = notes.left_out.len().checked_sub(MAX_LEFT_OUT).filter(|more| *more > 0) {
+        let _ = write!(text, "\n_and {more} more files_");
+    }
+    text.push_str(&held_note(notes.held));
     if size == Size::Plain {
         let text = format!("{}\n{text}", non_empty(pretext));
         return Payload { json: with_manners(json!({ "text": text })), cut: true };
@@ -256,7 +272,8 @@ mod tests {
 
     #[test]
     fn an_empty_alert_still_says_something() {
-        let payload = bot(&Alert::default(), &[(String::new(), " ".to_owned())], None, at(0), Size::Full);
+        let payload =
+            bot(&Alert::default(), &[(String::new(), " ".to_owned())], Notes::default(), at(0), Size::Full);
         let attachment = &payload.json["attachments"][0];
         assert_eq!(attachment["fallback"], "Alert");
         assert_eq!(attachment["fields"][0], json!({"title": "-", "value": "-", "short": true}));
@@ -271,7 +288,7 @@ mod tests {
         let fields: Vec<_> = (0..200).map(|i| (format!("f{i:03}"), "v".repeat(4_996))).collect();
         let mut last = usize::MAX;
         for size in [Size::Full, Size::Short, Size::Plain] {
-            let payload = bot(&alert, &fields, None, at(0), size);
+            let payload = bot(&alert, &fields, Notes::default(), at(0), size);
             let json = payload.json.to_string();
             assert!(payload.cut && json.contains("1,055,000 characters in all"), "{size:?}");
             assert!(json.len() < last, "{size:?}: {}", json.len());
