@@ -167,7 +167,9 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         drop(self.ops.take());
-        if let Some(thread) = self.thread.take() {
+        // Its own thread may be the last to know the outbox: it was just telling it something.
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        if let Some(thread) = self.thread.take().filter(other) {
             // A panic there has been printed; a destructor cannot pass it on.
             let _ = thread.join();
         }
