@@ -119,7 +119,7 @@ fn an_unreadable_database_is_set_aside_and_alerts_go_on() {
     type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
     let damages: [Damage<'_>; 3] = [
         ("no database", &|path| {
-            std::fs::write(path, "not a database, but long enough ".repeat(200)).unwrap()
+            std::fs::write(path, "not a database, but long enough ".repeat(200)).unwrap();
         }),
         ("torn", &|path| {
             let mut bytes = std::fs::read(path).unwrap();

@@ -136,6 +136,8 @@ impl Lane {
         }
         self.now = if split { (sent / 2).max(1) } else { (self.now * 2).min(self.most.jobs) };
         self.shared.put_back(&self.destination, again);
+        // The next goes out only when it is written down that this one has: a kill repeats one batch at most.
+        self.shared.flush().await;
         worst.map(|failure| self.pause(&failure))
     }
 

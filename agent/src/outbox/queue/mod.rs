@@ -145,7 +145,7 @@ impl DurableOutbox {
         self.shared.lock().closed = true;
         let drained = self.drain(idle).await;
         self.shared.stop.send_replace(true);
-        self.shared.store.flush();
+        self.shared.store.flush().await;
         drained
     }
 }
@@ -199,9 +199,9 @@ impl Shared {
         self.push(destination, Waiting { id, bytes, queued, attempts: 0, answered: 0, memory: None });
     }
 
-    #[cfg(test)]
-    pub(super) fn flush(&self) {
-        self.store.flush();
+    /// Waits until what became of deliveries is on the disk.
+    pub(super) async fn flush(&self) {
+        self.store.flush().await;
     }
 
     /// What `remora outbox` did.

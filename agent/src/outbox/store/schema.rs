@@ -215,7 +215,7 @@ fn destinations(connection: &Connection) -> Result<Destinations> {
             Ok(destination) => drop(known.insert(id, destination)),
             // The parser's error could repeat a part of a secret.
             Err(_) => {
-                tracing::error!("outbox: destination {id} cannot be read: what waits for it is not sent")
+                tracing::error!("outbox: destination {id} cannot be read: what waits for it is not sent");
             }
         }
     }

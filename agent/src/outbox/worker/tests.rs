@@ -67,7 +67,7 @@ fn send(texts: &[&str], outcomes: Vec<Vec<Outcome>>) -> (Vec<Vec<String>>, [u64;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { while lane.turn().await {} });
     assert_eq!(outbox.stats().waiting, 0);
-    outbox.shared().flush();
+    runtime.block_on(outbox.shared().flush());
     let mut dead = Vec::new();
     let letters = Letters::open(data.path()).unwrap();
     letters
