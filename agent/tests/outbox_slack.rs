@@ -48,7 +48,7 @@ fn message_then_files_byte_for_byte_though_deleted_at_once() {
     let order: Vec<_> = bench.fake.requests().into_iter().map(|r| r.method).collect();
     assert_eq!(order.first().map(String::as_str), Some("chat.postMessage"), "{order:?}");
     assert!(bench.fake.violations().is_empty(), "{:?}", bench.fake.violations());
-    assert!(bench.spooled().is_empty());
+    bench.wait_for_copies(0);
     let stats = bench.outbox.stats();
     assert_eq!((stats.queued, stats.sent, stats.failed, stats.retried, stats.waiting), (1, 1, 0, 0, 0));
 }
@@ -59,7 +59,7 @@ fn a_webhook_says_pretext_text_and_colour() {
     let url = Secret::new(&bench.fake.webhook_url());
     let long = "<".repeat(10_000);
     for text in ["all <well>", &long] {
-        let delivery = Delivery::SlackWebhook { url: url.clone(), alert: alert(text) };
+        let delivery = Delivery::SlackWebhook { url: url.clone(), alert: alert(text), fold: None };
         bench.outbox.enqueue("s.js", delivery).unwrap();
     }
     bench.drain();
@@ -119,6 +119,23 @@ fn a_channel_not_joined_is_joined_once_for_the_files() {
 }
 
 #[test]
+fn an_app_that_may_post_only_where_it_is_joins_first() {
+    let config = FakeConfig {
+        tokens: vec![Token::new(FakeConfig::TOKEN).without("chat:write.public")],
+        channels: vec![Channel::new(CHANNEL, "alerts").not_joined()],
+        ..FakeConfig::default()
+    };
+    let bench = Bench::new(config, quick());
+    for text in ["first", "second"] {
+        bench.outbox.enqueue("s.js", bot(CHANNEL, text, &[])).unwrap();
+    }
+    bench.drain();
+    assert_eq!(bench.fake.messages().len(), 2);
+    let joins = bench.fake.requests().iter().filter(|r| r.method == "conversations.join").count();
+    assert_eq!((joins, bench.outbox.stats().failed), (1, 0));
+}
+
+#[test]
 fn without_the_scope_to_join_the_thread_says_what_to_do() {
     let config = FakeConfig {
         tokens: vec![Token::new(FakeConfig::TOKEN).without("channels:join")],
@@ -142,7 +159,7 @@ fn without_the_scope_to_join_the_thread_says_what_to_do() {
 }
 
 #[test]
-fn empty_and_oversized_files_become_notes_and_the_others_arrive() {
+fn empty_and_oversized_files_are_named_in_the_message_and_the_others_arrive() {
     let bench = Bench::new(FakeConfig::default(), OutboxConfig { max_delivery_bytes: 1_000, ..quick() });
     let files = [
         ("empty.txt", bench.file("e", b"")),
@@ -154,9 +171,10 @@ fn empty_and_oversized_files_become_notes_and_the_others_arrive() {
     let message = &bench.fake.messages()[0];
     assert_eq!(message.files.len(), 1);
     assert_eq!(message.files[0].name, "small.txt");
-    let note = &message.replies.last().unwrap().text;
+    let note = message.attachments[0]["text"].as_str().unwrap();
     assert!(note.contains("`empty.txt` (0 bytes)") && note.contains("`big.pcap` (1,001 bytes)"), "{note}");
     assert!(note.contains("empty files") && note.contains("1000 bytes in all"), "{note}");
+    assert_eq!(bench.outbox.stats().files_failed, 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod cores;
 mod doctor;
 mod logging;
 mod matching;
+mod outbox;
 mod replay;
 mod run;
 mod say;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Streams { command } => streams::run(&command),
         Command::Export(args) => streams::export(&args),
         Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
+        Command::Outbox { command } => outbox::run(&command),
         Command::Doctor(args) => Ok(doctor::run(&args)),
     };
     match result {

@@ -2,7 +2,7 @@
 //!
 //! It speaks the Web API methods that an alert needs (`chat.postMessage`, the three-step upload,
 //! `conversations.join`, `files.info`, `auth.test`) and incoming webhooks. What it received can be had through
-//! [`SlackFake::messages`], as JSON (`GET /_fake/messages`, `/_fake/requests`, `/_fake/files/ID`) and on a page (`GET /`).
+//! [`SlackFake::messages`], as JSON (`GET /_fake/messages`, `/_fake/requests`, `/_fake/files/ID`) and on a page (`GET /`, `/_messages`).
 //!
 //! Stricter than Slack where Slack is only vague: an upload URL takes its bytes once, the length must be
 //! exact, and a token sent to an upload URL is put down in [`SlackFake::violations`].
@@ -175,6 +175,7 @@ fn router(shared: Arc<Shared>) -> Router {
     let max_body = shared.lock().config.max_file.saturating_add(1024 * 1024);
     Router::new()
         .route("/", get(page::show))
+        .route("/_messages", get(page::show))
         .route("/api/{method}", any(api::call))
         .route("/upload/v1/{id}", any(upload::take))
         .route("/services/{team}/{hook}/{secret}", any(webhook::take))

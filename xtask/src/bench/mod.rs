@@ -3,6 +3,7 @@
 
 mod hooks;
 mod kernel;
+mod outbox;
 mod store;
 
 use anyhow::Result;
@@ -31,6 +32,8 @@ enum Part {
     Hooks(hooks::Hooks),
     /// The PCAP store: writing against `tcpdump -w`, a stream's file out of a large store, memory of the index.
     Store(store::Store),
+    /// The outbox: alerts queued a second, each on the disk when its call returns, against the disk's own synced writes.
+    Outbox(outbox::Outbox),
 }
 
 /// The command.
@@ -39,6 +42,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         Part::Kernel => kernel::run(options.json),
         Part::Hooks(part) => hooks::run(part, options.json),
         Part::Store(part) => store::run(part, options.json),
+        Part::Outbox(part) => outbox::run(part, options.json),
     }
 }
 

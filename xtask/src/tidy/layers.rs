@@ -34,6 +34,7 @@ const AGENT: &[Layer] = &[
             "outbox::Alert",
             "outbox::Delivery",
             "outbox::DeliveryId",
+            "outbox::Fold",
         ],
     },
     Layer { folder: "agent/src/kfl", may: &["kfl*", "captured*", "view*"] },

@@ -16,7 +16,6 @@ mod vendor;
 mod webhook;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -63,7 +62,6 @@ pub(crate) struct Host {
     clock: Rc<Clock>,
     folder: Folder,
     jobs: Jobs,
-    warned: RefCell<HashSet<&'static str>>,
     registry: Rc<Registry>,
     filters: RefCell<FilterCache>,
 }
@@ -78,8 +76,7 @@ impl Host {
             Arc::clone(&setup.used),
         );
         let filters = RefCell::new(FilterCache::new(setup.limits.filters));
-        let (jobs, warned) = (Jobs::default(), RefCell::default());
-        Rc::new(Self { setup: setup.clone(), clock, folder, jobs, warned, registry, filters })
+        Rc::new(Self { setup: setup.clone(), clock, folder, jobs: Jobs::default(), registry, filters })
     }
 
     pub(crate) fn jobs(&self) -> &Jobs {
@@ -104,13 +101,6 @@ impl Host {
 
     fn logger(&self) -> &Logger {
         &self.setup.logger
-    }
-
-    /// Tells the author something once for each start of the script.
-    fn warn_once(&self, text: &'static str) {
-        if self.warned.borrow_mut().insert(text) {
-            self.logger().about(Level::Warn, text);
-        }
     }
 }
 

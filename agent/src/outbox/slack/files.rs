@@ -9,14 +9,15 @@
 //!
 //! Every file that was wanted is either attached or given back with the reason.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::api::{Posted, SlackApi, Upload};
-use super::error::{Kind, SlackError};
 use super::message::{file_name, grouped};
 use crate::outbox::config::RetryPolicy;
+use crate::outbox::delivery::{Attachment, Body};
+use crate::outbox::failure::{Failure, Kind};
 use crate::outbox::retry::Budget;
-use crate::outbox::spool::{Attachment, Content};
 use crate::outbox::stats::Counters;
 use crate::secret::Secret;
 
@@ -39,27 +40,33 @@ pub(super) struct Thread<'a> {
 pub(super) struct Wanted<'a> {
     name: &'a str,
     size: u64,
-    content: Result<Upload<'a>, &'a str>,
+    content: Upload<'a>,
 }
 
 impl<'a> Wanted<'a> {
     pub(super) fn text(name: &'a str, text: &'a str) -> Self {
-        Self { name, size: text.len() as u64, content: Ok(Upload::Text(text)) }
+        Self { name, size: text.len() as u64, content: Upload::Text(text) }
     }
 
-    pub(super) fn attachment(attachment: &'a Attachment) -> Self {
-        let size = attachment.size;
-        let content = match &attachment.content {
-            Content::Copy(_) if size == 0 => Err("it is empty, and Slack takes no empty files"),
-            Content::Copy(file) => Ok(Upload::File(file.path(), size)),
-            Content::Missing(reason) => Err(reason.as_str()),
-        };
-        Self { name: &attachment.name, size, content }
+    /// `path`: where its copy is.
+    pub(super) fn attachment(attachment: &'a Attachment, path: &'a Path) -> Self {
+        let Attachment { name, size, .. } = attachment;
+        Self { name, size: *size, content: Upload::File(path, *size) }
     }
 
     fn missing(&self, reason: &impl ToString) -> Missing {
         Missing { name: self.name.to_owned(), size: self.size, reason: reason.to_string() }
     }
+}
+
+/// What the message says of a file that it goes without; `None`: it has it.
+pub(super) fn left_out(file: &Attachment) -> Option<String> {
+    let reason = match &file.body {
+        Body::Missing(reason) => reason.as_str(),
+        Body::Copy(_) if file.size == 0 => "it is empty, and Slack takes no empty files",
+        Body::Copy(_) => return None,
+    };
+    Some(Missing { name: file.name.clone(), size: file.size, reason: reason.to_owned() }.line())
 }
 
 /// A file that could not be attached.
@@ -115,10 +122,9 @@ impl Thread<'_> {
 
     /// The first two steps; the file's id. The error is a reason for people.
     async fn upload(&self, file: &Wanted<'_>) -> Result<String, String> {
-        let content = file.content.map_err(str::to_owned)?;
         let mut budget = self.budget();
         loop {
-            match self.upload_once(file.name, content).await {
+            match self.upload_once(file.name, file.content).await {
                 Ok(id) => return Ok(id),
                 Err(error) => budget.again(error).await.map_err(|e| e.to_string())?,
             }
@@ -126,14 +132,14 @@ impl Thread<'_> {
     }
 
     /// Always with a new URL: whether one that failed would take the bytes again, nobody says.
-    async fn upload_once(&self, name: &str, content: Upload<'_>) -> Result<String, SlackError> {
+    async fn upload_once(&self, name: &str, content: Upload<'_>) -> Result<String, Failure> {
         let ticket = self.api.upload_ticket(self.token, name, content.length()).await?;
         self.api.upload(&ticket, content).await?;
         Ok(ticket.file)
     }
 
     /// The third step.
-    async fn complete(&self, uploaded: &[Uploaded<'_>]) -> Result<(), SlackError> {
+    async fn complete(&self, uploaded: &[Uploaded<'_>]) -> Result<(), Failure> {
         let Some(first) = uploaded.first() else { return Ok(()) };
         let files: Vec<_> = uploaded.iter().map(|u| (u.id.clone(), u.wanted.name.to_owned())).collect();
         let mut budget = self.budget();
@@ -158,7 +164,7 @@ impl Thread<'_> {
     }
 
     /// Joins a public channel; gives the first error back, with why joining failed.
-    async fn join(&self, mut error: SlackError) -> Result<(), SlackError> {
+    pub(super) async fn join(&self, mut error: Failure) -> Result<(), Failure> {
         if !self.place.channel.starts_with('C') {
             return Err(error);
         }
@@ -193,12 +199,12 @@ impl Thread<'_> {
     }
 }
 
-fn in_doubt(mut error: SlackError) -> SlackError {
+fn in_doubt(mut error: Failure) -> Failure {
     error.detail = "an earlier answer was lost: it may be attached all the same".to_owned();
     error
 }
 
-fn is_about_a_file(error: &SlackError) -> bool {
+fn is_about_a_file(error: &Failure) -> bool {
     let word = error.code.as_str();
     word.starts_with("file_")
         || matches!(word, "blocked_file_type" | "storage_limit_reached" | "invalid_arguments")

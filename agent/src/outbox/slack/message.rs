@@ -6,11 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::escape::{cut, escape};
-use crate::outbox::Alert;
-use crate::utc::civil;
+use crate::outbox::delivery::{Alert, HeldBack};
+use crate::utc;
 
 /// Name of the file that carries a text too long for Slack.
 pub(super) const TEXT_FILE: &str = "message.txt";
+/// Files named one by one among those that a message goes without.
+const MAX_LEFT_OUT: usize = 10;
 /// A field's value up to this long may share its line with another.
 const SHORT: usize = 40;
 
@@ -56,8 +58,22 @@ pub(super) struct Payload {
     pub(super) cut: bool,
 }
 
+/// What the outbox adds to an alert.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Notes<'a> {
+    pub(super) held: Option<HeldBack>,
+    /// A line for each file that the message goes without.
+    pub(super) left_out: &'a [String],
+}
+
 /// What a bot says; the channel and thread are added by the caller.
-pub(super) fn bot(alert: &Alert, fields: &[(String, String)], made: SystemTime, size: Size) -> Payload {
+pub(super) fn bot(
+    alert: &Alert,
+    fields: &[(String, String)],
+    notes: Notes<'_>,
+    made: SystemTime,
+    size: Size,
+) -> Payload {
     let limits = size.limits();
     let mut cut_any = size == Size::Plain || fields.len() > limits.fields;
     let mut text = part(&alert.text, limits.text, &mut cut_any);
@@ -69,6 +85,13 @@ pub(super) fn bot(alert: &Alert, fields: &[(String, String)], made: SystemTime, 
         let _ =
             write!(text, "\n_{} characters in all: see {TEXT_FILE} in the thread_", length(alert, fields));
     }
+    for line in notes.left_out.iter().take(MAX_LEFT_OUT) {
+        let _ = write!(text, "\n_{line}_");
+    }
+    if let Some(more) = notes.left_out.len().checked_sub(MAX_LEFT_OUT).filter(|more| *more > 0) {
+        let _ = write!(text, "\n_and {more} more files_");
+    }
+    text.push_str(&held_note(notes.held));
     if size == Size::Plain {
         let text = format!("{}\n{text}", non_empty(pretext));
         return Payload { json: with_manners(json!({ "text": text })), cut: true };
@@ -85,7 +108,7 @@ pub(super) fn bot(alert: &Alert, fields: &[(String, String)], made: SystemTime, 
 }
 
 /// What a webhook says. It can carry no file: what is too long is cut, and its length told.
-pub(super) fn webhook(alert: &Alert, made: SystemTime, size: Size) -> Value {
+pub(super) fn webhook(alert: &Alert, held: Option<HeldBack>, made: SystemTime, size: Size) -> Value {
     let limits = size.limits();
     let mut cut_any = false;
     let mut text = part(&alert.text, limits.text, &mut cut_any);
@@ -93,6 +116,7 @@ pub(super) fn webhook(alert: &Alert, made: SystemTime, size: Size) -> Value {
     if cut_any {
         let _ = write!(text, "\n_cut: {} characters in all_", length(alert, &[]));
     }
+    text.push_str(&held_note(held));
     if size == Size::Plain {
         return json!({ "text": format!("{}\n{text}", non_empty(pretext)) });
     }
@@ -105,6 +129,19 @@ pub(super) fn webhook(alert: &Alert, made: SystemTime, size: Size) -> Value {
     });
     paint(&mut attachment, alert);
     json!({ "attachments": [attachment] })
+}
+
+/// How many were folded into this message; empty if none.
+fn held_note(held: Option<HeldBack>) -> String {
+    let Some(HeldBack { count, since, closing, over_budget }) = held else { return String::new() };
+    let since = utc::text(since / 1_000);
+    let what = if over_budget { "of this script, past the budget of alerts" } else { "like this" };
+    let count = grouped(count);
+    if closing {
+        format!("\n_the last of {count} more {what}, held back since {since}_")
+    } else {
+        format!("\n_held back: {count} more {what} since {since}_")
+    }
 }
 
 /// A note in a message's thread.
@@ -202,10 +239,7 @@ pub(super) fn file_name(name: &str) -> String {
 
 /// ISO 8601 in UTC, to the second.
 fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    utc::text(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 #[cfg(test)]
@@ -238,13 +272,14 @@ mod tests {
 
     #[test]
     fn an_empty_alert_still_says_something() {
-        let payload = bot(&Alert::default(), &[(String::new(), " ".to_owned())], at(0), Size::Full);
+        let payload =
+            bot(&Alert::default(), &[(String::new(), " ".to_owned())], Notes::default(), at(0), Size::Full);
         let attachment = &payload.json["attachments"][0];
         assert_eq!(attachment["fallback"], "Alert");
         assert_eq!(attachment["fields"][0], json!({"title": "-", "value": "-", "short": true}));
         assert_eq!(attachment["fields"][1]["title"], "Timestamp");
         assert!(!payload.cut);
-        assert_eq!(webhook(&Alert::default(), at(0), Size::Full)["attachments"][0]["text"], "-");
+        assert_eq!(webhook(&Alert::default(), None, at(0), Size::Full)["attachments"][0]["text"], "-");
     }
 
     #[test]
@@ -253,12 +288,12 @@ mod tests {
         let fields: Vec<_> = (0..200).map(|i| (format!("f{i:03}"), "v".repeat(4_996))).collect();
         let mut last = usize::MAX;
         for size in [Size::Full, Size::Short, Size::Plain] {
-            let payload = bot(&alert, &fields, at(0), size);
+            let payload = bot(&alert, &fields, Notes::default(), at(0), size);
             let json = payload.json.to_string();
             assert!(payload.cut && json.contains("1,055,000 characters in all"), "{size:?}");
             assert!(json.len() < last, "{size:?}: {}", json.len());
             last = json.len();
-            assert!(webhook(&alert, at(0), size).to_string().contains("55,000 characters in all"));
+            assert!(webhook(&alert, None, at(0), size).to_string().contains("55,000 characters in all"));
         }
         assert!(last < 2_000);
     }
