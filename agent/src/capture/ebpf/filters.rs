@@ -45,7 +45,7 @@ pub struct Filter {
 }
 
 /// The sets as they are in the maps.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Sets {
     ports: BTreeMap<u32, u64>,
     nets: BTreeSet<(u8, [u8; 16])>,
@@ -178,8 +178,13 @@ impl Filters {
     /// Replaces the filter.
     pub(super) fn set(&mut self, filter: &Filter) -> Result<(), LiveError> {
         let new = Sets::new(filter)?;
-        self.widen(&new)?;
-        self.put(self.settings_for(&new, filter.direction))?;
+        let old = self.sets.clone();
+        let changed = self.widen(&new).and_then(|()| self.put(self.settings_for(&new, filter.direction)));
+        if let Err(error) = changed {
+            // Back to what was. Where that fails as well, the next change does it.
+            let _ = self.narrow(&old);
+            return Err(error);
+        }
         self.narrow(&new)?;
         self.sets = new;
         Ok(())
