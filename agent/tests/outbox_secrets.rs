@@ -64,6 +64,7 @@ fn secrets_are_in_no_log_line_at_trace_level() {
         alert: alert("t"),
         fields: Vec::new(),
         files: Vec::new(),
+        fold: None,
     };
     for _ in 0..3 {
         bench.outbox.enqueue("s.js", foreign(FakeConfig::CHANNEL)).unwrap();
@@ -73,7 +74,7 @@ fn secrets_are_in_no_log_line_at_trace_level() {
     for url in
         [bench.fake.webhook_url(), bench.fake.url() + secret_hook, format!("http://127.0.0.1:1{secret_hook}")]
     {
-        let delivery = Delivery::SlackWebhook { url: Secret::new(&url), alert: alert("w") };
+        let delivery = Delivery::SlackWebhook { url: Secret::new(&url), alert: alert("w"), fold: None };
         for _ in 0..2 {
             bench.outbox.enqueue("s.js", delivery.clone()).unwrap();
         }

@@ -8,6 +8,7 @@ use agent_core::Timestamp;
 use agent_core::packet::Direction;
 use clap::{Args, Parser, Subcommand};
 
+use super::outbox::{self, DeliveryArgs, OutboxCommand};
 use super::units;
 
 /// Traffic capture that you script.
@@ -62,6 +63,13 @@ pub(super) enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: ScriptsCommand,
+    },
+    /// What waits to be sent and what was given up, also while an agent runs.
+    #[command(after_help = outbox::EXAMPLES)]
+    Outbox {
+        /// What to do.
+        #[command(subcommand)]
+        command: OutboxCommand,
     },
     /// Say what this kernel, these permissions and this machine allow, a line each, with the mend.
     Doctor(Doctor),
@@ -248,7 +256,7 @@ pub(super) struct Common {
     /// So much of its disk stays free [default: 5 % of the file system, 1G at most].
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     pub(super) pcap_reserve: Option<u64>,
-    /// Folder for the scripts' own files and waiting attachments [default: a temporary one].
+    /// Folder for the scripts' own files and the outbox: what waits there is sent by the next run [default: a temporary one].
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
     /// Print one JSON object with all counters on standard error at the end.
@@ -266,6 +274,9 @@ pub(super) struct Common {
     /// At the end, give up waiting for deliveries this many seconds after the last one that succeeded.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(super) drain_timeout: u64,
+    /// How alerts are sent.
+    #[command(flatten)]
+    pub(super) delivery: DeliveryArgs,
 }
 
 /// `remora streams …`.

@@ -5,6 +5,7 @@ mod args;
 #[cfg(feature = "ebpf")]
 mod cores;
 mod doctor;
+mod outbox;
 mod replay;
 mod run;
 mod say;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Streams { command } => streams::run(&command),
         Command::Export(args) => streams::export(&args),
         Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
+        Command::Outbox { command } => outbox::run(&command),
         Command::Doctor(args) => Ok(doctor::run(&args)),
     };
     match result {

@@ -17,7 +17,7 @@ use super::stats::{self, Totals};
 use crate::capture::PacketSource;
 use crate::captured::Source;
 use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Scripts, TracingLog};
-use crate::outbox::{MemoryOutbox, OutboxConfig};
+use crate::outbox::{self, DurableOutbox, OutboxConfig};
 use crate::pcap::{Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
 use crate::resolve::Resolver;
@@ -37,9 +37,11 @@ pub(super) struct Run {
     store: Option<Arc<SegmentStore>>,
     appenders: Vec<Box<dyn PcapAppender>>,
     next_worker: u16,
-    outbox: Option<Arc<MemoryOutbox>>,
+    outbox: Option<Arc<DurableOutbox>>,
     runtime: Runtime,
     drain: Duration,
+    /// Whether what is undelivered survives this run.
+    keeps: bool,
     stats: bool,
     // Last: nothing uses the folders any more when they vanish.
     _folders: Folders,
@@ -97,7 +99,7 @@ impl Run {
             let outbox = start_outbox(settings, &folders.data, &runtime)?;
             let services = HostServices {
                 store: store.clone().map(|store| store as Arc<dyn PcapStore>),
-                outbox: Arc::clone(&outbox) as Arc<dyn crate::outbox::Outbox>,
+                outbox: Arc::clone(&outbox) as Arc<dyn outbox::Outbox>,
                 env: Arc::clone(&settings.env),
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
@@ -121,6 +123,7 @@ impl Run {
             outbox,
             runtime,
             drain: settings.drain,
+            keeps: settings.data_dir.is_some(),
             stats: settings.stats,
             _folders: folders,
         })
@@ -176,9 +179,11 @@ impl Run {
             scripts = end_scripts(running);
         }
         if let Some(outbox) = &self.outbox {
-            let drained = self.runtime.block_on(outbox.drain(self.drain));
+            let drained = self.runtime.block_on(outbox.shutdown(self.drain));
             if !drained.undelivered.is_empty() {
-                tracing::error!("{drained}; nothing moved for {} s (--drain-timeout)", self.drain.as_secs());
+                let kept = if self.keeps { "; they are kept, and sent at the next start" } else { "" };
+                let idle = self.drain.as_secs();
+                tracing::error!("{drained}; nothing moved for {idle} s (--drain-timeout){kept}");
             }
             failed |= !drained.undelivered.is_empty() || outbox.stats().failed > 0;
         }
@@ -230,13 +235,14 @@ fn open_store(dir: &Path, limits: PcapLimits, workers: u16, pace: Pace) -> anyho
     Ok((Some(store), appenders))
 }
 
-fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::Result<Arc<MemoryOutbox>> {
+fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::Result<Arc<DurableOutbox>> {
     let config = OutboxConfig {
-        slack_api_url: settings.slack_api_url.clone(),
-        spool_dir: data.join("spool"),
-        ..OutboxConfig::default()
+        folder: data.join(outbox::FOLDER),
+        // What vanishes with the process need not survive it.
+        durable: settings.data_dir.is_some(),
+        ..settings.outbox.clone()
     };
-    MemoryOutbox::start(config, runtime.handle()).context("starting the outbox")
+    DurableOutbox::open(config, runtime.handle()).context("starting the outbox")
 }
 
 fn load_scripts(paths: &[PathBuf], services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{Common, PcapMode};
+use crate::outbox::OutboxConfig;
 use crate::pipeline::Format;
 use crate::view::{ItemView, Redaction};
 
@@ -37,8 +38,8 @@ pub(super) struct Settings {
     pub(super) stats: bool,
     /// How items are shown.
     pub(super) view: Arc<ItemView>,
-    /// Slack's API base, ending in a slash.
-    pub(super) slack_api_url: String,
+    /// How alerts are sent; all but the folder.
+    pub(super) outbox: OutboxConfig,
     /// Patience with deliveries at the end, counted from the last one that succeeded.
     pub(super) drain: Duration,
 }
@@ -83,7 +84,7 @@ impl Settings {
             data_dir: args.data_dir.clone(),
             stats: args.stats,
             view: Arc::new(ItemView::new(redaction)),
-            slack_api_url: api_base(&args.slack_api_url)?,
+            outbox: args.delivery.config(api_base(&args.slack_api_url)?),
             drain: Duration::from_secs(args.drain_timeout),
         })
     }

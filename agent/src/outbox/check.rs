@@ -1,17 +1,28 @@
 //! Arguments are judged once, when a script gives them. Messages never repeat a secret.
 
-use super::{Alert, Delivery, OutboxError};
+use std::time::Duration;
+
+use super::{Delivery, Fold, OutboxError};
 
 /// Longest token, channel id or URL: far above any that exist.
 const MAX_NAME: usize = 2_048;
 /// Files of one delivery.
 const MAX_FILES: usize = 50;
 
+/// Longest key of a fold, in bytes.
+const MAX_KEY: usize = 1_024;
+/// Longest window.
+const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3_600);
+
 /// Judges what can be judged without touching a file.
 pub(super) fn arguments(delivery: &Delivery) -> Result<(), OutboxError> {
     match delivery {
-        Delivery::SlackWebhook { url, .. } => webhook_url(url.expose()),
-        Delivery::SlackBot { token, channel, files, .. } => {
+        Delivery::SlackWebhook { url, fold, .. } => {
+            folding(fold.as_ref())?;
+            webhook_url(url.expose())
+        }
+        Delivery::SlackBot { token, channel, files, fold, .. } => {
+            folding(fold.as_ref())?;
             name("token", token.expose())?;
             name("channelId", channel)?;
             if files.len() > MAX_FILES {
@@ -25,16 +36,16 @@ pub(super) fn arguments(delivery: &Delivery) -> Result<(), OutboxError> {
     }
 }
 
-/// Bytes of text that a delivery keeps in memory.
-pub(super) fn text_bytes(delivery: &Delivery) -> u64 {
-    let alert = |a: &Alert| a.pretext.len() + a.text.len() + a.color.len();
-    let bytes = match delivery {
-        Delivery::SlackWebhook { alert: a, .. } => alert(a),
-        Delivery::SlackBot { alert: a, fields, .. } => {
-            alert(a) + fields.iter().map(|(title, value)| title.len() + value.len()).sum::<usize>()
-        }
-    };
-    bytes as u64
+fn folding(fold: Option<&Fold>) -> Result<(), OutboxError> {
+    let Some(Fold { key, window }) = fold else { return Ok(()) };
+    if key.is_empty() || key.len() > MAX_KEY {
+        return invalid("options.key", format!("is {} bytes long; 1 to {MAX_KEY} are allowed", key.len()));
+    }
+    if window.is_zero() || *window > MAX_WINDOW {
+        let most = MAX_WINDOW.as_secs();
+        return invalid("options.window", format!("must be more than 0 and at most {most} seconds"));
+    }
+    Ok(())
 }
 
 fn name(argument: &'static str, value: &str) -> Result<(), OutboxError> {
@@ -72,6 +83,7 @@ fn invalid(argument: &'static str, cause: String) -> Result<(), OutboxError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::Alert;
     use crate::secret::Secret;
 
     fn bot(token: &str, channel: &str) -> Result<(), OutboxError> {
@@ -81,6 +93,7 @@ mod tests {
             alert: Alert::default(),
             fields: Vec::new(),
             files: Vec::new(),
+            fold: None,
         })
     }
 
@@ -98,8 +111,9 @@ mod tests {
 
     #[test]
     fn webhook_urls() {
-        let webhook =
-            |url: &str| arguments(&Delivery::SlackWebhook { url: Secret::new(url), alert: Alert::default() });
+        let webhook = |url: &str| {
+            arguments(&Delivery::SlackWebhook { url: Secret::new(url), alert: Alert::default(), fold: None })
+        };
         assert!(webhook(" https://hooks.slack.com/services/T0/B0/x ").is_ok());
         for url in
             ["", "hooks.slack.com/services/T0/B0/secret", "ftp://secret/x", "http://", "https://a/se cret"]

@@ -12,7 +12,7 @@ use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
 use tokio::sync::Semaphore;
 
 use super::config::OutboxConfig;
-use super::slack::SlackError;
+use super::failure::Failure;
 
 /// Longest answer read, in bytes. Slack's are a few thousand.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -58,10 +58,10 @@ impl Http {
     }
 
     /// The client for `url`.
-    pub(super) fn client(&self, url: &Url) -> Result<&Client, SlackError> {
+    pub(super) fn client(&self, url: &Url) -> Result<&Client, Failure> {
         let way = way(url);
         let made = self.clients[way as usize].get_or_init(|| self.build(way));
-        made.as_ref().map_err(|cause| SlackError::local("no_tls", cause.clone()))
+        made.as_ref().map_err(|cause| Failure::local("no_tls", cause.clone()))
     }
 
     fn build(&self, way: Way) -> Result<Client, String> {
@@ -81,7 +81,7 @@ impl Http {
     }
 
     /// Sends, and reads the whole answer; `extra` is time granted beyond the usual.
-    pub(super) async fn send(&self, request: RequestBuilder, extra: Duration) -> Result<Answer, SlackError> {
+    pub(super) async fn send(&self, request: RequestBuilder, extra: Duration) -> Result<Answer, Failure> {
         // The semaphore is never closed; were it, the call would go out all the same.
         let _permit = self.calls.acquire().await.ok();
         let request = request.timeout(self.request_timeout.saturating_add(extra));
@@ -91,7 +91,7 @@ impl Http {
         while let Some(chunk) = response.chunk().await.map_err(describe)? {
             body.extend_from_slice(&chunk);
             if body.len() > MAX_ANSWER {
-                return Err(SlackError::bad_answer(format!("longer than {MAX_ANSWER} bytes")));
+                return Err(Failure::bad_answer(format!("longer than {MAX_ANSWER} bytes")));
             }
         }
         Ok(Answer { status: response.status(), retry_after, body })
@@ -114,16 +114,16 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// What a person can act on, without the URL.
-fn describe(error: reqwest::Error) -> SlackError {
+fn describe(error: reqwest::Error) -> Failure {
     let error = error.without_url();
     if error.is_builder() {
-        return SlackError::local("bad_request", innermost(&error));
+        return Failure::local("bad_request", innermost(&error));
     }
     if error.is_connect() {
-        return SlackError::unreachable(innermost(&error));
+        return Failure::unreachable(innermost(&error));
     }
     let cause = if error.is_timeout() { "timed out".to_owned() } else { innermost(&error) };
-    SlackError::no_answer(cause)
+    Failure::no_answer(cause)
 }
 
 fn innermost(error: &reqwest::Error) -> String {

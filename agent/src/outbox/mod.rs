@@ -1,75 +1,46 @@
-//! What scripts send: queued, then delivered by its own tasks, in order for each destination.
+//! What scripts send: written down, then delivered by its own tasks, in order for each destination.
 //!
-//! Scripts know only [`Outbox`]. The trait is where the durable outbox will sit.
+//! Scripts know only [`Outbox`].
 //!
 //! ```text
-//! script ─► enqueue ─► check ─► spool (copies) ─► queue for each destination ─► worker ─► slack
-//!           (memory)                                                              └─ retry, pace
+//! script ─► enqueue ─► check ─► folds ─► blobs (copies) ─► store ─► queue: a lane for each destination ─► worker ─► sender
+//!           (queue)             (held back)                (SQLite)                                       └─ retry, pace
 //! ```
 //!
-//! Invariants: `enqueue` never waits for the network; a destination's deliveries go out in the order they came;
-//! one destination's trouble never delays another; a delivery whose text was sent is never lost for a file's sake;
-//! no secret reaches a log or an error.
+//! Invariants: `enqueue` never waits for the network; what it acknowledged survives a kill at any point (if durable) and is
+//! delivered at least once, or becomes a dead letter; a destination's deliveries go out in the order they came;
+//! one destination's trouble never delays another; a delivery whose text was sent is never lost for a file's sake, nor for
+//! the disk's; what is held back is told; no secret reaches a log, an error or a list.
 
+mod blobs;
 mod check;
 mod config;
+mod delivery;
+mod drained;
+mod failure;
+mod folds;
 mod http;
-mod memory;
+mod lock;
+mod queue;
 mod retry;
+mod sender;
 mod slack;
-mod spool;
 mod stats;
+mod store;
 mod worker;
 
-use std::path::PathBuf;
-
-pub use config::{OutboxConfig, RetryPolicy, SLACK_API_URL};
-pub use memory::{Drained, MemoryOutbox, Undelivered};
+pub use config::{DeadLimits, FoldPolicy, OutboxConfig, Rate, RetryPolicy, SLACK_API_URL};
+pub use delivery::{Alert, Delivery, DeliveryId, Fold};
+pub use drained::{Drained, Undelivered};
+pub use queue::DurableOutbox;
 pub use slack::hint;
 pub use stats::DeliveryStats;
+pub use store::{Letter, LetterFile, LetterState, Letters};
 
-use crate::secret::Secret;
-
-/// A queued delivery's number.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct DeliveryId(pub u64);
-
-/// What is to be delivered.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Delivery {
-    /// Slack incoming webhook.
-    SlackWebhook {
-        /// Webhook URL; a secret.
-        url: Secret,
-        /// What it says.
-        alert: Alert,
-    },
-    /// Slack `chat.postMessage`, then the files into its thread.
-    SlackBot {
-        /// Bot token; a secret.
-        token: Secret,
-        /// Channel id.
-        channel: String,
-        /// What it says.
-        alert: Alert,
-        /// Title and value, in order.
-        fields: Vec<(String, String)>,
-        /// Name shown, and path. The outbox takes its own copy before [`Outbox::enqueue`] returns.
-        files: Vec<(String, PathBuf)>,
-    },
-}
-
-/// The text of a Slack message.
-#[derive(Clone, Debug, Default)]
-pub struct Alert {
-    /// Above the coloured bar.
-    pub pretext: String,
-    /// The text.
-    pub text: String,
-    /// `#rrggbb`, or Slack's `good`, `warning`, `danger`.
-    pub color: String,
-}
+/// The outbox's folder in a data folder.
+pub const FOLDER: &str = "outbox";
+/// The folder of copies in that.
+const BLOBS: &str = "blobs";
 
 /// Why nothing was queued. Messages name the argument, never a secret.
 #[derive(Debug, thiserror::Error)]

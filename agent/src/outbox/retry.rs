@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::RetryPolicy;
-use super::slack::{Kind, SlackError};
+use super::config::{Rate, RetryPolicy};
+use super::failure::{Failure, Kind};
 use super::stats::Counters;
 
 /// Before this attempt the log says that a destination is in trouble; it says so once for each call.
@@ -27,7 +27,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Waits as long as is right before the next attempt; gives the error back if there must be none.
-    pub(super) async fn again(&mut self, error: SlackError) -> Result<(), SlackError> {
+    pub(super) async fn again(&mut self, error: Failure) -> Result<(), Failure> {
         if error.kind != Kind::Passing {
             return Err(error);
         }
@@ -38,7 +38,7 @@ impl<'a> Budget<'a> {
                 self.deadline += asked;
                 asked
             }
-            None => self.pause(),
+            None => pause(self.policy, self.attempts),
         };
         if self.attempts >= self.policy.max_attempts || Instant::now() + pause > self.deadline {
             return Err(error.given_up(self.attempts));
@@ -56,13 +56,14 @@ impl<'a> Budget<'a> {
         tokio::time::sleep(pause).await;
         Ok(())
     }
+}
 
-    /// Doubles with each attempt; the upper half is random, so that many agents do not come back at once.
-    fn pause(&self) -> Duration {
-        let doubled = self.policy.first_pause.saturating_mul(1 << (self.attempts - 1).min(20));
-        let whole = doubled.min(self.policy.longest_pause);
-        whole / 2 + (whole / 2).mul_f64(random_fraction())
-    }
+/// The pause before the attempt after the `failed`th: doubles with each; the upper half is random, so that many agents do
+/// not come back at once.
+pub(super) fn pause(policy: &RetryPolicy, failed: u32) -> Duration {
+    let doubled = policy.first_pause.saturating_mul(1 << failed.saturating_sub(1).min(20));
+    let whole = doubled.min(policy.longest_pause);
+    whole / 2 + (whole / 2).mul_f64(random_fraction())
 }
 
 /// In 0..1, from the standard library's seeds: good enough for jitter, and no crate for it.
@@ -71,30 +72,47 @@ fn random_fraction() -> f64 {
     f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
-/// Keeps messages to one destination apart.
+/// Keeps messages to one destination apart: a rate, and a burst that is saved up in quiet times. Ours rather than a
+/// library's, because it counts from the answer to a message: a server that counts arrivals must not see more, however long
+/// one of them was on its way.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     interval: Duration,
-    next: Instant,
+    /// How far a burst may run ahead.
+    credit: Duration,
+    /// When the next would be due without any burst.
+    due: Instant,
 }
 
 impl Pace {
-    pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, next: Instant::now() }
+    pub(super) fn new(rate: Rate) -> Self {
+        let per_second = if rate.per_second.is_finite() { rate.per_second.max(1e-3) } else { 1e6 };
+        let interval = Duration::from_secs_f64(1.0 / per_second);
+        Self { interval, credit: interval * rate.burst.saturating_sub(1), due: Instant::now() }
     }
 
     /// Waits until a message may go.
-    pub(super) async fn wait(&self) {
-        tokio::time::sleep_until(self.next).await;
+    pub(crate) async fn wait(&self) {
+        tokio::time::sleep_until(self.next()).await;
     }
 
     /// A message went, answered or not.
-    pub(super) fn sent(&mut self) {
-        self.next = Instant::now() + self.interval;
+    pub(crate) fn sent(&mut self) {
+        self.due = self.due.max(Instant::now()) + self.interval;
     }
 
+    /// Nothing is owed: a new pace would say the same.
     pub(super) fn is_free(&self) -> bool {
-        Instant::now() >= self.next
+        Instant::now() >= self.due
+    }
+
+    /// Waits until nothing is owed.
+    pub(super) async fn rest(&self) {
+        tokio::time::sleep_until(self.due).await;
+    }
+
+    fn next(&self) -> Instant {
+        self.due.checked_sub(self.credit).unwrap_or(self.due)
     }
 }
 
@@ -112,12 +130,10 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        let (policy, counters) = (policy(), Counters::default());
-        let mut budget = Budget::new(&policy, &counters, Duration::from_secs(1));
+        let policy = policy();
         for (attempt, longest) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (40, 1000)] {
-            budget.attempts = attempt;
             for _ in 0..100 {
-                let pause = budget.pause().as_millis();
+                let pause = pause(&policy, attempt).as_millis();
                 assert!(pause >= longest / 2 && pause <= longest, "attempt {attempt}: {pause} ms");
             }
         }
@@ -126,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn ends_at_the_deadline_and_after_the_last_attempt() {
         let counters = Counters::default();
-        let passing = || SlackError::word("internal_error");
+        let passing = || Failure::status(500);
         let policy = RetryPolicy { first_pause: Duration::from_millis(1), max_attempts: 3, ..policy() };
         let mut budget = Budget::new(&policy, &counters, Duration::from_secs(60));
         assert!(budget.again(passing()).await.is_ok());
@@ -136,6 +152,24 @@ mod tests {
         let mut budget = Budget::new(&policy, &counters, Duration::ZERO);
         assert!(budget.again(passing()).await.is_err());
         let mut budget = Budget::new(&policy, &counters, Duration::from_secs(60));
-        assert!(budget.again(SlackError::word("invalid_auth")).await.is_err(), "terminal at once");
+        assert!(budget.again(Failure::status(401)).await.is_err(), "terminal at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_saved_up_and_the_rate_holds() {
+        let mut pace = Pace::new(Rate { per_second: 2.0, burst: 3 });
+        let start = Instant::now();
+        let mut times = Vec::new();
+        for _ in 0..6 {
+            pace.wait().await;
+            times.push(start.elapsed().as_millis());
+            pace.sent();
+        }
+        assert_eq!(times[..3], [0, 0, 0]);
+        assert!(times[3..].windows(2).all(|w| w[1] - w[0] >= 500), "{times:?}");
+        assert!(times[5] >= 1_500, "{times:?}");
+        assert!(!pace.is_free());
+        pace.rest().await;
+        assert!(pace.is_free());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Deliveries so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DeliveryStats {
-    /// Taken from scripts.
+    /// Taken from scripts to be sent, closing messages of folded alerts included.
     pub queued: u64,
     /// Messages delivered, their files attached or named in a note.
     pub sent: u64,
@@ -19,6 +19,12 @@ pub struct DeliveryStats {
     pub files_failed: u64,
     /// Folded by a throttle.
     pub suppressed: u64,
+    /// Kept in memory only, because the disk took nothing.
+    pub in_memory: u64,
+    /// Left by an earlier run, or dead letters sent again by hand.
+    pub taken_up: u64,
+    /// Dead letters removed because they were past their bounds.
+    pub dead_dropped: u64,
     /// Not taken: a bound was reached or an argument was wrong.
     pub refused: u64,
     /// Not yet sent or given up.
@@ -34,6 +40,10 @@ pub(super) struct Counters {
     pub(super) failed: Counter,
     pub(super) files_failed: Counter,
     pub(super) refused: Counter,
+    pub(super) suppressed: Counter,
+    pub(super) in_memory: Counter,
+    pub(super) taken_up: Counter,
+    pub(super) dead_dropped: Counter,
 }
 
 impl Counters {
@@ -45,7 +55,10 @@ impl Counters {
             unanswered: self.unanswered.value(),
             failed: self.failed.value(),
             files_failed: self.files_failed.value(),
-            suppressed: 0,
+            suppressed: self.suppressed.value(),
+            in_memory: self.in_memory.value(),
+            taken_up: self.taken_up.value(),
+            dead_dropped: self.dead_dropped.value(),
             refused: self.refused.value(),
             waiting: waiting as u64,
         }

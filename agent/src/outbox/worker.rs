@@ -1,70 +1,33 @@
-//! One task for each destination that has something waiting: takes its deliveries in order, one at a time.
+//! One task for each destination that has something waiting: takes its deliveries in order, a batch at a time, and does
+//! with each what its sender says: delivered, again, smaller, dead.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
-use super::memory::{Shared, Taken};
-use super::retry::{Budget, Pace};
-use super::slack::{Bot, SlackError, deliver_webhook};
-use super::spool::Attachment;
-use super::{Alert, DeliveryId};
-use crate::secret::Secret;
+use tokio::time::Instant;
 
-/// Deliveries to one destination keep their order. Holds a secret; shows none.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Destination {
-    Webhook(Secret),
-    Bot { token: Secret, channel: String },
-}
+use super::config::RetryPolicy;
+use super::delivery::{Destination, Job};
+use super::failure::Failure;
+use super::folds;
+use super::queue::{Shared, Taken, Waiting};
+use super::retry::{Pace, pause};
+use super::sender::{self, Batch, Outcome, Sender, Turn};
 
-impl Destination {
-    /// For logs.
-    pub(super) fn label(&self) -> String {
-        match self {
-            Self::Webhook(url) => {
-                let url = reqwest::Url::parse(url.expose()).ok();
-                let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("?");
-                format!("slack: webhook at {host}")
-            }
-            Self::Bot { channel, .. } => format!("slackBot: channel {channel}"),
-        }
-    }
-}
-
-/// A delivery that waits.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) id: DeliveryId,
-    pub(super) script: String,
-    pub(super) alert: Alert,
-    pub(super) fields: Vec<(String, String)>,
-    pub(super) files: Vec<Attachment>,
-    pub(super) made: SystemTime,
-    /// What it takes of the outbox's bytes.
-    pub(super) bytes: u64,
-}
+/// After so many failures in a row the log says that a destination is in trouble.
+const WORTH_A_WARNING: u32 = 3;
 
 /// Delivers until nothing waits and the pace would let a newcomer go at once.
 pub(super) async fn run(shared: Arc<Shared>, destination: Destination) {
-    let mut pace = Pace::new(shared.config.interval);
-    let mut stop = shared.stop.subscribe();
+    let sender = sender::open(&destination);
+    let pace = Pace::new(sender.rate(&shared.config));
+    let batch = sender.batch();
+    let stop = shared.stop.subscribe();
+    let mut lane = Lane { shared, destination, sender, pace, most: batch, now: batch.jobs, trouble: None };
+    let mut stop = stop;
     loop {
-        let turn = async {
-            match shared.take(&destination, pace.is_free()) {
-                Taken::Job(job) => {
-                    let outcome = deliver(&shared, &destination, &job, &mut pace).await;
-                    settle(&shared, &destination, *job, outcome);
-                    true
-                }
-                Taken::Nothing => {
-                    pace.wait().await;
-                    true
-                }
-                Taken::Closed => false,
-            }
-        };
         let go_on = tokio::select! {
-            go_on = turn => go_on,
+            go_on = lane.turn() => go_on,
             _ = stop.wait_for(|stop| *stop) => false,
         };
         if !go_on {
@@ -73,46 +36,173 @@ pub(super) async fn run(shared: Arc<Shared>, destination: Destination) {
     }
 }
 
-async fn deliver(
-    shared: &Shared,
-    destination: &Destination,
-    job: &Job,
-    pace: &mut Pace,
-) -> Result<(), SlackError> {
-    let (api, policy, counters) = (&shared.slack, &shared.config.retry, &shared.counters);
-    match destination {
-        Destination::Webhook(url) => {
-            let budget = Budget::new(policy, counters, policy.deadline);
-            deliver_webhook(api, url, &job.alert, job.made, budget, pace).await
+struct Lane {
+    shared: Arc<Shared>,
+    destination: Destination,
+    sender: Box<dyn Sender>,
+    pace: Pace,
+    most: Batch,
+    /// Jobs in the next batch: fewer after a split.
+    now: usize,
+    trouble: Option<Trouble>,
+}
+
+/// Nothing has been delivered since.
+struct Trouble {
+    /// Put off by what the server asked us to wait.
+    since: Instant,
+    failures: u32,
+}
+
+impl Lane {
+    /// A batch, or a wait; false ends the worker.
+    async fn turn(&mut self) -> bool {
+        let batch = Batch { jobs: self.now, ..self.most };
+        let may_close = self.pace.is_free() && self.trouble.is_none();
+        match self.shared.take(&self.destination, batch, may_close) {
+            Taken::Batch(batch) => {
+                let waiting = self.load(batch);
+                if let Some(pause) = self.deliver(waiting).await {
+                    tokio::time::sleep(pause).await;
+                }
+                true
+            }
+            Taken::Nothing => {
+                self.trouble = None;
+                self.pace.rest().await;
+                true
+            }
+            Taken::Closed => false,
         }
-        Destination::Bot { token, channel } => {
-            let bot = Bot {
-                api,
-                policy,
-                counters,
-                token,
-                channel,
-                alert: &job.alert,
-                fields: &job.fields,
-                files: &job.files,
-                made: job.made,
-            };
-            bot.deliver(pace, || shared.moved()).await
+    }
+
+    fn load(&self, batch: Vec<Waiting>) -> Vec<(Waiting, Job)> {
+        let loaded = batch.into_iter().filter_map(|waiting| {
+            let job = self.shared.load(&self.destination, &waiting)?;
+            Some((waiting, job))
+        });
+        let (aged, fresh): (Vec<_>, Vec<_>) = loaded.partition(|(waiting, _)| {
+            let age = folds::now().saturating_sub(waiting.queued);
+            u128::from(age) > self.shared.config.max_age.as_millis()
+        });
+        for (waiting, job) in aged {
+            let hours = self.shared.config.max_age.as_secs() / 3_600;
+            self.bury(&waiting, job, &format!("expired: it waited longer than {hours} h"));
         }
+        fresh
+    }
+
+    /// How long to wait before the next.
+    async fn deliver(&mut self, batch: Vec<(Waiting, Job)>) -> Option<Duration> {
+        if batch.is_empty() {
+            return None;
+        }
+        let (mut waiting, jobs): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let shared = Arc::clone(&self.shared);
+        let mut turn = Turn {
+            services: &shared.services,
+            config: &shared.config,
+            counters: &shared.counters,
+            pace: &mut self.pace,
+            blobs: &shared.blobs,
+            noted: &|id, progress| shared.noted(id, progress),
+        };
+        let mut outcomes = self.sender.send(&mut turn, &jobs).await.into_iter();
+        let (mut again, mut worst, mut split) = (Vec::new(), None::<Failure>, false);
+        let alone = jobs.len() == 1;
+        let sent = jobs.len();
+        for (mut waiting, job) in waiting.drain(..).zip(jobs) {
+            // A sender that gives too few outcomes has not said that the rest arrived.
+            let silent = || Outcome::Retry(Failure::no_answer("no outcome".to_owned()));
+            match outcomes.next().unwrap_or_else(silent) {
+                Outcome::Delivered => self.delivered(&waiting, job),
+                Outcome::Dead(failure) => self.bury(&waiting, job, &failure.to_string()),
+                Outcome::Split(failure) if alone => self.bury(&waiting, job, &failure.to_string()),
+                Outcome::Split(_) => {
+                    split = true;
+                    again.push(waiting);
+                }
+                Outcome::Retry(failure) => match self.again(&mut waiting, failure) {
+                    Ok(failure) => {
+                        worst = Some(worse(worst, failure));
+                        again.push(waiting);
+                    }
+                    Err(failure) => self.bury(&waiting, job, &failure.to_string()),
+                },
+            }
+        }
+        self.now = if split { (sent / 2).max(1) } else { (self.now * 2).min(self.most.jobs) };
+        self.shared.put_back(&self.destination, again);
+        worst.map(|failure| self.pause(&failure))
+    }
+
+    fn delivered(&mut self, waiting: &Waiting, job: Job) {
+        self.trouble = None;
+        self.shared.counters.sent.add();
+        tracing::debug!(script = %job.script, delivery = job.id.0, "{}: delivered", self.destination.label());
+        self.shared.finish(&self.destination, waiting, job, None);
+    }
+
+    fn bury(&self, waiting: &Waiting, job: Job, why: &str) {
+        self.shared.counters.failed.add();
+        tracing::error!(
+            script = %job.script, delivery = job.id.0, "{}: not delivered: {why}", self.destination.label()
+        );
+        self.shared.finish(&self.destination, waiting, job, Some(why.to_owned()));
+    }
+
+    /// Whether there is another attempt; if not, why.
+    fn again(&mut self, waiting: &mut Waiting, failure: Failure) -> Result<Failure, Failure> {
+        let policy = &self.shared.config.retry;
+        waiting.attempts = waiting.attempts.saturating_add(1);
+        if !failure.unreachable && failure.retry_after.is_none() {
+            waiting.answered = waiting.answered.saturating_add(1);
+        }
+        let now = Instant::now();
+        let trouble = self.trouble.get_or_insert(Trouble { since: now, failures: 0 });
+        let over = failure.retry_after.is_none() && now.duration_since(trouble.since) >= policy.deadline;
+        if over || waiting.answered >= policy.max_attempts {
+            return Err(failure.given_up(waiting.attempts));
+        }
+        self.shared.counters.retried.add();
+        if failure.unanswered {
+            self.shared.counters.unanswered.add();
+        }
+        self.shared.tried(waiting, &failure);
+        Ok(failure)
+    }
+
+    fn pause(&mut self, failure: &Failure) -> Duration {
+        let policy = &self.shared.config.retry;
+        let trouble = self.trouble.get_or_insert(Trouble { since: Instant::now(), failures: 0 });
+        if let Some(asked) = failure.retry_after {
+            // Orderly waiting is not failing.
+            let asked = asked.min(policy.longest_retry_after);
+            trouble.since += asked;
+            return asked;
+        }
+        trouble.failures = trouble.failures.saturating_add(1);
+        let pause = within(policy, trouble, pause(policy, trouble.failures));
+        if trouble.failures == WORTH_A_WARNING {
+            let label = self.destination.label();
+            tracing::warn!("{label}: tried {WORTH_A_WARNING} times, and will again: {failure}");
+        } else {
+            tracing::debug!("outbox: {}: again in {} ms", failure.code, pause.as_millis());
+        }
+        pause
     }
 }
 
-fn settle(shared: &Shared, destination: &Destination, job: Job, outcome: Result<(), SlackError>) {
-    let id = job.id.0;
-    match &outcome {
-        Ok(()) => {
-            shared.counters.sent.add();
-            tracing::debug!(script = %job.script, delivery = id, "{}: delivered", destination.label());
-        }
-        Err(error) => {
-            shared.counters.failed.add();
-            tracing::error!(script = %job.script, delivery = id, "{}: not delivered: {error}", destination.label());
-        }
+/// Not past the deadline: the last attempt comes at it.
+fn within(policy: &RetryPolicy, trouble: &Trouble, pause: Duration) -> Duration {
+    let left = policy.deadline.saturating_sub(trouble.since.elapsed());
+    pause.min(left.max(policy.first_pause))
+}
+
+/// The one that is waited for longer.
+fn worse(one: Option<Failure>, other: Failure) -> Failure {
+    match one {
+        Some(one) if one.retry_after >= other.retry_after => one,
+        _ => other,
     }
-    shared.finish(destination, job, outcome.err());
 }

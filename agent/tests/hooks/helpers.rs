@@ -1,7 +1,9 @@
 //! The helpers but for `file` and webhooks: what they do, and every error in their words.
 
 use agent::hooks::Level;
-use agent::outbox::Delivery;
+use std::time::Duration;
+
+use agent::outbox::{Delivery, Fold};
 
 use crate::rig::Rig;
 
@@ -125,7 +127,7 @@ fn slack_bot_queues_everything_and_copies_the_files_first() {
     assert_eq!(lines, ["string 1"]);
     let queued = rig.outbox.0.lock().unwrap();
     assert_eq!(queued[0].script, "a.js");
-    let Delivery::SlackBot { token, channel, alert, fields, files } = &queued[0].delivery else {
+    let Delivery::SlackBot { token, channel, alert, fields, files, .. } = &queued[0].delivery else {
         panic!("{queued:?}")
     };
     assert_eq!((token.expose(), channel.as_str()), ("tok", "C1"));
@@ -145,17 +147,44 @@ fn slack_bot_queues_everything_and_copies_the_files_first() {
 }
 
 #[test]
-fn slack_queues_a_webhook_and_says_that_options_do_nothing_yet() {
+fn slack_queues_a_webhook_with_its_options() {
     let rig = Rig::new();
-    rig.body("for (var i = 0; i < 3; i++) vendor.slack('http://hook/x', 'p', 't', 'good', {key: 'a'})");
+    rig.body(
+        "vendor.slack('http://hook/x', 'p', 't', 'good', {key: 'a', window: 1.5}); \
+         vendor.slackBot('xoxb', 'C1', 'p', 't', '', {}, {}, {key: 7}); vendor.slack('http://hook/x', 'p', 't', 'good')",
+    );
     let queued = rig.outbox.0.lock().unwrap();
     assert_eq!(queued.len(), 3);
-    assert!(
-        matches!(&queued[0].delivery, Delivery::SlackWebhook { url, .. } if url.expose() == "http://hook/x")
+    let Delivery::SlackWebhook { url, fold, .. } = &queued[0].delivery else { panic!() };
+    assert_eq!(url.expose(), "http://hook/x");
+    assert_eq!(*fold, Some(Fold { key: "a".into(), window: Duration::from_millis(1_500) }));
+    let Delivery::SlackBot { fold, .. } = &queued[1].delivery else { panic!() };
+    assert_eq!(
+        *fold,
+        Some(Fold { key: "7".into(), window: Duration::from_secs(60) }),
+        "a minute if not said"
     );
-    let about = rig.log.about();
-    assert_eq!(about.len(), 1, "said once: {about:?}");
-    assert!(about[0].contains("options are not supported by this version"));
+    assert!(matches!(&queued[2].delivery, Delivery::SlackWebhook { fold: None, .. }));
+}
+
+#[test]
+fn options_that_cannot_be_meant_are_refused() {
+    let rig = Rig::new();
+    for (options, part) in [
+        ("{window: 5}", "options: has no key"),
+        ("{key: ''}", "options.key: is empty"),
+        ("{key: 'a', window: 0}", "options.window: \"0\" is not a number of seconds above 0"),
+        ("{key: 'a', windw: 5}", "options: there is no option \"windw\"; key and window are"),
+    ] {
+        rig.body(&format!(
+            "try {{ vendor.slack('http://h/x', 'p', 't', '', {options}); console.log('no error') }} \
+             catch (e) {{ console.log(e.message) }}"
+        ));
+        let said = rig.log.lines();
+        let said = said.last().unwrap();
+        assert!(said.contains(part), "{options}: {said}");
+    }
+    assert!(rig.outbox.0.lock().unwrap().is_empty());
 }
 
 #[test]

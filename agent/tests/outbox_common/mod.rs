@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use agent::outbox::{Alert, Delivery, MemoryOutbox, OutboxConfig, RetryPolicy};
+use agent::outbox::{Alert, Delivery, DurableOutbox, FoldPolicy, OutboxConfig, Rate, RetryPolicy};
 use agent::secret::Secret;
 use tempfile::TempDir;
 use testkit::slack::{FakeConfig, SlackFake};
@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 /// An outbox, the fake it sends to, and what they live in.
 pub(crate) struct Bench {
     pub(crate) fake: SlackFake,
-    pub(crate) outbox: Arc<MemoryOutbox>,
+    pub(crate) outbox: Arc<DurableOutbox>,
     pub(crate) runtime: Runtime,
     pub(crate) folder: TempDir,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Bench {
 /// Times short enough for tests.
 pub(crate) fn quick() -> OutboxConfig {
     OutboxConfig {
-        interval: Duration::from_millis(1),
+        slack_rate: Rate { per_second: 1000.0, burst: 1 },
         retry: RetryPolicy {
             first_pause: Duration::from_millis(10),
             longest_pause: Duration::from_millis(50),
@@ -31,6 +31,9 @@ pub(crate) fn quick() -> OutboxConfig {
             ..RetryPolicy::default()
         },
         request_timeout: Duration::from_millis(1_500),
+        disk_reserve: 0,
+        // Most tests send the same again and again.
+        fold: FoldPolicy { flood_limit: 0, ..FoldPolicy::default() },
         ..OutboxConfig::default()
     }
 }
@@ -41,8 +44,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::new().unwrap();
         let config =
-            OutboxConfig { slack_api_url: fake.api_url(), spool_dir: folder.path().join("spool"), ..config };
-        let outbox = MemoryOutbox::start(config, runtime.handle()).unwrap();
+            OutboxConfig { slack_api_url: fake.api_url(), folder: folder.path().join("outbox"), ..config };
+        let outbox = DurableOutbox::open(config, runtime.handle()).unwrap();
         Self { fake, outbox, runtime, folder }
     }
 
@@ -62,11 +65,19 @@ impl Bench {
         path
     }
 
-    /// Files in the spool, but for its lock.
-    pub(crate) fn spooled(&self) -> Vec<PathBuf> {
-        let folders = std::fs::read_dir(self.folder.path().join("spool")).unwrap();
-        let files = folders.flat_map(|f| std::fs::read_dir(f.unwrap().path()).unwrap());
-        files.map(|f| f.unwrap().path()).filter(|p| p.file_name().unwrap() != "lock").collect()
+    /// The outbox's copies of files.
+    pub(crate) fn copies(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.folder.path().join("outbox/blobs")).unwrap();
+        files.map(|file| file.unwrap().path()).collect()
+    }
+
+    /// Waits until so many copies are there.
+    pub(crate) fn wait_for_copies(&self, count: usize) {
+        let start = Instant::now();
+        while self.copies().len() != count {
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", self.copies());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -78,6 +89,7 @@ pub(crate) fn bot(channel: &str, text: &str, files: &[(&str, PathBuf)]) -> Deliv
         alert: alert(text),
         fields: vec![("Service".to_owned(), "shop".to_owned()), ("Node".to_owned(), String::new())],
         files: files.iter().map(|(name, path)| ((*name).to_owned(), path.clone())).collect(),
+        fold: None,
     }
 }
 

@@ -33,6 +33,7 @@ const AGENT: &[Layer] = &[
             "outbox::Alert",
             "outbox::Delivery",
             "outbox::DeliveryId",
+            "outbox::Fold",
         ],
     },
     Layer { folder: "agent/src/process", may: &["process*"] },

@@ -12,8 +12,6 @@ mod tarball;
 mod vendor;
 mod webhook;
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -47,7 +45,6 @@ pub(crate) struct Host {
     setup: HostSetup,
     clock: Rc<Clock>,
     folder: Folder,
-    warned: RefCell<HashSet<&'static str>>,
 }
 
 impl Host {
@@ -58,7 +55,7 @@ impl Host {
             services.store.as_ref().map(|store| store.folder()),
             setup.limits.file_quota,
         );
-        Rc::new(Self { setup: setup.clone(), clock, folder, warned: RefCell::default() })
+        Rc::new(Self { setup: setup.clone(), clock, folder })
     }
 
     pub(crate) fn services(&self) -> &HostServices {
@@ -75,13 +72,6 @@ impl Host {
 
     fn logger(&self) -> &Logger {
         &self.setup.logger
-    }
-
-    /// Tells the author something once for each start of the script.
-    fn warn_once(&self, text: &'static str) {
-        if self.warned.borrow_mut().insert(text) {
-            self.logger().about(Level::Warn, text);
-        }
     }
 }
 

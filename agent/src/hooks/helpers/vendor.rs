@@ -1,10 +1,11 @@
 //! `vendor`: Slack through the outbox; webhooks by [`super::webhook`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent_core::item::StreamId;
 
-use crate::outbox::{Alert, Delivery};
+use crate::outbox::{Alert, Delivery, Fold};
 use crate::secret::Secret;
 
 use super::{Call, HelperError, HelperResult, Host, Member, webhook};
@@ -16,16 +17,14 @@ pub(super) const MEMBERS: &[Member] = &[
     ("webhookForm", "vendor.webhookForm", webhook::webhook_form),
 ];
 
-const NO_OPTIONS: &str =
-    "vendor.slack and vendor.slackBot: options are not supported by this version; every alert is sent";
+/// Window of a fold that names none.
+const WINDOW: f64 = 60.0;
 
 fn slack<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
     let url = Secret::new(&call.text(0, "webhookUrl")?);
     let alert = alert(call, 1)?;
-    if call.given(4).is_some() {
-        host.warn_once(NO_OPTIONS);
-    }
-    enqueue(host, call, Delivery::SlackWebhook { url, alert })
+    let fold = fold(call, 4)?;
+    enqueue(host, call, Delivery::SlackWebhook { url, alert, fold })
 }
 
 fn slack_bot<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
@@ -34,10 +33,35 @@ fn slack_bot<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
     let alert = alert(call, 2)?;
     let fields = call.pairs(5, "fields")?;
     let files = files(host, call, 6)?;
-    if call.given(7).is_some() {
-        host.warn_once(NO_OPTIONS);
+    let fold = fold(call, 7)?;
+    enqueue(host, call, Delivery::SlackBot { token, channel, alert, fields, files, fold })
+}
+
+/// `options`: `{key, window}`.
+fn fold(call: &Call<'_>, index: usize) -> Result<Option<Fold>, HelperError> {
+    let (mut key, mut window) = (None, WINDOW);
+    for (name, value) in call.pairs(index, "options")? {
+        match name.as_str() {
+            "key" => key = Some(value),
+            "window" => {
+                let seconds = value.trim().parse().ok().filter(|s: &f64| s.is_finite() && *s > 0.0);
+                window = seconds.ok_or_else(|| {
+                    call.failed("options.window", format!("{value:?} is not a number of seconds above 0"))
+                })?;
+            }
+            _ => {
+                return Err(call.failed("options", format!("there is no option {name:?}; key and window are")));
+            }
+        }
     }
-    enqueue(host, call, Delivery::SlackBot { token, channel, alert, fields, files })
+    let window = Duration::try_from_secs_f64(window);
+    let window = window.map_err(|error| call.failed("options.window", error))?;
+    match key {
+        Some(key) if key.is_empty() => Err(call.failed("options.key", "is empty")),
+        Some(key) => Ok(Some(Fold { key, window })),
+        None if call.given(index).is_some() => Err(call.failed("options", "has no key")),
+        None => Ok(None),
+    }
 }
 
 fn alert(call: &Call<'_>, first: usize) -> Result<Alert, HelperError> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,8 +11,9 @@ use reqwest::{Body, RequestBuilder, Url};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::error::SlackError;
+use super::error;
 use crate::outbox::config::OutboxConfig;
+use crate::outbox::failure::{Failure, Kind};
 use crate::outbox::http::{Answer, Http};
 use crate::secret::Secret;
 
@@ -25,7 +26,7 @@ const SLOWEST_UPLOAD: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(in crate::outbox) struct SlackApi {
     base: Url,
-    http: Http,
+    http: Arc<Http>,
     longest_retry_after: Duration,
     holds: Holds,
 }
@@ -48,7 +49,7 @@ pub(super) struct Ticket {
 impl SlackApi {
     /// # Errors
     /// When the configured base is not a URL.
-    pub(in crate::outbox) fn new(config: &OutboxConfig) -> Result<Self> {
+    pub(in crate::outbox) fn new(config: &OutboxConfig, http: Arc<Http>) -> Result<Self> {
         let text = config.slack_api_url.trim();
         let slash = if text.ends_with('/') { "" } else { "/" };
         let base = Url::parse(&format!("{text}{slash}")).context("Slack API URL")?;
@@ -57,24 +58,24 @@ impl SlackApi {
         }
         Ok(Self {
             base,
-            http: Http::new(config),
+            http,
             longest_retry_after: config.retry.longest_retry_after,
             holds: Holds::default(),
         })
     }
 
     /// `chat.postMessage`
-    pub(super) async fn post_message(&self, token: &Secret, message: &Value) -> Result<Posted, SlackError> {
+    pub(super) async fn post_message(&self, token: &Secret, message: &Value) -> Result<Posted, Failure> {
         let answer = self.call(token, "chat.postMessage", |r| json_body(r, message)).await?;
         let text = |name: &str| answer[name].as_str().map(str::to_owned);
         match (text("channel"), text("ts")) {
             (Some(channel), Some(ts)) => Ok(Posted { channel, ts }),
-            _ => Err(SlackError::bad_answer("no channel or ts".to_owned())),
+            _ => Err(Failure::bad_answer("no channel or ts".to_owned())),
         }
     }
 
     /// `conversations.join`
-    pub(super) async fn join(&self, token: &Secret, channel: &str) -> Result<(), SlackError> {
+    pub(super) async fn join(&self, token: &Secret, channel: &str) -> Result<(), Failure> {
         self.call(token, "conversations.join", |r| json_body(r, &json!({ "channel": channel })))
             .await
             .map(drop)
@@ -86,23 +87,23 @@ impl SlackApi {
         token: &Secret,
         name: &str,
         length: u64,
-    ) -> Result<Ticket, SlackError> {
+    ) -> Result<Ticket, Failure> {
         let form = [("filename", name.to_owned()), ("length", length.to_string())];
         let answer = self.call(token, "files.getUploadURLExternal", |r| r.form(&form)).await?;
         let url = answer["upload_url"].as_str().and_then(|url| Url::parse(url).ok());
         match (answer["file_id"].as_str(), url) {
             (Some(file), Some(url)) if self.is_plausible(&url) => Ok(Ticket { file: file.to_owned(), url }),
             (Some(_), Some(_)) => {
-                Err(SlackError::local("bad_upload_url", "the upload URL leads away from Slack".to_owned()))
+                Err(Failure::local("bad_upload_url", "the upload URL leads away from Slack".to_owned()))
             }
-            _ => Err(SlackError::bad_answer("no file_id or upload_url".to_owned())),
+            _ => Err(Failure::bad_answer("no file_id or upload_url".to_owned())),
         }
     }
 
     /// The file's bytes to the ticket's URL, which is itself the permission: no token goes there.
-    pub(super) async fn upload(&self, ticket: &Ticket, content: Upload<'_>) -> Result<(), SlackError> {
+    pub(super) async fn upload(&self, ticket: &Ticket, content: Upload<'_>) -> Result<(), Failure> {
         let length = content.length();
-        let body = content.body().await.map_err(|e| SlackError::local("spool", e.to_string()))?;
+        let body = content.body().await.map_err(|e| Failure::local("spool", e.to_string()))?;
         let request = self.http.client(&ticket.url)?.post(ticket.url.clone());
         let request = request
             .header(CONTENT_TYPE, "application/octet-stream")
@@ -112,7 +113,7 @@ impl SlackApi {
         let answer = self.http.send(request, extra).await?;
         match answer.status.as_u16() {
             200..=299 => Ok(()),
-            status => Err(self.wish(SlackError::status(status), &answer)),
+            status => Err(self.wish(Failure::status(status), &answer)),
         }
     }
 
@@ -122,29 +123,24 @@ impl SlackApi {
         token: &Secret,
         place: &Posted,
         files: &[(String, String)],
-    ) -> Result<(), SlackError> {
+    ) -> Result<(), Failure> {
         let files: Vec<Value> = files.iter().map(|(id, title)| json!({"id": id, "title": title})).collect();
         let body = json!({"files": files, "channel_id": place.channel, "thread_ts": place.ts});
         self.call(token, "files.completeUploadExternal", |r| json_body(r, &body)).await.map(drop)
     }
 
     /// `files.info`: whether the file is to be seen in the channel.
-    pub(super) async fn is_shared(
-        &self,
-        token: &Secret,
-        file: &str,
-        channel: &str,
-    ) -> Result<bool, SlackError> {
+    pub(super) async fn is_shared(&self, token: &Secret, file: &str, channel: &str) -> Result<bool, Failure> {
         let answer = self.call(token, "files.info", |r| r.form(&[("file", file)])).await?;
         let shares = &answer["file"]["shares"];
         Ok(["public", "private"].iter().any(|kind| !shares[*kind][channel].is_null()))
     }
 
     /// An incoming webhook.
-    pub(super) async fn webhook(&self, url: &Secret, payload: &Value) -> Result<(), SlackError> {
+    pub(super) async fn webhook(&self, url: &Secret, payload: &Value) -> Result<(), Failure> {
         // The parser's error could repeat the URL.
         let parsed = Url::parse(url.expose())
-            .map_err(|_| SlackError::local("bad_request", "the webhook URL is not valid".to_owned()))?;
+            .map_err(|_| Failure::local("bad_request", "the webhook URL is not valid".to_owned()))?;
         let key = (url.clone(), "webhook");
         self.holds.wait(&key).await;
         let answer =
@@ -153,9 +149,9 @@ impl SlackApi {
         let body = String::from_utf8_lossy(&answer.body);
         let error = match (body.trim(), answer.status.as_u16()) {
             ("ok", 200..=299) => return Ok(()),
-            (body, _) if is_word(body) && body != "ok" => SlackError::word(body),
-            (_, status @ 200..=299) => SlackError::bad_answer(format!("HTTP {status}, but not \"ok\"")),
-            (_, status) => SlackError::status(status),
+            (body, _) if is_word(body) && body != "ok" => error::word(body),
+            (_, status @ 200..=299) => Failure::bad_answer(format!("HTTP {status}, but not \"ok\"")),
+            (_, status) => Failure::status(status),
         };
         let error = self.wish(error, &answer);
         self.hold(key, &error);
@@ -167,20 +163,20 @@ impl SlackApi {
         token: &Secret,
         method: &'static str,
         fill: impl FnOnce(RequestBuilder) -> RequestBuilder,
-    ) -> Result<Value, SlackError> {
+    ) -> Result<Value, Failure> {
         let key = (token.clone(), method);
         self.holds.wait(&key).await;
-        let url = self.base.join(method).map_err(|e| SlackError::local("bad_request", e.to_string()))?;
+        let url = self.base.join(method).map_err(|e| Failure::local("bad_request", e.to_string()))?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-            .map_err(|_| SlackError::local("bad_request", "the token cannot be sent".to_owned()))?;
+            .map_err(|_| Failure::local("bad_request", "the token cannot be sent".to_owned()))?;
         bearer.set_sensitive(true);
         let request = self.http.client(&url)?.post(url).header(AUTHORIZATION, bearer);
         let answer = self.http.send(fill(request), Duration::ZERO).await?;
         let error = match serde_json::from_slice::<Value>(&answer.body) {
             Ok(body) if body["ok"] == true => return Ok(body),
-            Ok(body) if body["ok"] == false => SlackError::answer(&body),
-            _ if answer.status.is_success() => SlackError::bad_answer("not JSON with \"ok\"".to_owned()),
-            _ => SlackError::status(answer.status.as_u16()),
+            Ok(body) if body["ok"] == false => error::answer(&body),
+            _ if answer.status.is_success() => Failure::bad_answer("not JSON with \"ok\"".to_owned()),
+            _ => Failure::status(answer.status.as_u16()),
         };
         let error = self.wish(error, &answer);
         self.hold(key, &error);
@@ -188,16 +184,16 @@ impl SlackApi {
     }
 
     /// Adds when the server wants the next attempt.
-    fn wish(&self, error: SlackError, answer: &Answer) -> SlackError {
+    fn wish(&self, error: Failure, answer: &Answer) -> Failure {
         let limited =
             answer.status.as_u16() == 429 || matches!(error.code.as_str(), "ratelimited" | "rate_limited");
         let wish = answer.retry_after.or(limited.then_some(DEFAULT_RETRY_AFTER));
-        let passing = error.kind == super::error::Kind::Passing;
+        let passing = error.kind == Kind::Passing;
         error.after(wish.filter(|_| passing).map(|w| w.min(self.longest_retry_after)))
     }
 
     /// Slack's limits are per method and workspace: others of this token wait as well.
-    fn hold(&self, key: (Secret, &'static str), error: &SlackError) {
+    fn hold(&self, key: (Secret, &'static str), error: &Failure) {
         if let Some(wish) = error.retry_after {
             self.holds.set(key, Instant::now() + wish);
         }
@@ -283,7 +279,8 @@ mod tests {
     use super::*;
 
     fn api(url: &str) -> Result<SlackApi> {
-        SlackApi::new(&OutboxConfig { slack_api_url: url.to_owned(), ..OutboxConfig::default() })
+        let config = OutboxConfig { slack_api_url: url.to_owned(), ..OutboxConfig::default() };
+        SlackApi::new(&config, Arc::new(Http::new(&config)))
     }
 
     #[test]

@@ -1,101 +1,148 @@
 //! Delivering as a bot: the message, then the files into its thread, then a note about what is missing.
 
-use std::time::SystemTime;
+use std::path::PathBuf;
 
-use super::api::{Posted, SlackApi};
-use super::error::{Kind, SlackError};
-use super::files::{Thread, Wanted};
+use serde::{Deserialize, Serialize};
+
+use super::api::Posted;
+use super::files::{Missing, Thread, Wanted};
 use super::message::{self, Size};
-use crate::outbox::Alert;
-use crate::outbox::config::RetryPolicy;
-use crate::outbox::retry::{Budget, Pace};
-use crate::outbox::spool::Attachment;
-use crate::outbox::stats::Counters;
+use crate::outbox::config::{OutboxConfig, Rate};
+use crate::outbox::delivery::{Body, Content, Job};
+use crate::outbox::failure::{Failure, Kind};
+use crate::outbox::retry::Budget;
+use crate::outbox::sender::{Outcome, Sender, Sending, Turn};
 use crate::secret::Secret;
 
-/// One delivery as a bot.
+/// One channel, as seen by one bot.
 #[derive(Debug)]
-pub(in crate::outbox) struct Bot<'a> {
-    pub(in crate::outbox) api: &'a SlackApi,
-    pub(in crate::outbox) policy: &'a RetryPolicy,
-    pub(in crate::outbox) counters: &'a Counters,
-    pub(in crate::outbox) token: &'a Secret,
-    pub(in crate::outbox) channel: &'a str,
-    pub(in crate::outbox) alert: &'a Alert,
-    pub(in crate::outbox) fields: &'a [(String, String)],
-    pub(in crate::outbox) files: &'a [Attachment],
-    pub(in crate::outbox) made: SystemTime,
+pub(in crate::outbox) struct Bot {
+    token: Secret,
+    channel: String,
 }
 
-impl Bot<'_> {
-    /// An error means that not even the text was delivered. `posted` is called once it was.
-    pub(in crate::outbox) async fn deliver(
-        &self,
-        pace: &mut Pace,
-        posted: impl FnOnce(),
-    ) -> Result<(), SlackError> {
-        let (place, cut) = self.post(pace).await?;
-        posted();
-        let whole = cut.then(|| message::whole(self.alert, self.fields));
-        let wanted = whole.iter().map(|text| Wanted::text(message::TEXT_FILE, text));
-        let wanted: Vec<Wanted<'_>> = wanted.chain(self.files.iter().map(Wanted::attachment)).collect();
-        let thread = Thread {
-            api: self.api,
-            policy: self.policy,
-            counters: self.counters,
-            token: self.token,
-            place: &place,
+/// The text has arrived: after a crash only the files are left to do.
+#[derive(Debug, Serialize, Deserialize)]
+struct Progress {
+    channel: String,
+    ts: String,
+    /// The text was too long: all of it goes into a file.
+    cut: bool,
+}
+
+impl Sender for Bot {
+    fn rate(&self, config: &OutboxConfig) -> Rate {
+        config.slack_rate
+    }
+
+    fn send<'a>(&'a self, turn: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
+        Box::pin(async move {
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for job in batch {
+                outcomes.push(Outcome::of(self.deliver(turn, job).await));
+            }
+            outcomes
+        })
+    }
+}
+
+impl Bot {
+    pub(in crate::outbox) fn new(token: Secret, channel: String) -> Self {
+        Self { token, channel }
+    }
+
+    /// An error means that not even the text was delivered.
+    async fn deliver(&self, turn: &mut Turn<'_>, job: &Job) -> Result<(), Failure> {
+        let posted = job.progress.as_deref().and_then(|noted| serde_json::from_str(noted).ok());
+        let progress = match posted {
+            Some(progress) => progress,
+            None => {
+                let progress = self.post(turn, job).await?;
+                if let Ok(noted) = serde_json::to_string(&progress) {
+                    turn.note(job.id, &noted);
+                }
+                progress
+            }
         };
-        let missing = thread.attach(&wanted).await;
+        let place = Posted { channel: progress.channel, ts: progress.ts };
+        let missing = self.attach(turn, job, &place, progress.cut).await;
         if missing.is_empty() {
             return Ok(());
         }
         for file in &missing {
-            self.counters.files_failed.add();
-            tracing::warn!(
-                "slackBot: channel {}: file {:?} not attached: {}",
-                self.channel,
-                file.name,
-                file.reason
-            );
+            turn.counters.files_failed.add();
+            let (name, reason) = (&file.name, &file.reason);
+            tracing::warn!("slackBot: channel {}: file {name:?} not attached: {reason}", self.channel);
         }
-        let lines: Vec<String> = missing.iter().map(|file| file.line()).collect();
-        if let Err(error) = self.note(pace, &place, &lines.join("\n")).await {
+        let lines: Vec<String> = missing.iter().map(Missing::line).collect();
+        if let Err(error) = self.note(turn, &place, &lines.join("\n")).await {
             tracing::warn!("slackBot: channel {}: note about missing files not sent: {error}", self.channel);
         }
         Ok(())
     }
 
-    /// The message, shorter and plainer each time that the payload is refused; whether something was left out.
-    async fn post(&self, pace: &mut Pace) -> Result<(Posted, bool), SlackError> {
-        let mut budget = Budget::new(self.policy, self.counters, self.policy.deadline);
+    /// The message, shorter and plainer each time that the payload is refused.
+    async fn post(&self, turn: &mut Turn<'_>, job: &Job) -> Result<Progress, Failure> {
+        let Content::Alert { alert, fields, held } = &job.content;
         let mut size = Size::Full;
+        let mut joined = false;
         loop {
-            let mut payload = message::bot(self.alert, self.fields, self.made, size);
-            payload.json["channel"] = self.channel.into();
-            pace.wait().await;
-            let answer = self.api.post_message(self.token, &payload.json).await;
-            pace.sent();
+            let mut payload = message::bot(alert, fields, *held, job.made, size);
+            payload.json["channel"] = self.channel.as_str().into();
+            turn.pace.wait().await;
+            let answer = turn.services.slack.post_message(&self.token, &payload.json).await;
+            turn.pace.sent();
             match (answer, size.next()) {
-                (Ok(posted), _) => return Ok((posted, payload.cut)),
+                (Ok(Posted { channel, ts }), _) => return Ok(Progress { channel, ts, cut: payload.cut }),
                 (Err(error), Some(smaller)) if error.kind == Kind::Mend => {
                     tracing::debug!("outbox: slackBot: {}: tried again shorter", error.code);
                     size = smaller;
                 }
-                (Err(error), _) => budget.again(error).await?,
+                // An app without chat:write.public posts only where it is a member.
+                (Err(error), _) if error.code == "not_in_channel" && !joined => {
+                    joined = true;
+                    let place = Posted { channel: self.channel.clone(), ts: String::new() };
+                    self.thread(turn, &place).join(error).await?;
+                }
+                (Err(error), _) => return Err(error),
             }
         }
     }
 
-    async fn note(&self, pace: &mut Pace, place: &Posted, text: &str) -> Result<(), SlackError> {
-        let mut budget = Budget::new(self.policy, self.counters, self.policy.deadline);
+    async fn attach(&self, turn: &Turn<'_>, job: &Job, place: &Posted, cut: bool) -> Vec<Missing> {
+        let Content::Alert { alert, fields, .. } = &job.content;
+        let whole = cut.then(|| message::whole(alert, fields));
+        let path = |body: &Body| match body {
+            Body::Copy(copy) => turn.file(copy),
+            Body::Missing(_) => PathBuf::new(),
+        };
+        let paths: Vec<PathBuf> = job.files.iter().map(|file| path(&file.body)).collect();
+        let text = whole.iter().map(|text| Wanted::text(message::TEXT_FILE, text));
+        let files = job.files.iter().zip(&paths).map(|(file, path)| Wanted::attachment(file, path));
+        let wanted: Vec<Wanted<'_>> = text.chain(files).collect();
+        self.thread(turn, place).attach(&wanted).await
+    }
+
+    fn thread<'a>(&'a self, turn: &Turn<'a>, place: &'a Posted) -> Thread<'a> {
+        Thread {
+            api: &turn.services.slack,
+            policy: &turn.config.retry,
+            counters: turn.counters,
+            token: &self.token,
+            place,
+        }
+    }
+
+    async fn note(&self, turn: &mut Turn<'_>, place: &Posted, text: &str) -> Result<(), Failure> {
+        let policy = &turn.config.retry;
+        let mut budget = Budget::new(policy, turn.counters, policy.file_deadline);
         let mut note = message::note(text);
         note["channel"] = place.channel.as_str().into();
         note["thread_ts"] = place.ts.as_str().into();
         loop {
-            pace.wait().await;
-            let answer = self.api.post_message(self.token, &note).await;
-            pace.sent();
+            turn.pace.wait().await;
+            let answer = turn.services.slack.post_message(&self.token, &note).await;
+            turn.pace.sent();
             match answer {
                 Ok(_) => return Ok(()),
                 Err(error) => budget.again(error).await?,

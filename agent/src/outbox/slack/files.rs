@@ -9,14 +9,15 @@
 //!
 //! Every file that was wanted is either attached or given back with the reason.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::api::{Posted, SlackApi, Upload};
-use super::error::{Kind, SlackError};
 use super::message::{file_name, grouped};
 use crate::outbox::config::RetryPolicy;
+use crate::outbox::delivery::{Attachment, Body};
+use crate::outbox::failure::{Failure, Kind};
 use crate::outbox::retry::Budget;
-use crate::outbox::spool::{Attachment, Content};
 use crate::outbox::stats::Counters;
 use crate::secret::Secret;
 
@@ -47,12 +48,13 @@ impl<'a> Wanted<'a> {
         Self { name, size: text.len() as u64, content: Ok(Upload::Text(text)) }
     }
 
-    pub(super) fn attachment(attachment: &'a Attachment) -> Self {
+    /// `path`: where its copy is.
+    pub(super) fn attachment(attachment: &'a Attachment, path: &'a Path) -> Self {
         let size = attachment.size;
-        let content = match &attachment.content {
-            Content::Copy(_) if size == 0 => Err("it is empty, and Slack takes no empty files"),
-            Content::Copy(file) => Ok(Upload::File(file.path(), size)),
-            Content::Missing(reason) => Err(reason.as_str()),
+        let content = match &attachment.body {
+            Body::Copy(_) if size == 0 => Err("it is empty, and Slack takes no empty files"),
+            Body::Copy(_) => Ok(Upload::File(path, size)),
+            Body::Missing(reason) => Err(reason.as_str()),
         };
         Self { name: &attachment.name, size, content }
     }
@@ -126,14 +128,14 @@ impl Thread<'_> {
     }
 
     /// Always with a new URL: whether one that failed would take the bytes again, nobody says.
-    async fn upload_once(&self, name: &str, content: Upload<'_>) -> Result<String, SlackError> {
+    async fn upload_once(&self, name: &str, content: Upload<'_>) -> Result<String, Failure> {
         let ticket = self.api.upload_ticket(self.token, name, content.length()).await?;
         self.api.upload(&ticket, content).await?;
         Ok(ticket.file)
     }
 
     /// The third step.
-    async fn complete(&self, uploaded: &[Uploaded<'_>]) -> Result<(), SlackError> {
+    async fn complete(&self, uploaded: &[Uploaded<'_>]) -> Result<(), Failure> {
         let Some(first) = uploaded.first() else { return Ok(()) };
         let files: Vec<_> = uploaded.iter().map(|u| (u.id.clone(), u.wanted.name.to_owned())).collect();
         let mut budget = self.budget();
@@ -158,7 +160,7 @@ impl Thread<'_> {
     }
 
     /// Joins a public channel; gives the first error back, with why joining failed.
-    async fn join(&self, mut error: SlackError) -> Result<(), SlackError> {
+    pub(super) async fn join(&self, mut error: Failure) -> Result<(), Failure> {
         if !self.place.channel.starts_with('C') {
             return Err(error);
         }
@@ -193,12 +195,12 @@ impl Thread<'_> {
     }
 }
 
-fn in_doubt(mut error: SlackError) -> SlackError {
+fn in_doubt(mut error: Failure) -> Failure {
     error.detail = "an earlier answer was lost: it may be attached all the same".to_owned();
     error
 }
 
-fn is_about_a_file(error: &SlackError) -> bool {
+fn is_about_a_file(error: &Failure) -> bool {
     let word = error.code.as_str();
     word.starts_with("file_")
         || matches!(word, "blocked_file_type" | "storage_limit_reached" | "invalid_arguments")

@@ -1,12 +1,12 @@
 //! The JSON of messages: one attachment, with a coloured bar, at one of three sizes.
 
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::escape::{cut, escape};
-use crate::outbox::Alert;
+use crate::outbox::delivery::{Alert, HeldBack};
 use crate::utc::civil;
 
 /// Name of the file that carries a text too long for Slack.
@@ -57,7 +57,13 @@ pub(super) struct Payload {
 }
 
 /// What a bot says; the channel and thread are added by the caller.
-pub(super) fn bot(alert: &Alert, fields: &[(String, String)], made: SystemTime, size: Size) -> Payload {
+pub(super) fn bot(
+    alert: &Alert,
+    fields: &[(String, String)],
+    held: Option<HeldBack>,
+    made: SystemTime,
+    size: Size,
+) -> Payload {
     let limits = size.limits();
     let mut cut_any = size == Size::Plain || fields.len() > limits.fields;
     let mut text = part(&alert.text, limits.text, &mut cut_any);
@@ -69,6 +75,7 @@ pub(super) fn bot(alert: &Alert, fields: &[(String, String)], made: SystemTime, 
         let _ =
             write!(text, "\n_{} characters in all: see {TEXT_FILE} in the thread_", length(alert, fields));
     }
+    text.push_str(&held_note(held));
     if size == Size::Plain {
         let text = format!("{}\n{text}", non_empty(pretext));
         return Payload { json: with_manners(json!({ "text": text })), cut: true };
@@ -85,7 +92,7 @@ pub(super) fn bot(alert: &Alert, fields: &[(String, String)], made: SystemTime, 
 }
 
 /// What a webhook says. It can carry no file: what is too long is cut, and its length told.
-pub(super) fn webhook(alert: &Alert, made: SystemTime, size: Size) -> Value {
+pub(super) fn webhook(alert: &Alert, held: Option<HeldBack>, made: SystemTime, size: Size) -> Value {
     let limits = size.limits();
     let mut cut_any = false;
     let mut text = part(&alert.text, limits.text, &mut cut_any);
@@ -93,6 +100,7 @@ pub(super) fn webhook(alert: &Alert, made: SystemTime, size: Size) -> Value {
     if cut_any {
         let _ = write!(text, "\n_cut: {} characters in all_", length(alert, &[]));
     }
+    text.push_str(&held_note(held));
     if size == Size::Plain {
         return json!({ "text": format!("{}\n{text}", non_empty(pretext)) });
     }
@@ -105,6 +113,14 @@ pub(super) fn webhook(alert: &Alert, made: SystemTime, size: Size) -> Value {
     });
     paint(&mut attachment, alert);
     json!({ "attachments": [attachment] })
+}
+
+/// How many were folded into this message; empty if none.
+fn held_note(held: Option<HeldBack>) -> String {
+    let Some(HeldBack { count, since, closing }) = held else { return String::new() };
+    let since = utc(UNIX_EPOCH + Duration::from_millis(since));
+    let more = if closing { "this is the last of" } else { "held back:" };
+    format!("\n_{more} {} more like this since {since}_", grouped(count))
 }
 
 /// A note in a message's thread.
@@ -210,8 +226,6 @@ fn utc(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {
@@ -238,13 +252,13 @@ mod tests {
 
     #[test]
     fn an_empty_alert_still_says_something() {
-        let payload = bot(&Alert::default(), &[(String::new(), " ".to_owned())], at(0), Size::Full);
+        let payload = bot(&Alert::default(), &[(String::new(), " ".to_owned())], None, at(0), Size::Full);
         let attachment = &payload.json["attachments"][0];
         assert_eq!(attachment["fallback"], "Alert");
         assert_eq!(attachment["fields"][0], json!({"title": "-", "value": "-", "short": true}));
         assert_eq!(attachment["fields"][1]["title"], "Timestamp");
         assert!(!payload.cut);
-        assert_eq!(webhook(&Alert::default(), at(0), Size::Full)["attachments"][0]["text"], "-");
+        assert_eq!(webhook(&Alert::default(), None, at(0), Size::Full)["attachments"][0]["text"], "-");
     }
 
     #[test]
@@ -253,12 +267,12 @@ mod tests {
         let fields: Vec<_> = (0..200).map(|i| (format!("f{i:03}"), "v".repeat(4_996))).collect();
         let mut last = usize::MAX;
         for size in [Size::Full, Size::Short, Size::Plain] {
-            let payload = bot(&alert, &fields, at(0), size);
+            let payload = bot(&alert, &fields, None, at(0), size);
             let json = payload.json.to_string();
             assert!(payload.cut && json.contains("1,055,000 characters in all"), "{size:?}");
             assert!(json.len() < last, "{size:?}: {}", json.len());
             last = json.len();
-            assert!(webhook(&alert, at(0), size).to_string().contains("55,000 characters in all"));
+            assert!(webhook(&alert, None, at(0), size).to_string().contains("55,000 characters in all"));
         }
         assert!(last < 2_000);
     }

@@ -15,5 +15,4 @@ mod webhook;
 pub(super) use api::SlackApi;
 pub(super) use bot::Bot;
 pub use error::hint;
-pub(super) use error::{Kind, SlackError};
-pub(super) use webhook::deliver as deliver_webhook;
+pub(super) use webhook::Webhook;

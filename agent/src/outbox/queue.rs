@@ -1,0 +1,583 @@
+//! The outbox: takes deliveries, keeps what waits in lanes, one for each destination. What it bounds and promises is said
+//! in [`super`].
+//!
+//! Lanes hold numbers; what a delivery says stays in the database until its turn. Only what the disk refused is in
+//! memory, within a bound of its own. Room is reserved before anything is copied, so that two scripts cannot both take the
+//! last of it. A full outbox refuses the new: the first alerts of an incident say more than the last ones, and the script
+//! is told.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::blobs::{Blobs, Source};
+use super::config::OutboxConfig;
+use super::delivery::{Attachment, Content, DeliveryId, Destination, Job, Parts};
+use super::drained::{Drained, Undelivered};
+use super::failure::Failure;
+use super::folds::{self, Closing, Folds, Verdict};
+use super::lock::Lock;
+use super::sender::{Batch, Services};
+use super::stats::{Counters, DeliveryStats};
+use super::store::{Found, Found1, Keep, Op, Outside, Row, Store};
+use super::{BLOBS, Delivery, Outbox, OutboxError, check, worker};
+
+/// How often is looked for what is due.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The outbox on disk. Dropping it ends deliveries; what waits is there at the next start.
+#[derive(Debug)]
+pub struct DurableOutbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: OutboxConfig,
+    pub(super) services: Services,
+    pub(super) counters: Arc<Counters>,
+    /// True ends the workers.
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) blobs: Arc<Blobs>,
+    // Before the lock: its thread must have ended when the lock goes.
+    store: Store,
+    folds: Mutex<Folds>,
+    state: Mutex<State>,
+    /// Told whenever something was delivered or given up.
+    moved: Notify,
+    runtime: Handle,
+    _lock: Lock,
+}
+
+#[derive(Debug)]
+struct State {
+    lanes: HashMap<Destination, Lane>,
+    waiting: usize,
+    bytes: u64,
+    /// Bytes of text that are only in memory.
+    memory: u64,
+    next_id: u64,
+    last_move: Instant,
+    closed: bool,
+    warned: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    queue: VecDeque<Waiting>,
+    under_way: usize,
+}
+
+/// A delivery in a lane.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) id: DeliveryId,
+    pub(super) bytes: u64,
+    /// In ms since 1970.
+    pub(super) queued: u64,
+    /// Attempts that failed, and those of them that a server answered.
+    pub(super) attempts: u32,
+    pub(super) answered: u32,
+    /// What the disk refused.
+    pub(super) memory: Option<Box<Job>>,
+}
+
+/// What a worker gets when it asks for work.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Batch(Vec<Waiting>),
+    /// Nothing now.
+    Nothing,
+    /// The lane is closed: the next delivery starts a new worker.
+    Closed,
+}
+
+impl DurableOutbox {
+    /// Opens the outbox in `config.folder` and sends what waits there; deliveries run on `runtime`.
+    ///
+    /// # Errors
+    /// When the folder or database cannot be made or is in use, or the API URL is none.
+    pub fn open(config: OutboxConfig, runtime: &Handle) -> Result<Arc<Self>> {
+        let folder = config.folder.clone();
+        let within = || format!("outbox in {}", folder.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(within)?;
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).with_context(within)?;
+        let lock = Lock::take(&folder)?;
+        let blobs = Blobs::open(folder.join(BLOBS), config.durable, config.disk_reserve);
+        let blobs = Arc::new(blobs.with_context(within)?);
+        let counters = Arc::new(Counters::default());
+        let keep =
+            Keep { blobs: Arc::clone(&blobs), counters: Arc::clone(&counters), dead: config.dead.clone() };
+        let later: Arc<OnceLock<Weak<Shared>>> = Arc::default();
+        let outside = {
+            let later = Arc::clone(&later);
+            move |what| {
+                if let Some(shared) = later.get().and_then(Weak::upgrade) {
+                    shared.outside(what);
+                }
+            }
+        };
+        let (store, found) = Store::open(&folder, config.durable, keep, outside).with_context(within)?;
+        blobs.collect(&found.copies).with_context(within)?;
+        let shared = Arc::new(Shared {
+            services: Services::new(&config)?,
+            counters,
+            stop: watch::Sender::new(false),
+            blobs,
+            store,
+            folds: Mutex::new(Folds::new(config.fold.clone())),
+            state: Mutex::new(State::new(found.next_id)),
+            moved: Notify::new(),
+            runtime: runtime.clone(),
+            _lock: lock,
+            config,
+        });
+        let _ = later.set(Arc::downgrade(&shared));
+        shared.take_up(found);
+        start_clock(&shared)?;
+        Ok(Arc::new(Self { shared }))
+    }
+
+    /// Counters so far.
+    #[must_use]
+    pub fn stats(&self) -> DeliveryStats {
+        let waiting = self.shared.lock().waiting;
+        self.shared.counters.snapshot(waiting)
+    }
+
+    /// Tells what is held back, and waits until nothing waits, or nothing has been delivered or given up for `idle`.
+    pub async fn drain(&self, idle: Duration) -> Drained {
+        self.shared.tell_due(true);
+        let began = Instant::now();
+        loop {
+            let moved = self.shared.moved.notified();
+            let (drained, last_move) = {
+                let state = self.shared.lock();
+                (state.undelivered(), state.last_move)
+            };
+            if drained.undelivered.is_empty() {
+                return drained;
+            }
+            let deadline = last_move.max(began) + idle;
+            if tokio::time::timeout_at(deadline, moved).await.is_err() {
+                return self.shared.lock().undelivered();
+            }
+        }
+    }
+
+    /// Takes nothing more, drains as [`DurableOutbox::drain`] does, then ends the workers. What is left stays on the disk.
+    pub async fn shutdown(&self, idle: Duration) -> Drained {
+        self.shared.tell_due(true);
+        self.shared.lock().closed = true;
+        let drained = self.drain(idle).await;
+        self.shared.stop.send_replace(true);
+        self.shared.store.flush();
+        drained
+    }
+}
+
+impl Drop for DurableOutbox {
+    fn drop(&mut self) {
+        self.shared.stop.send_replace(true);
+    }
+}
+
+impl Outbox for DurableOutbox {
+    fn enqueue(&self, script: &str, delivery: Delivery) -> Result<DeliveryId, OutboxError> {
+        let queued = self.shared.enqueue(script, delivery);
+        if queued.is_err() {
+            self.shared.counters.refused.add();
+        }
+        queued
+    }
+}
+
+impl Shared {
+    /// Every change is whole before the lock is let go: a panic elsewhere leaves nothing torn.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folds(&self) -> MutexGuard<'_, Folds> {
+        self.folds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(self: &Arc<Self>, script: &str, delivery: Delivery) -> Result<DeliveryId, OutboxError> {
+        check::arguments(&delivery)?;
+        let Parts { destination, mut content, files, fold } = delivery.split();
+        if self.lock().closed {
+            return Err(OutboxError::Closed);
+        }
+        let verdict = self.folds().judge(folds::now(), script, &destination, &content, fold.as_ref());
+        let ticket = match verdict {
+            Verdict::Held(under) => {
+                self.counters.suppressed.add();
+                return Ok(under);
+            }
+            Verdict::Send(told, ticket) => {
+                if let Some(told) = told {
+                    content.tell(told);
+                }
+                ticket
+            }
+        };
+        let sources =
+            files.iter().map(|(name, path)| Source::open(name, path)).collect::<Result<Vec<_>, _>>();
+        match sources.and_then(|sources| self.accept(script, destination, content, sources)) {
+            Ok(id) => {
+                self.folds().sent(&ticket, id);
+                Ok(id)
+            }
+            Err(error) => {
+                self.folds().not_sent(ticket);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a delivery over: when this returns it is on the disk, or in memory if the disk refuses it.
+    fn accept(
+        self: &Arc<Self>,
+        script: &str,
+        destination: Destination,
+        content: Content,
+        sources: Vec<Source>,
+    ) -> Result<DeliveryId, OutboxError> {
+        let text = content.bytes();
+        let id = self.lock().reserve(text, &self.config)?;
+        let (files, copied) = self.take_over(id, sources);
+        let bytes = text + copied;
+        let made = SystemTime::now();
+        let script = script.to_owned();
+        let row = Row { id, destination, script, made, content, files, bytes };
+        let memory = match self.store.insert(row.clone()) {
+            Ok(()) => None,
+            Err(cause) => Some(self.keep_in_memory(&row, &cause)?),
+        };
+        let waiting = Waiting { id, bytes, queued: folds::now(), attempts: 0, answered: 0, memory };
+        self.counters.queued.add();
+        self.push(row.destination, waiting);
+        Ok(id)
+    }
+
+    /// Copies what there is room for; the rest is named in the message.
+    fn take_over(&self, id: DeliveryId, sources: Vec<Source>) -> (Vec<Attachment>, u64) {
+        let most = self.config.max_delivery_bytes;
+        let mut files = Vec::with_capacity(sources.len());
+        let mut copied = 0u64;
+        for (number, source) in sources.into_iter().enumerate() {
+            let size = source.size;
+            if copied.saturating_add(size) > most {
+                files.push(
+                    source.without_content(format!("the files of one message may have {most} bytes in all")),
+                );
+            } else if !self.lock().reserve_bytes(size, self.config.max_bytes) {
+                files.push(source.without_content("too much is waiting to be sent".to_owned()));
+            } else {
+                copied += size;
+                files.push(self.blobs.copy(source, id, number));
+            }
+        }
+        if copied > 0
+            && let Err(error) = self.blobs.settle()
+        {
+            tracing::warn!("outbox: copies of files may not survive a power cut: {error}");
+        }
+        (files, copied)
+    }
+
+    /// The disk takes nothing: alerts go on without it.
+    fn keep_in_memory(&self, row: &Row, cause: &str) -> Result<Box<Job>, OutboxError> {
+        let text = row.content.bytes();
+        let mut state = self.lock();
+        if state.memory.saturating_add(text) > self.config.max_memory {
+            state.release(row.bytes);
+            drop(state);
+            self.blobs.remove(&row.files);
+            return Err(OutboxError::FullBytes { limit: self.config.max_memory });
+        }
+        state.memory += text;
+        let silent = state.warned.is_some_and(|at| at.elapsed() < Duration::from_secs(60));
+        if !silent {
+            state.warned = Some(Instant::now());
+            tracing::error!(
+                "outbox: the disk takes no deliveries ({cause}): they are kept in memory and sent, but lost if this process ends"
+            );
+        }
+        drop(state);
+        self.counters.in_memory.add();
+        let Row { id, script, made, content, files, .. } = row.clone();
+        Ok(Box::new(Job { id, script, content, files, made, progress: None }))
+    }
+
+    fn push(self: &Arc<Self>, destination: Destination, waiting: Waiting) {
+        if self.lock().push(&destination, waiting) {
+            self.runtime.spawn(worker::run(Arc::clone(self), destination));
+        }
+    }
+
+    /// What an earlier run left.
+    fn take_up(self: &Arc<Self>, found: Found) {
+        {
+            let mut folds = self.folds();
+            for (key, entry, destination) in found.folds {
+                folds.restore(key, entry, destination);
+            }
+        }
+        if !found.waiting.is_empty() {
+            tracing::info!("outbox: {} deliveries of an earlier run wait", found.waiting.len());
+        }
+        for (destination, one) in found.waiting {
+            self.take_up_one(destination, one);
+        }
+    }
+
+    fn take_up_one(self: &Arc<Self>, destination: Destination, one: Found1) {
+        self.counters.taken_up.add();
+        self.lock().occupy(one.bytes);
+        let Found1 { id, bytes, queued } = one;
+        self.push(destination, Waiting { id, bytes, queued, attempts: 0, answered: 0, memory: None });
+    }
+
+    /// What `remora outbox` did.
+    fn outside(self: &Arc<Self>, what: Outside) {
+        match what {
+            Outside::Retried(destination, one) => self.take_up_one(destination, one),
+            Outside::Dropped(id) => {
+                self.lock().forget(id);
+                self.moved();
+            }
+        }
+    }
+
+    pub(super) fn take(&self, destination: &Destination, batch: Batch, may_close: bool) -> Taken {
+        let mut state = self.lock();
+        let Some(lane) = state.lanes.get_mut(destination) else { return Taken::Closed };
+        let (mut taken, mut bytes) = (Vec::new(), 0u64);
+        while taken.len() < batch.jobs.max(1)
+            && let Some(next) = lane.queue.front()
+            && (taken.is_empty() || bytes.saturating_add(next.bytes) <= batch.bytes)
+        {
+            bytes += next.bytes;
+            taken.extend(lane.queue.pop_front());
+        }
+        lane.under_way = taken.len();
+        if !taken.is_empty() {
+            return Taken::Batch(taken);
+        }
+        if may_close {
+            state.lanes.remove(destination);
+            return Taken::Closed;
+        }
+        Taken::Nothing
+    }
+
+    /// What a delivery says; `None`: it is gone, and its room with it.
+    pub(super) fn load(&self, destination: &Destination, waiting: &Waiting) -> Option<Job> {
+        if let Some(job) = &waiting.memory {
+            return Some((**job).clone());
+        }
+        let why = match self.store.load(waiting.id) {
+            Ok(Some(job)) => return Some(job),
+            // Dropped by hand.
+            Ok(None) => None,
+            Err(error) => Some(format!("it cannot be read: {error:#}")),
+        };
+        if let Some(error) = why {
+            tracing::error!(delivery = waiting.id.0, "{}: not delivered: {error}", destination.label());
+            self.counters.failed.add();
+            self.store.tell(Op::Dead { id: waiting.id, attempts: waiting.attempts, error });
+        }
+        self.leave(destination, waiting);
+        None
+    }
+
+    /// Back to the front of its lane, in order.
+    pub(super) fn put_back(&self, destination: &Destination, again: Vec<Waiting>) {
+        let mut state = self.lock();
+        if let Some(lane) = state.lanes.get_mut(destination) {
+            lane.under_way = 0;
+            again.into_iter().rev().for_each(|waiting| lane.queue.push_front(waiting));
+        }
+    }
+
+    /// An attempt failed; shown by `remora outbox list`.
+    pub(super) fn tried(&self, waiting: &Waiting, error: &Failure) {
+        let (id, attempts) = (waiting.id, waiting.attempts);
+        self.store.tell(Op::Tried { id, attempts, error: error.to_string() });
+    }
+
+    /// How far a delivery got.
+    pub(super) fn noted(&self, id: DeliveryId, progress: &str) {
+        self.store.tell(Op::Progress(id, progress.to_owned()));
+        self.moved();
+    }
+
+    /// The delivery was sent or given up: its room is free again.
+    pub(super) fn finish(
+        &self,
+        destination: &Destination,
+        waiting: &Waiting,
+        job: Job,
+        error: Option<String>,
+    ) {
+        let Job { id, script, content, files, made, .. } = job;
+        match (error, &waiting.memory) {
+            (None, None) => self.store.tell(Op::Done(id, files)),
+            (None, Some(_)) => self.blobs.remove(&files),
+            (Some(error), memory) => {
+                if memory.is_some() {
+                    // Perhaps the disk takes it by now.
+                    let (destination, bytes) = (destination.clone(), waiting.bytes);
+                    let row = Row { id, destination, script, made, content, files, bytes };
+                    if let Err(cause) = self.store.insert(row) {
+                        tracing::error!(delivery = id.0, "outbox: the dead letter is not kept: {cause}");
+                    }
+                }
+                self.store.tell(Op::Dead { id, attempts: waiting.attempts, error });
+            }
+        }
+        self.leave(destination, waiting);
+    }
+
+    fn leave(&self, destination: &Destination, waiting: &Waiting) {
+        let mut state = self.lock();
+        if let Some(lane) = state.lanes.get_mut(destination) {
+            lane.under_way = lane.under_way.saturating_sub(1);
+        }
+        state.release(waiting.bytes);
+        if let Some(job) = &waiting.memory {
+            state.memory = state.memory.saturating_sub(job.content.bytes());
+        }
+        drop(state);
+        self.moved();
+    }
+
+    /// Something was delivered: whoever drains may wait on.
+    pub(super) fn moved(&self) {
+        self.lock().last_move = Instant::now();
+        self.moved.notify_waiters();
+    }
+
+    /// Tells what was held back in windows that ended, or in all.
+    fn tell_due(self: &Arc<Self>, all: bool) {
+        let due = self.folds().due(folds::now(), all);
+        for closing in due {
+            let Closing { script, destination, content, .. } = &closing;
+            if let Err(error) = self.accept(script, destination.clone(), content.clone(), Vec::new()) {
+                tracing::warn!("outbox: what was held back cannot be told yet: {error}");
+                self.folds().not_told(closing);
+            }
+        }
+        let changed = self.folds().changed();
+        if !changed.is_empty() {
+            self.store.tell(Op::Folds(changed));
+        }
+    }
+}
+
+/// A thread that tells what is due; it ends with the outbox.
+fn start_clock(shared: &Arc<Shared>) -> Result<()> {
+    let shared = Arc::downgrade(shared);
+    let tick = move || {
+        while let Some(shared) = shared.upgrade().filter(|shared| !*shared.stop.borrow()) {
+            shared.tell_due(false);
+            drop(shared);
+            std::thread::sleep(TICK);
+        }
+    };
+    std::thread::Builder::new().name("outbox-clock".to_owned()).spawn(tick).context("starting its clock")?;
+    Ok(())
+}
+
+impl State {
+    fn new(next_id: u64) -> Self {
+        Self {
+            lanes: HashMap::new(),
+            waiting: 0,
+            bytes: 0,
+            memory: 0,
+            next_id,
+            last_move: Instant::now(),
+            closed: false,
+            warned: None,
+        }
+    }
+
+    /// Room for one more delivery and its text.
+    fn reserve(&mut self, text: u64, config: &OutboxConfig) -> Result<DeliveryId, OutboxError> {
+        if self.closed {
+            return Err(OutboxError::Closed);
+        }
+        if self.waiting >= config.max_waiting {
+            return Err(OutboxError::Full { limit: config.max_waiting });
+        }
+        if !self.reserve_bytes(text, config.max_bytes) {
+            return Err(OutboxError::FullBytes { limit: config.max_bytes });
+        }
+        self.waiting += 1;
+        let id = DeliveryId(self.next_id);
+        self.next_id += 1;
+        Ok(id)
+    }
+
+    fn reserve_bytes(&mut self, bytes: u64, most: u64) -> bool {
+        let fits = self.bytes.saturating_add(bytes) <= most;
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Room for what is there already, whatever the bounds say.
+    fn occupy(&mut self, bytes: u64) {
+        self.waiting += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn release(&mut self, bytes: u64) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Whether the lane is new and needs a worker.
+    fn push(&mut self, destination: &Destination, waiting: Waiting) -> bool {
+        if let Some(lane) = self.lanes.get_mut(destination) {
+            lane.queue.push_back(waiting);
+            return false;
+        }
+        let lane = Lane { queue: VecDeque::from([waiting]), under_way: 0 };
+        self.lanes.insert(destination.clone(), lane);
+        true
+    }
+
+    /// Takes a delivery out of its lane, unless it is under way.
+    fn forget(&mut self, id: DeliveryId) {
+        for lane in self.lanes.values_mut() {
+            if let Some(at) = lane.queue.iter().position(|waiting| waiting.id == id)
+                && let Some(waiting) = lane.queue.remove(at)
+            {
+                self.waiting = self.waiting.saturating_sub(1);
+                self.bytes = self.bytes.saturating_sub(waiting.bytes);
+                return;
+            }
+        }
+    }
+
+    fn undelivered(&self) -> Drained {
+        let left = self.lanes.iter().map(|(destination, lane)| Undelivered {
+            destination: destination.label(),
+            count: lane.queue.len() + lane.under_way,
+        });
+        let mut undelivered: Vec<_> = left.filter(|u| u.count > 0).collect();
+        undelivered.sort_by(|a, b| a.destination.cmp(&b.destination));
+        Drained { undelivered }
+    }
+}
