@@ -101,7 +101,8 @@ impl Scripts {
         backpressure: Backpressure,
         services: HostServices,
     ) -> (Self, Vec<ScriptFailure>) {
-        let (services, http) = (Arc::new(services), Arc::new(Http::default()));
+        let http = Arc::new(Http::new(services.trust.clone()));
+        let services = Arc::new(services);
         let mut taken = HashSet::new();
         let mut failures = Vec::new();
         let mut starting = Vec::new();

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::blobs::{Blobs, Source};
 use super::config::OutboxConfig;
-use super::delivery::{Attachment, Content, DeliveryId, Destination, Job, Parts};
+use super::delivery::{Attachment, Body, Content, DeliveryId, Destination, Job, Parts};
 use super::drained::{Drained, Undelivered};
 use super::failure::Failure;
 use super::folds::{self, Closing, Folds, Verdict};
@@ -252,7 +252,19 @@ impl Shared {
     ) -> Result<DeliveryId, OutboxError> {
         let text = content.bytes();
         let id = self.lock().reserve(text, &self.config)?;
-        let (files, copied) = self.take_over(id, sources);
+        let most =
+            if content.is_its_file() { self.config.max_object_bytes } else { self.config.max_delivery_bytes };
+        let (files, copied) = self.take_over(id, sources, most);
+        if content.is_its_file()
+            && let Some((file, why)) = missing(&files)
+        {
+            self.lock().release(text + copied);
+            return Err(OutboxError::File {
+                name: file.name.clone(),
+                path: "its file".to_owned(),
+                cause: why.to_owned(),
+            });
+        }
         let bytes = text + copied;
         let made = SystemTime::now();
         let script = script.to_owned();
@@ -268,15 +280,14 @@ impl Shared {
     }
 
     /// Copies what there is room for; the rest is named in the message.
-    fn take_over(&self, id: DeliveryId, sources: Vec<Source>) -> (Vec<Attachment>, u64) {
-        let most = self.config.max_delivery_bytes;
+    fn take_over(&self, id: DeliveryId, sources: Vec<Source>, most: u64) -> (Vec<Attachment>, u64) {
         let mut files = Vec::with_capacity(sources.len());
         let mut copied = 0u64;
         for (number, source) in sources.into_iter().enumerate() {
             let size = source.size;
             if copied.saturating_add(size) > most {
                 files.push(
-                    source.without_content(format!("the files of one message may have {most} bytes in all")),
+                    source.without_content(format!("the files of one delivery may have {most} bytes in all")),
                 );
             } else if !self.lock().reserve_bytes(size, self.config.max_bytes) {
                 files.push(source.without_content("too much is waiting to be sent".to_owned()));
@@ -481,6 +492,14 @@ impl Shared {
             self.store.tell(Op::Folds(changed));
         }
     }
+}
+
+/// A file that was not taken over, and why.
+fn missing(files: &[Attachment]) -> Option<(&Attachment, &str)> {
+    files.iter().find_map(|file| match &file.body {
+        Body::Missing(why) => Some((file, why.as_str())),
+        Body::Copy(_) => None,
+    })
 }
 
 /// A thread that tells what is due; it ends with the outbox.

@@ -10,6 +10,8 @@ mod folder;
 mod small;
 mod tarball;
 mod vendor;
+mod vendor_data;
+mod vendor_objects;
 mod webhook;
 
 use std::rc::Rc;
@@ -81,7 +83,7 @@ type Helper = for<'js> fn(&Host, &Call<'js>) -> HelperResult<'js>;
 /// Name in its object, full name for errors, body.
 type Member = (&'static str, &'static str, Helper);
 
-/// All helper objects: global name and members.
+/// All helper objects: global name and members; with a dot, the member of the one before it.
 const HELPERS: &[(&str, &[Member])] = &[
     ("console", console::MEMBERS),
     ("file", files::MEMBERS),
@@ -90,6 +92,8 @@ const HELPERS: &[(&str, &[Member])] = &[
     ("test", small::TEST),
     ("utils", small::UTILS),
     ("vendor", vendor::MEMBERS),
+    ("vendor.gcs", vendor_objects::GCS),
+    ("vendor.s3", vendor_objects::S3),
 ];
 
 /// Puts helpers, `env` and its bare globals into a fresh context.
@@ -99,10 +103,21 @@ const HELPERS: &[(&str, &[Member])] = &[
 pub(crate) fn install<'js>(ctx: &Ctx<'js>, host: &Rc<Host>) -> rquickjs::Result<()> {
     let globals = ctx.globals();
     let freeze: Function<'js> = globals.get::<_, Object<'js>>("Object")?.get("freeze")?;
-    for &(object_name, members) in HELPERS {
+    let object_of = |members: &[Member]| -> rquickjs::Result<Object<'js>> {
         let object = Object::new(ctx.clone())?;
         for &(member, full_name, body) in members {
             object.set(member, function(ctx, host, member, full_name, body)?)?;
+        }
+        Ok(object)
+    };
+    for &(object_name, members) in HELPERS.iter().filter(|(name, _)| !name.contains('.')) {
+        let object = object_of(members)?;
+        for &(name, members) in HELPERS {
+            if let Some((_, member)) = name.split_once('.').filter(|(parent, _)| *parent == object_name) {
+                let inner = object_of(members)?;
+                freeze.call::<_, Value<'js>>((inner.clone(),))?;
+                object.set(member, inner)?;
+            }
         }
         // The object cannot be changed; the global name can, as any script's own variable may be called `test`.
         freeze.call::<_, Value<'js>>((object.clone(),))?;
@@ -122,7 +137,7 @@ pub(crate) fn install_inert(ctx: &Ctx<'_>) -> rquickjs::Result<()> {
         for (const name of names) globalThis[name] = inert;
         globalThis.env = {};
     })"#;
-    let names: Vec<&str> = HELPERS.iter().map(|&(name, _)| name).collect();
+    let names: Vec<&str> = HELPERS.iter().map(|&(name, _)| name).filter(|name| !name.contains('.')).collect();
     ctx.eval::<Function<'_>, _>(INERT)?.call((names,))
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::Posted;
 use super::files::{Missing, Thread, Wanted};
-use super::message::{self, Size};
+use super::message::{self, Size, not_an_alert};
 use crate::outbox::config::{OutboxConfig, Rate};
 use crate::outbox::delivery::{Body, Content, Job};
 use crate::outbox::failure::{Failure, Kind};
@@ -83,7 +83,7 @@ impl Bot {
 
     /// The message, shorter and plainer each time that the payload is refused.
     async fn post(&self, turn: &mut Turn<'_>, job: &Job) -> Result<Progress, Failure> {
-        let Content::Alert { alert, fields, held } = &job.content;
+        let Content::Alert { alert, fields, held } = &job.content else { return Err(not_an_alert()) };
         let mut size = Size::Full;
         let mut joined = false;
         loop {
@@ -110,7 +110,7 @@ impl Bot {
     }
 
     async fn attach(&self, turn: &Turn<'_>, job: &Job, place: &Posted, cut: bool) -> Vec<Missing> {
-        let Content::Alert { alert, fields, .. } = &job.content;
+        let Content::Alert { alert, fields, .. } = &job.content else { return Vec::new() };
         let whole = cut.then(|| message::whole(alert, fields));
         let path = |body: &Body| match body {
             Body::Copy(copy) => turn.file(copy),
