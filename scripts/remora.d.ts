@@ -223,17 +223,23 @@ declare const utils: {
   nodeName(): string;
 };
 
-/** Messages are queued and sent by the agent. `options` ({key, window}) of the contract are not there yet. */
+/** Of the alerts of one script, destination and `key`, one is sent in each `window` (seconds, 60 if not said); the next says how many were held back. */
+interface Fold {
+  key: Text;
+  window?: number;
+}
+
+/** Messages are written down, then sent by the agent. A folded alert returns the id of the one that it is folded under. */
 declare const vendor: {
   /** By an incoming webhook; returns the delivery's id. */
-  slack(webhookUrl: Text, pretext: Text, text: Text, color: Text): string;
+  slack(webhookUrl: Text, pretext: Text, text: Text, color: Text, options?: Fold): string;
   /**
    * By a bot; returns the delivery's id. `fields` are {title: value}, an empty value is shown as "-"; `files` are
    * {name shown: path}, copied before the call returns.
    */
   slackBot(
     token: Text, channelId: Text, pretext: Text, text: Text, color: Text,
-    fields?: Record<string, unknown>, files?: Record<string, Text>,
+    fields?: Record<string, unknown>, files?: Record<string, Text>, options?: Fold,
   ): string;
   /** Waits, 10 s at most; returns the answer's body whatever its status, throws on no answer. Objects are sent as JSON. */
   webhook(method: Text, url: Text, body: Text | object, headers?: Record<string, Text>): string;

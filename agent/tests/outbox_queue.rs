@@ -191,7 +191,8 @@ fn past_its_bytes_the_outbox_gives_up_files_before_texts() {
     bench.drain();
     let messages = bench.fake.messages();
     assert_eq!(messages.iter().map(|m| m.files.len()).collect::<Vec<_>>(), [1, 0]);
-    assert!(messages[1].replies[0].text.contains("too much is waiting"));
+    let text = messages[1].attachments[0]["text"].as_str().unwrap();
+    assert!(text.contains("`p` (600 bytes)") && text.contains("too much is waiting"), "{text}");
     assert!(
         bench.outbox.enqueue("s.js", bot(CHANNEL, &"x".repeat(900), &[])).is_ok(),
         "its bytes are free again"

@@ -7,10 +7,11 @@ mod outbox_common;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use agent::outbox::{Delivery, Outbox as _};
+use agent::outbox::{Delivery, Outbox as _, OutboxConfig, RetryPolicy};
 use agent::secret::Secret;
-use outbox_common::{Bench, alert, bot};
+use outbox_common::{Bench, alert, bot, quick};
 use testkit::slack::{FakeConfig, Fault, Injection};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -43,7 +44,8 @@ fn secrets_are_in_no_log_line_at_trace_level() {
     // `init` also takes the lines of libraries that use the log crate.
     tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish().init();
 
-    let bench = Bench::quick();
+    let retry = RetryPolicy { deadline: Duration::from_secs(2), ..quick().retry };
+    let bench = Bench::new(FakeConfig::default(), OutboxConfig { retry, ..quick() });
     let secret_token = "xoxb-4242424242-verysecrettoken";
     let secret_hook = "/services/T0SECRET/B0SECRET/verysecrethook";
     let echo = format!("token {secret_token} at {secret_hook}");

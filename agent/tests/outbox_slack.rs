@@ -119,6 +119,23 @@ fn a_channel_not_joined_is_joined_once_for_the_files() {
 }
 
 #[test]
+fn an_app_that_may_post_only_where_it_is_joins_first() {
+    let config = FakeConfig {
+        tokens: vec![Token::new(FakeConfig::TOKEN).without("chat:write.public")],
+        channels: vec![Channel::new(CHANNEL, "alerts").not_joined()],
+        ..FakeConfig::default()
+    };
+    let bench = Bench::new(config, quick());
+    for text in ["first", "second"] {
+        bench.outbox.enqueue("s.js", bot(CHANNEL, text, &[])).unwrap();
+    }
+    bench.drain();
+    assert_eq!(bench.fake.messages().len(), 2);
+    let joins = bench.fake.requests().iter().filter(|r| r.method == "conversations.join").count();
+    assert_eq!((joins, bench.outbox.stats().failed), (1, 0));
+}
+
+#[test]
 fn without_the_scope_to_join_the_thread_says_what_to_do() {
     let config = FakeConfig {
         tokens: vec![Token::new(FakeConfig::TOKEN).without("channels:join")],
@@ -142,7 +159,7 @@ fn without_the_scope_to_join_the_thread_says_what_to_do() {
 }
 
 #[test]
-fn empty_and_oversized_files_become_notes_and_the_others_arrive() {
+fn empty_and_oversized_files_are_named_in_the_message_and_the_others_arrive() {
     let bench = Bench::new(FakeConfig::default(), OutboxConfig { max_delivery_bytes: 1_000, ..quick() });
     let files = [
         ("empty.txt", bench.file("e", b"")),
@@ -154,9 +171,10 @@ fn empty_and_oversized_files_become_notes_and_the_others_arrive() {
     let message = &bench.fake.messages()[0];
     assert_eq!(message.files.len(), 1);
     assert_eq!(message.files[0].name, "small.txt");
-    let note = &message.replies.last().unwrap().text;
+    let note = message.attachments[0]["text"].as_str().unwrap();
     assert!(note.contains("`empty.txt` (0 bytes)") && note.contains("`big.pcap` (1,001 bytes)"), "{note}");
     assert!(note.contains("empty files") && note.contains("1000 bytes in all"), "{note}");
+    assert_eq!(bench.outbox.stats().files_failed, 2);
 }
 
 #[test]

@@ -106,6 +106,11 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "suppressed": deliveries.suppressed,
             "refused": deliveries.refused,
             "files_failed": deliveries.files_failed,
+            "unanswered": deliveries.unanswered,
+            "taken_up": deliveries.taken_up,
+            "in_memory": deliveries.in_memory,
+            "dead_dropped": deliveries.dead_dropped,
+            "waiting": deliveries.waiting,
         },
     });
     if let Some(store) = &totals.store {

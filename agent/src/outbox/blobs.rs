@@ -96,7 +96,7 @@ impl Blobs {
     /// Whether this file may be copied without touching the reserve.
     fn room(&self, size: u64) -> io::Result<()> {
         let disk = nix::sys::statvfs::statvfs(&self.folder)?;
-        let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         if free < size.saturating_add(self.reserve) {
             let message = format!("only {} MiB are free on the disk", free >> 20);
             return Err(io::Error::new(io::ErrorKind::StorageFull, message));

@@ -156,7 +156,7 @@ impl Default for RetryPolicy {
             longest_retry_after: Duration::from_secs(5 * 60),
             deadline: Duration::from_secs(12 * 3_600),
             file_deadline: Duration::from_secs(2 * 60),
-            max_attempts: 30,
+            max_attempts: 120,
         }
     }
 }

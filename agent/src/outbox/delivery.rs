@@ -178,6 +178,9 @@ pub(crate) struct HeldBack {
     pub(crate) since: u64,
     /// Nothing alike came after them: the message is made of the last of them.
     pub(crate) closing: bool,
+    /// Not alike, but past the budget of their script or of all.
+    #[serde(default)]
+    pub(crate) over_budget: bool,
 }
 
 /// A file of a delivery.

@@ -155,8 +155,8 @@ impl Folds {
             held: entry.held,
             sample: entry.sample.take(),
         };
-        let told =
-            (before.held > 0).then_some(HeldBack { count: before.held, since: before.since, closing: false });
+        let told = HeldBack { count: before.held, since: before.since, closing: false, over_budget: false };
+        let told = (told.count > 0).then_some(told);
         if entry.ended(now) {
             (entry.opened, entry.sent) = (now, 0);
         }
@@ -333,7 +333,8 @@ impl Entry {
     fn close(&mut self, key: &Key, now: u64) -> Option<Closing> {
         let destination = self.destination.clone()?;
         let mut content = self.sample.take()?;
-        content.tell(HeldBack { count: self.held, since: self.since, closing: true });
+        let over_budget = self.limit == 0;
+        content.tell(HeldBack { count: self.held, since: self.since, closing: true, over_budget });
         let closing =
             Closing { key: key.clone(), script: self.script.clone(), destination, content, held: self.held };
         (self.held, self.opened, self.since, self.sent) = (0, now, now, 1);
@@ -373,3 +374,6 @@ pub(super) fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap_or(Duration::ZERO).as_millis().try_into().unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,6 +139,9 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
+const UNTRUSTED: &str =
+    "its certificate is not trusted: give its authority's by --ca-file, and call it by the name in it";
+
 /// What a person can act on, without the URL.
 fn describe(error: reqwest::Error) -> Failure {
     let error = error.without_url();
@@ -146,7 +149,11 @@ fn describe(error: reqwest::Error) -> Failure {
         return Failure::local("bad_request", innermost(&error));
     }
     if error.is_connect() {
-        return Failure::unreachable(innermost(&error));
+        let mut failure = Failure::unreachable(innermost(&error));
+        if failure.detail.contains("invalid peer certificate") {
+            failure.hint = UNTRUSTED;
+        }
+        return failure;
     }
     let cause = if error.is_timeout() { "timed out".to_owned() } else { innermost(&error) };
     Failure::no_answer(cause)

@@ -20,7 +20,9 @@ pub(super) struct Times {
 
 /// Nanoseconds since 1970 of a JSON document, or else now.
 pub(super) fn of(json: &str) -> u64 {
-    serde_json::from_str::<Times>(json).unwrap_or_default().or_now()
+    // The parser would take an array for the members in order.
+    let object = json.trim_start().starts_with('{').then_some(json);
+    object.and_then(|json| serde_json::from_str::<Times>(json).ok()).unwrap_or_default().or_now()
 }
 
 impl Times {

@@ -19,12 +19,9 @@ const WORTH_A_WARNING: u32 = 3;
 
 /// Delivers until nothing waits and the pace would let a newcomer go at once.
 pub(super) async fn run(shared: Arc<Shared>, destination: Destination) {
+    let mut stop = shared.stop.subscribe();
     let sender = sender::open(&destination);
-    let pace = Pace::new(sender.rate(&shared.config));
-    let batch = sender.batch();
-    let stop = shared.stop.subscribe();
-    let mut lane = Lane { shared, destination, sender, pace, most: batch, now: batch.jobs, trouble: None };
-    let mut stop = stop;
+    let mut lane = Lane::new(shared, destination, sender);
     loop {
         let go_on = tokio::select! {
             go_on = lane.turn() => go_on,
@@ -55,6 +52,12 @@ struct Trouble {
 }
 
 impl Lane {
+    fn new(shared: Arc<Shared>, destination: Destination, sender: Box<dyn Sender>) -> Self {
+        let pace = Pace::new(sender.rate(&shared.config));
+        let most = sender.batch();
+        Self { shared, destination, sender, pace, most, now: most.jobs, trouble: None }
+    }
+
     /// A batch, or a wait; false ends the worker.
     async fn turn(&mut self) -> bool {
         let batch = Batch { jobs: self.now, ..self.most };
@@ -133,6 +136,8 @@ impl Lane {
         }
         self.now = if split { (sent / 2).max(1) } else { (self.now * 2).min(self.most.jobs) };
         self.shared.put_back(&self.destination, again);
+        // The next goes out only when it is written down that this one has: a kill repeats one batch at most.
+        self.shared.flush().await;
         worst.map(|failure| self.pause(&failure))
     }
 
@@ -206,3 +211,6 @@ fn worse(one: Option<Failure>, other: Failure) -> Failure {
         _ => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What the outbox tests share: an outbox against the fake, and short times.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,8 +40,14 @@ pub(crate) fn quick() -> OutboxConfig {
 
 impl Bench {
     pub(crate) fn new(fake: FakeConfig, config: OutboxConfig) -> Self {
+        Self::prepared(fake, config, |_| ())
+    }
+
+    /// `prepare` is given the folder first.
+    pub(crate) fn prepared(fake: FakeConfig, config: OutboxConfig, prepare: impl FnOnce(&Path)) -> Self {
         let fake = SlackFake::local(fake).unwrap();
         let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
         let runtime = Runtime::new().unwrap();
         let config =
             OutboxConfig { slack_api_url: fake.api_url(), folder: folder.path().join("outbox"), ..config };

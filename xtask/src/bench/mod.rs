@@ -2,6 +2,7 @@
 //! peer in the same run; as a table or as JSON.
 
 mod kernel;
+mod outbox;
 mod store;
 
 use anyhow::Result;
@@ -27,6 +28,8 @@ enum Part {
     Kernel,
     /// The PCAP store: writing against `tcpdump -w`, a stream's file out of a large store, memory of the index.
     Store(store::Store),
+    /// The outbox: alerts queued a second, each on the disk when its call returns, against the disk's own synced writes.
+    Outbox(outbox::Outbox),
 }
 
 /// The command.
@@ -34,5 +37,6 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     match &options.part {
         Part::Kernel => kernel::run(options.json),
         Part::Store(part) => store::run(part, options.json),
+        Part::Outbox(part) => outbox::run(part, options.json),
     }
 }

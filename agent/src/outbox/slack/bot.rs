@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::api::Posted;
-use super::files::{Missing, Thread, Wanted};
-use super::message::{self, Size, not_an_alert};
+use super::files::{self, Missing, Thread, Wanted};
+use super::message::{self, Notes, Size, not_an_alert};
 use crate::outbox::config::{OutboxConfig, Rate};
-use crate::outbox::delivery::{Body, Content, Job};
+use crate::outbox::delivery::{Attachment, Body, Content, Job};
 use crate::outbox::failure::{Failure, Kind};
 use crate::outbox::retry::Budget;
 use crate::outbox::sender::{Outcome, Sender, Sending, Turn};
@@ -53,11 +53,15 @@ impl Bot {
 
     /// An error means that not even the text was delivered.
     async fn deliver(&self, turn: &mut Turn<'_>, job: &Job) -> Result<(), Failure> {
+        let (whole, left_out): (Vec<&Attachment>, Vec<&Attachment>) =
+            job.files.iter().partition(|file| files::left_out(file).is_none());
         let posted = job.progress.as_deref().and_then(|noted| serde_json::from_str(noted).ok());
         let progress = match posted {
             Some(progress) => progress,
             None => {
-                let progress = self.post(turn, job).await?;
+                let left_out: Vec<String> = left_out.into_iter().filter_map(files::left_out).collect();
+                let progress = self.post(turn, job, &left_out).await?;
+                left_out.iter().for_each(|_| turn.counters.files_failed.add());
                 if let Ok(noted) = serde_json::to_string(&progress) {
                     turn.note(job.id, &noted);
                 }
@@ -65,7 +69,7 @@ impl Bot {
             }
         };
         let place = Posted { channel: progress.channel, ts: progress.ts };
-        let missing = self.attach(turn, job, &place, progress.cut).await;
+        let missing = self.attach(turn, job, &whole, &place, progress.cut).await;
         if missing.is_empty() {
             return Ok(());
         }
@@ -82,12 +86,13 @@ impl Bot {
     }
 
     /// The message, shorter and plainer each time that the payload is refused.
-    async fn post(&self, turn: &mut Turn<'_>, job: &Job) -> Result<Progress, Failure> {
+    async fn post(&self, turn: &mut Turn<'_>, job: &Job, left_out: &[String]) -> Result<Progress, Failure> {
         let Content::Alert { alert, fields, held } = &job.content else { return Err(not_an_alert()) };
         let mut size = Size::Full;
         let mut joined = false;
         loop {
-            let mut payload = message::bot(alert, fields, *held, job.made, size);
+            let notes = Notes { held: *held, left_out };
+            let mut payload = message::bot(alert, fields, notes, job.made, size);
             payload.json["channel"] = self.channel.as_str().into();
             turn.pace.wait().await;
             let answer = turn.services.slack.post_message(&self.token, &payload.json).await;
@@ -109,16 +114,23 @@ impl Bot {
         }
     }
 
-    async fn attach(&self, turn: &Turn<'_>, job: &Job, place: &Posted, cut: bool) -> Vec<Missing> {
+    async fn attach(
+        &self,
+        turn: &Turn<'_>,
+        job: &Job,
+        attachments: &[&Attachment],
+        place: &Posted,
+        cut: bool,
+    ) -> Vec<Missing> {
         let Content::Alert { alert, fields, .. } = &job.content else { return Vec::new() };
         let whole = cut.then(|| message::whole(alert, fields));
         let path = |body: &Body| match body {
             Body::Copy(copy) => turn.file(copy),
             Body::Missing(_) => PathBuf::new(),
         };
-        let paths: Vec<PathBuf> = job.files.iter().map(|file| path(&file.body)).collect();
+        let paths: Vec<PathBuf> = attachments.iter().map(|file| path(&file.body)).collect();
         let text = whole.iter().map(|text| Wanted::text(message::TEXT_FILE, text));
-        let files = job.files.iter().zip(&paths).map(|(file, path)| Wanted::attachment(file, path));
+        let files = attachments.iter().zip(&paths).map(|(file, path)| Wanted::attachment(file, path));
         let wanted: Vec<Wanted<'_>> = text.chain(files).collect();
         self.thread(turn, place).attach(&wanted).await
     }

@@ -40,28 +40,33 @@ pub(super) struct Thread<'a> {
 pub(super) struct Wanted<'a> {
     name: &'a str,
     size: u64,
-    content: Result<Upload<'a>, &'a str>,
+    content: Upload<'a>,
 }
 
 impl<'a> Wanted<'a> {
     pub(super) fn text(name: &'a str, text: &'a str) -> Self {
-        Self { name, size: text.len() as u64, content: Ok(Upload::Text(text)) }
+        Self { name, size: text.len() as u64, content: Upload::Text(text) }
     }
 
     /// `path`: where its copy is.
     pub(super) fn attachment(attachment: &'a Attachment, path: &'a Path) -> Self {
-        let size = attachment.size;
-        let content = match &attachment.body {
-            Body::Copy(_) if size == 0 => Err("it is empty, and Slack takes no empty files"),
-            Body::Copy(_) => Ok(Upload::File(path, size)),
-            Body::Missing(reason) => Err(reason.as_str()),
-        };
-        Self { name: &attachment.name, size, content }
+        let Attachment { name, size, .. } = attachment;
+        Self { name, size: *size, content: Upload::File(path, *size) }
     }
 
     fn missing(&self, reason: &impl ToString) -> Missing {
         Missing { name: self.name.to_owned(), size: self.size, reason: reason.to_string() }
     }
+}
+
+/// What the message says of a file that it goes without; `None`: it has it.
+pub(super) fn left_out(file: &Attachment) -> Option<String> {
+    let reason = match &file.body {
+        Body::Missing(reason) => reason.as_str(),
+        Body::Copy(_) if file.size == 0 => "it is empty, and Slack takes no empty files",
+        Body::Copy(_) => return None,
+    };
+    Some(Missing { name: file.name.clone(), size: file.size, reason: reason.to_owned() }.line())
 }
 
 /// A file that could not be attached.
@@ -117,10 +122,9 @@ impl Thread<'_> {
 
     /// The first two steps; the file's id. The error is a reason for people.
     async fn upload(&self, file: &Wanted<'_>) -> Result<String, String> {
-        let content = file.content.map_err(str::to_owned)?;
         let mut budget = self.budget();
         loop {
-            match self.upload_once(file.name, content).await {
+            match self.upload_once(file.name, file.content).await {
                 Ok(id) => return Ok(id),
                 Err(error) => budget.again(error).await.map_err(|e| e.to_string())?,
             }

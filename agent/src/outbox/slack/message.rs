@@ -1,17 +1,19 @@
 //! The JSON of messages: one attachment, with a coloured bar, at one of three sizes.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::escape::{cut, escape};
 use crate::outbox::delivery::{Alert, HeldBack};
 use crate::outbox::failure::Failure;
-use crate::utc::civil;
+use crate::utc;
 
 /// Name of the file that carries a text too long for Slack.
 pub(super) const TEXT_FILE: &str = "message.txt";
+/// Files named one by one among those that a message goes without.
+const MAX_LEFT_OUT: usize = 10;
 /// A field's value up to this long may share its line with another.
 const SHORT: usize = 40;
 
@@ -57,11 +59,19 @@ pub(super) struct Payload {
     pub(super) cut: bool,
 }
 
+/// What the outbox adds to an alert.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Notes<'a> {
+    pub(super) held: Option<HeldBack>,
+    /// A line for each file that the message goes without.
+    pub(super) left_out: &'a [String],
+}
+
 /// What a bot says; the channel and thread are added by the caller.
 pub(super) fn bot(
     alert: &Alert,
     fields: &[(String, String)],
-    held: Option<HeldBack>,
+    notes: Notes<'_>,
     made: SystemTime,
     size: Size,
 ) -> Payload {
@@ -76,7 +86,13 @@ pub(super) fn bot(
         let _ =
             write!(text, "\n_{} characters in all: see {TEXT_FILE} in the thread_", length(alert, fields));
     }
-    text.push_str(&held_note(held));
+    for line in notes.left_out.iter().take(MAX_LEFT_OUT) {
+        let _ = write!(text, "\n_{line}_");
+    }
+    if let Some(more) = notes.left_out.len().checked_sub(MAX_LEFT_OUT).filter(|more| *more > 0) {
+        let _ = write!(text, "\n_and {more} more files_");
+    }
+    text.push_str(&held_note(notes.held));
     if size == Size::Plain {
         let text = format!("{}\n{text}", non_empty(pretext));
         return Payload { json: with_manners(json!({ "text": text })), cut: true };
@@ -118,10 +134,15 @@ pub(super) fn webhook(alert: &Alert, held: Option<HeldBack>, made: SystemTime, s
 
 /// How many were folded into this message; empty if none.
 fn held_note(held: Option<HeldBack>) -> String {
-    let Some(HeldBack { count, since, closing }) = held else { return String::new() };
-    let since = utc(UNIX_EPOCH + Duration::from_millis(since));
-    let more = if closing { "this is the last of" } else { "held back:" };
-    format!("\n_{more} {} more like this since {since}_", grouped(count))
+    let Some(HeldBack { count, since, closing, over_budget }) = held else { return String::new() };
+    let since = utc::text(since / 1_000);
+    let what = if over_budget { "of this script, past the budget of alerts" } else { "like this" };
+    let count = grouped(count);
+    if closing {
+        format!("\n_the last of {count} more {what}, held back since {since}_")
+    } else {
+        format!("\n_held back: {count} more {what} since {since}_")
+    }
 }
 
 /// A note in a message's thread.
@@ -224,14 +245,13 @@ pub(super) fn file_name(name: &str) -> String {
 
 /// ISO 8601 in UTC, to the second.
 fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    utc::text(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {
@@ -258,7 +278,8 @@ mod tests {
 
     #[test]
     fn an_empty_alert_still_says_something() {
-        let payload = bot(&Alert::default(), &[(String::new(), " ".to_owned())], None, at(0), Size::Full);
+        let payload =
+            bot(&Alert::default(), &[(String::new(), " ".to_owned())], Notes::default(), at(0), Size::Full);
         let attachment = &payload.json["attachments"][0];
         assert_eq!(attachment["fallback"], "Alert");
         assert_eq!(attachment["fields"][0], json!({"title": "-", "value": "-", "short": true}));
@@ -273,7 +294,7 @@ mod tests {
         let fields: Vec<_> = (0..200).map(|i| (format!("f{i:03}"), "v".repeat(4_996))).collect();
         let mut last = usize::MAX;
         for size in [Size::Full, Size::Short, Size::Plain] {
-            let payload = bot(&alert, &fields, None, at(0), size);
+            let payload = bot(&alert, &fields, Notes::default(), at(0), size);
             let json = payload.json.to_string();
             assert!(payload.cut && json.contains("1,055,000 characters in all"), "{size:?}");
             assert!(json.len() < last, "{size:?}: {}", json.len());

@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
 use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::oneshot;
 
 use super::blobs::Blobs;
 use super::config::DeadLimits;
@@ -36,6 +37,8 @@ use schema::Opened;
 
 /// Changes that may wait for the writer; those who bring more wait with them.
 const QUEUE: usize = 4_096;
+/// Longest wait for a disk that hangs.
+const FLUSH: Duration = Duration::from_secs(10);
 
 /// The writer, and a connection to read.
 #[derive(Debug)]
@@ -88,11 +91,20 @@ pub(super) enum Outside {
 pub(super) enum Op {
     Insert(Box<Row>, SyncSender<Result<(), String>>),
     Done(DeliveryId, Vec<Attachment>),
-    Dead { id: DeliveryId, attempts: u32, error: String },
-    Tried { id: DeliveryId, attempts: u32, error: String },
+    Dead {
+        id: DeliveryId,
+        attempts: u32,
+        error: String,
+    },
+    Tried {
+        id: DeliveryId,
+        attempts: u32,
+        error: String,
+    },
     Progress(DeliveryId, String),
     Folds(Vec<(Key, Option<(Entry, Destination)>)>),
-    Flush(SyncSender<()>),
+    /// Answered once all before it is written.
+    Flush(oneshot::Sender<()>),
 }
 
 /// What the writer needs beside the database.
@@ -139,10 +151,10 @@ impl Store {
     }
 
     /// Waits until all that was told is on the disk, or has been refused by it.
-    pub(super) fn flush(&self) {
-        let (reply, answer) = sync_channel(1);
+    pub(super) async fn flush(&self) {
+        let (reply, answer) = oneshot::channel();
         self.tell(Op::Flush(reply));
-        let _ = answer.recv_timeout(Duration::from_secs(10));
+        let _ = tokio::time::timeout(FLUSH, answer).await;
     }
 
     /// What a waiting delivery says; `None`: it is no longer there.
@@ -167,7 +179,9 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         drop(self.ops.take());
-        if let Some(thread) = self.thread.take() {
+        // Its own thread may be the last to know the outbox: it was just telling it something.
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        if let Some(thread) = self.thread.take().filter(other) {
             // A panic there has been printed; a destructor cannot pass it on.
             let _ = thread.join();
         }

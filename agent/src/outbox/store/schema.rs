@@ -74,8 +74,10 @@ pub(super) fn open(folder: &Path, durable: bool) -> Result<Opened> {
         }
         Err(error) => return Err(error),
     };
-    let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // Not opened read-only: the connection that is closed last tidies up, and must be able to.
+    let reader = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     reader.busy_timeout(PATIENCE)?;
+    reader.pragma_update(None, "query_only", true)?;
     Ok(Opened { writer, reader })
 }
 
@@ -213,7 +215,7 @@ fn destinations(connection: &Connection) -> Result<Destinations> {
             Ok(destination) => drop(known.insert(id, destination)),
             // The parser's error could repeat a part of a secret.
             Err(_) => {
-                tracing::error!("outbox: destination {id} cannot be read: what waits for it is not sent")
+                tracing::error!("outbox: destination {id} cannot be read: what waits for it is not sent");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The one that writes: as many changes as there are in a transaction.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -79,12 +79,13 @@ impl Writer {
     /// One transaction; should it fail, the changes one by one.
     fn write(&mut self, group: Vec<Op>) {
         let mut ops: Vec<Op> = std::mem::take(&mut self.refused).into();
-        ops.extend(group);
-        let flushes: Vec<SyncSender<()>> = ops
-            .iter()
-            .filter_map(|op| if let Op::Flush(done) = op { Some(done.clone()) } else { None })
-            .collect();
-        ops.retain(|op| !matches!(op, Op::Flush(_)));
+        let mut flushes = Vec::new();
+        for op in group {
+            match op {
+                Op::Flush(done) => flushes.push(done),
+                op => ops.push(op),
+            }
+        }
         if !ops.is_empty() {
             match self.commit(&ops) {
                 Ok(()) => self.settle(ops),
@@ -92,6 +93,7 @@ impl Writer {
             }
         }
         for flush in flushes {
+            // Whoever asked may have gone.
             let _ = flush.send(());
         }
     }

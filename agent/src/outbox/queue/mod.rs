@@ -6,28 +6,33 @@
 //! last of it. A full outbox refuses the new: the first alerts of an incident say more than the last ones, and the script
 //! is told.
 
-use std::collections::{HashMap, VecDeque};
+mod intake;
+mod state;
+
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::blobs::{Blobs, Source};
+use super::blobs::Blobs;
 use super::config::OutboxConfig;
-use super::delivery::{Attachment, Body, Content, DeliveryId, Destination, Job, Parts};
-use super::drained::{Drained, Undelivered};
+use super::delivery::{DeliveryId, Destination, Job};
+use super::drained::Drained;
 use super::failure::Failure;
-use super::folds::{self, Closing, Folds, Verdict};
+use super::folds::{self, Closing, Folds};
 use super::lock::Lock;
 use super::sender::{Batch, Services};
 use super::stats::{Counters, DeliveryStats};
 use super::store::{Found, Found1, Keep, Op, Outside, Row, Store};
-use super::{BLOBS, Delivery, Outbox, OutboxError, check, worker};
+use super::{BLOBS, Delivery, Outbox, OutboxError};
+
+use state::State;
+pub(super) use state::{Taken, Waiting};
 
 /// How often is looked for what is due.
 const TICK: Duration = Duration::from_millis(200);
@@ -54,49 +59,6 @@ pub(super) struct Shared {
     moved: Notify,
     runtime: Handle,
     _lock: Lock,
-}
-
-#[derive(Debug)]
-struct State {
-    lanes: HashMap<Destination, Lane>,
-    waiting: usize,
-    bytes: u64,
-    /// Bytes of text that are only in memory.
-    memory: u64,
-    next_id: u64,
-    last_move: Instant,
-    closed: bool,
-    warned: Option<Instant>,
-}
-
-#[derive(Debug, Default)]
-struct Lane {
-    queue: VecDeque<Waiting>,
-    under_way: usize,
-}
-
-/// A delivery in a lane.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) id: DeliveryId,
-    pub(super) bytes: u64,
-    /// In ms since 1970.
-    pub(super) queued: u64,
-    /// Attempts that failed, and those of them that a server answered.
-    pub(super) attempts: u32,
-    pub(super) answered: u32,
-    /// What the disk refused.
-    pub(super) memory: Option<Box<Job>>,
-}
-
-/// What a worker gets when it asks for work.
-#[derive(Debug)]
-pub(super) enum Taken {
-    Batch(Vec<Waiting>),
-    /// Nothing now.
-    Nothing,
-    /// The lane is closed: the next delivery starts a new worker.
-    Closed,
 }
 
 impl DurableOutbox {
@@ -145,6 +107,11 @@ impl DurableOutbox {
         Ok(Arc::new(Self { shared }))
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Counters so far.
     #[must_use]
     pub fn stats(&self) -> DeliveryStats {
@@ -178,7 +145,7 @@ impl DurableOutbox {
         self.shared.lock().closed = true;
         let drained = self.drain(idle).await;
         self.shared.stop.send_replace(true);
-        self.shared.store.flush();
+        self.shared.store.flush().await;
         drained
     }
 }
@@ -209,131 +176,6 @@ impl Shared {
         self.folds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(self: &Arc<Self>, script: &str, delivery: Delivery) -> Result<DeliveryId, OutboxError> {
-        check::arguments(&delivery)?;
-        let Parts { destination, mut content, files, fold } = delivery.split();
-        if self.lock().closed {
-            return Err(OutboxError::Closed);
-        }
-        let verdict = self.folds().judge(folds::now(), script, &destination, &content, fold.as_ref());
-        let ticket = match verdict {
-            Verdict::Held(under) => {
-                self.counters.suppressed.add();
-                return Ok(under);
-            }
-            Verdict::Send(told, ticket) => {
-                if let Some(told) = told {
-                    content.tell(told);
-                }
-                ticket
-            }
-        };
-        let sources =
-            files.iter().map(|(name, path)| Source::open(name, path)).collect::<Result<Vec<_>, _>>();
-        match sources.and_then(|sources| self.accept(script, destination, content, sources)) {
-            Ok(id) => {
-                self.folds().sent(&ticket, id);
-                Ok(id)
-            }
-            Err(error) => {
-                self.folds().not_sent(ticket);
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes a delivery over: when this returns it is on the disk, or in memory if the disk refuses it.
-    fn accept(
-        self: &Arc<Self>,
-        script: &str,
-        destination: Destination,
-        content: Content,
-        sources: Vec<Source>,
-    ) -> Result<DeliveryId, OutboxError> {
-        let text = content.bytes();
-        let id = self.lock().reserve(text, &self.config)?;
-        let most =
-            if content.is_its_file() { self.config.max_object_bytes } else { self.config.max_delivery_bytes };
-        let (files, copied) = self.take_over(id, sources, most);
-        if content.is_its_file()
-            && let Some((file, why)) = missing(&files)
-        {
-            self.lock().release(text + copied);
-            return Err(OutboxError::File {
-                name: file.name.clone(),
-                path: "its file".to_owned(),
-                cause: why.to_owned(),
-            });
-        }
-        let bytes = text + copied;
-        let made = SystemTime::now();
-        let script = script.to_owned();
-        let row = Row { id, destination, script, made, content, files, bytes };
-        let memory = match self.store.insert(row.clone()) {
-            Ok(()) => None,
-            Err(cause) => Some(self.keep_in_memory(&row, &cause)?),
-        };
-        let waiting = Waiting { id, bytes, queued: folds::now(), attempts: 0, answered: 0, memory };
-        self.counters.queued.add();
-        self.push(row.destination, waiting);
-        Ok(id)
-    }
-
-    /// Copies what there is room for; the rest is named in the message.
-    fn take_over(&self, id: DeliveryId, sources: Vec<Source>, most: u64) -> (Vec<Attachment>, u64) {
-        let mut files = Vec::with_capacity(sources.len());
-        let mut copied = 0u64;
-        for (number, source) in sources.into_iter().enumerate() {
-            let size = source.size;
-            if copied.saturating_add(size) > most {
-                files.push(
-                    source.without_content(format!("the files of one delivery may have {most} bytes in all")),
-                );
-            } else if !self.lock().reserve_bytes(size, self.config.max_bytes) {
-                files.push(source.without_content("too much is waiting to be sent".to_owned()));
-            } else {
-                copied += size;
-                files.push(self.blobs.copy(source, id, number));
-            }
-        }
-        if copied > 0
-            && let Err(error) = self.blobs.settle()
-        {
-            tracing::warn!("outbox: copies of files may not survive a power cut: {error}");
-        }
-        (files, copied)
-    }
-
-    /// The disk takes nothing: alerts go on without it.
-    fn keep_in_memory(&self, row: &Row, cause: &str) -> Result<Box<Job>, OutboxError> {
-        let text = row.content.bytes();
-        let mut state = self.lock();
-        if state.memory.saturating_add(text) > self.config.max_memory {
-            state.release(row.bytes);
-            drop(state);
-            self.blobs.remove(&row.files);
-            return Err(OutboxError::FullBytes { limit: self.config.max_memory });
-        }
-        state.memory += text;
-        let silent = state.warned.is_some_and(|at| at.elapsed() < Duration::from_secs(60));
-        if !silent {
-            state.warned = Some(Instant::now());
-            tracing::error!(
-                "outbox: the disk takes no deliveries ({cause}): they are kept in memory and sent, but lost if this process ends"
-            );
-        }
-        drop(state);
-        self.counters.in_memory.add();
-        let Row { id, script, made, content, files, .. } = row.clone();
-        Ok(Box::new(Job { id, script, content, files, made, progress: None }))
-    }
-
-    fn push(self: &Arc<Self>, destination: Destination, waiting: Waiting) {
-        if self.lock().push(&destination, waiting) {
-            self.runtime.spawn(worker::run(Arc::clone(self), destination));
-        }
-    }
-
     /// What an earlier run left.
     fn take_up(self: &Arc<Self>, found: Found) {
         {
@@ -357,6 +199,11 @@ impl Shared {
         self.push(destination, Waiting { id, bytes, queued, attempts: 0, answered: 0, memory: None });
     }
 
+    /// Waits until what became of deliveries is on the disk.
+    pub(super) async fn flush(&self) {
+        self.store.flush().await;
+    }
+
     /// What `remora outbox` did.
     fn outside(self: &Arc<Self>, what: Outside) {
         match what {
@@ -369,25 +216,7 @@ impl Shared {
     }
 
     pub(super) fn take(&self, destination: &Destination, batch: Batch, may_close: bool) -> Taken {
-        let mut state = self.lock();
-        let Some(lane) = state.lanes.get_mut(destination) else { return Taken::Closed };
-        let (mut taken, mut bytes) = (Vec::new(), 0u64);
-        while taken.len() < batch.jobs.max(1)
-            && let Some(next) = lane.queue.front()
-            && (taken.is_empty() || bytes.saturating_add(next.bytes) <= batch.bytes)
-        {
-            bytes += next.bytes;
-            taken.extend(lane.queue.pop_front());
-        }
-        lane.under_way = taken.len();
-        if !taken.is_empty() {
-            return Taken::Batch(taken);
-        }
-        if may_close {
-            state.lanes.remove(destination);
-            return Taken::Closed;
-        }
-        Taken::Nothing
+        self.lock().take(destination, batch, may_close)
     }
 
     /// What a delivery says; `None`: it is gone, and its room with it.
@@ -494,14 +323,6 @@ impl Shared {
     }
 }
 
-/// A file that was not taken over, and why.
-fn missing(files: &[Attachment]) -> Option<(&Attachment, &str)> {
-    files.iter().find_map(|file| match &file.body {
-        Body::Missing(why) => Some((file, why.as_str())),
-        Body::Copy(_) => None,
-    })
-}
-
 /// A thread that tells what is due; it ends with the outbox.
 fn start_clock(shared: &Arc<Shared>) -> Result<()> {
     let shared = Arc::downgrade(shared);
@@ -514,89 +335,4 @@ fn start_clock(shared: &Arc<Shared>) -> Result<()> {
     };
     std::thread::Builder::new().name("outbox-clock".to_owned()).spawn(tick).context("starting its clock")?;
     Ok(())
-}
-
-impl State {
-    fn new(next_id: u64) -> Self {
-        Self {
-            lanes: HashMap::new(),
-            waiting: 0,
-            bytes: 0,
-            memory: 0,
-            next_id,
-            last_move: Instant::now(),
-            closed: false,
-            warned: None,
-        }
-    }
-
-    /// Room for one more delivery and its text.
-    fn reserve(&mut self, text: u64, config: &OutboxConfig) -> Result<DeliveryId, OutboxError> {
-        if self.closed {
-            return Err(OutboxError::Closed);
-        }
-        if self.waiting >= config.max_waiting {
-            return Err(OutboxError::Full { limit: config.max_waiting });
-        }
-        if !self.reserve_bytes(text, config.max_bytes) {
-            return Err(OutboxError::FullBytes { limit: config.max_bytes });
-        }
-        self.waiting += 1;
-        let id = DeliveryId(self.next_id);
-        self.next_id += 1;
-        Ok(id)
-    }
-
-    fn reserve_bytes(&mut self, bytes: u64, most: u64) -> bool {
-        let fits = self.bytes.saturating_add(bytes) <= most;
-        if fits {
-            self.bytes += bytes;
-        }
-        fits
-    }
-
-    /// Room for what is there already, whatever the bounds say.
-    fn occupy(&mut self, bytes: u64) {
-        self.waiting += 1;
-        self.bytes = self.bytes.saturating_add(bytes);
-    }
-
-    fn release(&mut self, bytes: u64) {
-        self.waiting = self.waiting.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-
-    /// Whether the lane is new and needs a worker.
-    fn push(&mut self, destination: &Destination, waiting: Waiting) -> bool {
-        if let Some(lane) = self.lanes.get_mut(destination) {
-            lane.queue.push_back(waiting);
-            return false;
-        }
-        let lane = Lane { queue: VecDeque::from([waiting]), under_way: 0 };
-        self.lanes.insert(destination.clone(), lane);
-        true
-    }
-
-    /// Takes a delivery out of its lane, unless it is under way.
-    fn forget(&mut self, id: DeliveryId) {
-        for lane in self.lanes.values_mut() {
-            if let Some(at) = lane.queue.iter().position(|waiting| waiting.id == id)
-                && let Some(waiting) = lane.queue.remove(at)
-            {
-                self.waiting = self.waiting.saturating_sub(1);
-                self.bytes = self.bytes.saturating_sub(waiting.bytes);
-                return;
-            }
-        }
-    }
-
-    fn undelivered(&self) -> Drained {
-        let left = self.lanes.iter().map(|(destination, lane)| Undelivered {
-            destination: destination.label(),
-            count: lane.queue.len() + lane.under_way,
-        });
-        let mut undelivered: Vec<_> = left.filter(|u| u.count > 0).collect();
-        undelivered.sort_by(|a, b| a.destination.cmp(&b.destination));
-        Drained { undelivered }
-    }
 }
