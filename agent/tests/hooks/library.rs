@@ -23,7 +23,8 @@ fn typed() -> BTreeMap<String, BTreeSet<String>> {
             open = line.ends_with('{').then_some(name);
         } else if line == "};" {
             open = None;
-        } else if let (Some(global), Some((member, _))) = (&open, line.trim_start().split_once('('))
+        } else if let (Some(global), Some((member, _))) =
+            (&open, line.trim_start().split_once('(').or_else(|| line.trim_start().split_once(": {")))
             && line.starts_with("  ")
             && !line.starts_with("   ")
             && !member.contains(['*', '/', ' '])
