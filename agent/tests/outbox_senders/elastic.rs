@@ -133,3 +133,22 @@ fn passing_errors_are_waited_out_and_wrong_credentials_are_not() {
     let told = "security_exception (unable to authenticate with provided credentials): the credentials are not valid";
     assert!(dead.len() == 1 && dead[0].starts_with(told), "{dead:?}");
 }
+
+#[test]
+fn a_document_keeps_its_id_over_a_restart() {
+    let fake = start(Elastic::default());
+    let target = target(&fake.url());
+    let (bench, (id, delivery)) = (Bench::new(), document(&target, "remora", "{\"n\":1}"));
+    // It arrives, but nobody says so before the end.
+    fake.fail(Injection::new("bulk", 1, Fault::Silent).applied());
+    bench.send(delivery);
+    let start = std::time::Instant::now();
+    while stored(&fake, "remora").is_empty() {
+        assert!(start.elapsed().as_secs() < 10, "{:?}", fake.calls());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let bench = bench.again();
+    let stats = bench.drained();
+    assert_eq!((stats.sent, stats.failed, fake.calls().len()), (1, 0, 3));
+    assert_eq!(stored(&fake, "remora"), [id].into(), "once");
+}

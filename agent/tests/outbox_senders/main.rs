@@ -32,7 +32,19 @@ impl Bench {
     }
 
     fn with(change: impl FnOnce(&mut OutboxConfig)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), change)
+    }
+
+    /// The next run on the same folder.
+    fn again(self) -> Self {
+        let Self { outbox, runtime, folder } = self;
+        drop(outbox);
+        // Whatever was under way is dropped as by a kill.
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        Self::on(folder, |_| ())
+    }
+
+    fn on(folder: TempDir, change: impl FnOnce(&mut OutboxConfig)) -> Self {
         let mut config = OutboxConfig {
             folder: folder.path().join("outbox"),
             durable: false,

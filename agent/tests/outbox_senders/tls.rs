@@ -96,7 +96,7 @@ fn a_private_authority_is_trusted_by_its_file_only() {
     let trust = Trust::with_file(file.path()).unwrap();
     deliver(&server, trust.clone(), "").unwrap();
     let other = start("127.0.0.1");
-    assert!(deliver(&other, trust.clone(), "").is_err(), "another authority");
+    assert!(deliver(&other, trust, "").is_err(), "another authority");
     let misnamed = start("elsewhere.example");
     std::fs::write(file.path(), &misnamed.ca_pem).unwrap();
     assert!(deliver(&misnamed, Trust::with_file(file.path()).unwrap(), "").is_err(), "another name");

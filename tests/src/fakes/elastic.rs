@@ -159,7 +159,7 @@ impl Elastic {
         };
         if self.busy > 0 {
             self.busy -= 1;
-            if self.busy % 2 == 0 {
+            if self.busy.is_multiple_of(2) {
                 return refused(
                     429,
                     "es_rejected_execution_exception",

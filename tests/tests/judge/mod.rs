@@ -17,7 +17,7 @@ pub(crate) fn hear(script: &str, modules: &str, arguments: &[&str]) -> Option<St
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("judge").join(script);
     let mut judge = Command::new(&python);
     judge.arg(script).args(arguments).env_remove("HTTP_PROXY").env_remove("http_proxy");
-    let output = judge.output().unwrap();
+    let output = judge.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{out}");
     assert!(output.status.success(), "{out}\n{err}");

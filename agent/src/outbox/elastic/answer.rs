@@ -48,14 +48,14 @@ fn whole(status: u16, answer: &Answer, sent: usize, secrets: &[String]) -> Outco
         413 => return Outcome::Split(Failure { hint: TOO_LARGE, ..failure }),
         // One of them cannot be read; alone it is known which.
         400 if sent > 1 => return Outcome::Split(failure),
-        401 => failure.hint = "the credentials are not valid: check API key, token, or user and password",
-        403 => {
-            failure.hint =
-                "this user may not write there: it needs the index privilege create_doc (and auto_configure)"
-        }
-        404 | 405 => failure.hint = "what answers there is not Elasticsearch: check the URL",
         _ => {}
     }
+    failure.hint = match status {
+        401 => "the credentials are not valid: check API key, token, or user and password",
+        403 => "this user may not write there: it needs the index privilege create_doc (and auto_configure)",
+        404 | 405 => "what answers there is not Elasticsearch: check the URL",
+        _ => failure.hint,
+    };
     Outcome::of(Err(failure))
 }
 
