@@ -17,6 +17,21 @@ type onItemCaptured = (data: Item) => void | Promise<void>;
 /** Called when a TCP stream ends, times out, or the capture does. */
 type onStreamClosed = (info: ClosedStream) => void | Promise<void>;
 
+/** Called for each packet, in batches; live, packets for which there is no room are dropped and counted. */
+type onPacketCaptured = (info: PacketInfo) => void | Promise<void>;
+
+/** Called when a person opens an item; an object that it returns is shown in its place. No version has a source for it yet. */
+type onItemQueried = (data: Item) => Item | void | Promise<Item | void>;
+
+/** Called after a job ran. `limit` 0 means for ever. */
+type onJobPassed = (tag: string, cron: string, limit: number) => void | Promise<void>;
+
+/** Called after a job ended in an error; `err` says which. */
+type onJobFailed = (tag: string, cron: string, limit: number, err: string) => void | Promise<void>;
+
+/** Called with what happened to a pod, and Kubernetes' own object. No version has a source for it yet. */
+type onPodEvent = (event: "ADDED" | "MODIFIED" | "DELETED", pod: any) => void | Promise<void>;
+
 /** Called when a stream is over and all that is stored of it is in a capture file. */
 type onPcapReady = (info: PcapFile) => void | Promise<void>;
 
@@ -32,6 +47,18 @@ interface ClosedStream {
   items: number;
   /** fin, reset, timeout, evicted, reused or capture-end. */
   reason: string;
+}
+
+interface PacketInfo {
+  /** Milliseconds since the epoch. */
+  timestamp: number;
+  /** Bytes captured, and bytes on the wire. */
+  captureLength: number;
+  length: number;
+  /** Whether fewer bytes were captured than there were on the wire. */
+  truncated: boolean;
+  /** Whether it is a fragment of an IP datagram. */
+  fragmented: boolean;
 }
 
 interface PcapFile {
@@ -205,11 +232,71 @@ declare const hash: {
   sha256(text: Text): string;
 };
 
+/** Hooks with a filter (KFL, docs/kfl.md) that is evaluated outside the script: items that do not match cost it nothing. */
+declare const hooks: {
+  /**
+   * At the script's top level only; up to 63 in a script. Without a filter every item matches. `sample`: of those that
+   * match a fraction (0.1), or one in N (10). `queue`: how many of its items may wait; past it the newest is dropped
+   * (live; a replay waits).
+   */
+  on(name: "itemCaptured" | "onItemCaptured", options: HookOptions, fn: onItemCaptured): void;
+  on(name: "itemCaptured" | "onItemCaptured", fn: onItemCaptured): void;
+};
+
+interface HookOptions {
+  filter?: string;
+  sample?: number;
+  queue?: number;
+}
+
+/** Filters in CEL, with Kubeshark's KFL2 names and the item's own paths: docs/kfl.md. */
+declare const kfl: {
+  /** Whether an item, or a plain object of its shape, matches. Throws where the query is none. */
+  match(query: Text, data: object): boolean;
+  /** Whether the query is one; logs why not, unless quiet. */
+  validate(query: Text, quiet?: boolean): boolean;
+};
+
+/**
+ * Functions called at times of a cron pattern, on the script's own thread, between items. Six fields, seconds first, UTC:
+ * "0 30 9 * * MON-FRI" is half past nine on working days. A time missed while the thread was busy is made up for once.
+ * At most 100 jobs; they end with the script, and an edit schedules them anew.
+ */
+declare const jobs: {
+  /** Tags, in the order in which they were scheduled. */
+  list(): string[];
+  /** What is not there is no error. */
+  remove(tag: Text): void;
+  removeAll(): void;
+  /** Runs a job as soon as the call at hand has returned; that counts towards its limit. */
+  run(tag: Text): void;
+  runAll(): void;
+  /** The same tag replaces. `limit`: how often it may run, 0 (the default) for ever; `args` are handed to `fn`. */
+  schedule(tag: Text, cron: Text, fn: (...args: any[]) => unknown, limit?: number, ...args: unknown[]): void;
+  scheduler: {
+    isRunning(): boolean;
+    /** What was missed while it stood still is not made up for. */
+    start(): void;
+    /** Jobs then run only by `jobs.run` and `jobs.runAll`. */
+    stop(): void;
+  };
+};
+
 declare const pcap: {
+  /** Which addresses got which names, by Unix second; the last 10,000 changes. */
+  nameResolutionHistory(): Record<string, Record<string, string>>;
   /** Path of a finished capture file that holds the stream's packets so far, this item's included. */
   path(stream: Text): string;
   /** Path of one capture file of all that is stored, or of the streams named, in the order of time. */
   snapshot(streams?: Text | Text[]): string;
+};
+
+declare const prometheus: {
+  /**
+   * Sets a value that the agent publishes, with a label `script`. `type`: 1 counter, 2 gauge, 3 untyped. The value is what is
+   * said last, counters too: keep the sum yourself. At most 1,000 series a script.
+   */
+  metric(name: Text, help: Text, type: 1 | 2 | 3, value: number, labels?: Record<string, Text>): void;
 };
 
 declare const test: {
@@ -220,6 +307,8 @@ declare const test: {
 };
 
 declare const utils: {
+  /** JSON, or an object, as YAML; up to 1 MiB. */
+  json2Yaml(text: Text | object): string;
   nodeName(): string;
 };
 

@@ -15,6 +15,7 @@ pub mod captured;
 pub mod cli;
 pub mod doctor;
 pub mod hooks;
+pub mod kfl;
 pub mod outbox;
 pub mod pcap;
 pub mod pipeline;

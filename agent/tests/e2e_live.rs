@@ -4,14 +4,18 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use common::live::{Background, is_root, wait_until_quiet};
+use common::live::{Background, PATIENCE, is_root, wait_until_quiet};
 use common::{REMORA, Ran, alert, alert_scripts, remora};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use testkit::load::{self, LoadConfig};
 use testkit::netns::{Cgroup, VethPair};
@@ -243,6 +247,108 @@ fn a_cgroup_is_watched_and_named() {
             format!("you asked for {}\n", item["request"]["target"].as_str().unwrap())
         );
         assert_eq!(item["dst"]["cgroupId"], id, "nginx's cgroup");
+    }
+}
+
+/// A process that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Standard error that nobody reads holds up nothing: not capture, not the store, not scripts.
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    if !is_root("a_log_that_nobody_reads") {
+        return;
+    }
+    const COUNT: usize = 6000;
+    let dir = tempfile::tempdir().unwrap();
+    let pair = VethPair::new().unwrap();
+    let _nginx = nginx(&pair);
+    let text = "var seen = 0;
+        function onItemCaptured(data) {
+            console.log('x'.repeat(500));
+            pcap.path(data.stream);
+            if (++seen === 6000) file.write('done', '');
+        }";
+    let script = common::script(dir.path(), "talks.js", text);
+    let (items, data) = (dir.path().join("items"), dir.path().join("data"));
+    let tap = Command::new("nsenter")
+        .arg(format!("--net={}", pair.server.path().display()))
+        .arg(REMORA)
+        .args(["tap", "--interface", VethPair::SERVER, "--port", "80", "--json", "--stats", "--script"])
+        .arg(&script)
+        .arg("--data-dir")
+        .arg(&data)
+        .stdout(std::fs::File::create(&items).unwrap())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut tap = Ends(tap.unwrap());
+    let mut said = BufReader::new(tap.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("capturing on") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    let lines = || std::fs::read_to_string(&items).unwrap().lines().count();
+    let deadline = Instant::now() + PATIENCE;
+    for n in 1..=3 {
+        load(&pair, &LoadConfig::new(server(), 8, COUNT as u64 / 3));
+        while lines() < COUNT / 3 * n {
+            assert!(Instant::now() < deadline, "{} of {COUNT} items", lines());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let done = || {
+        let folders = std::fs::read_dir(data.join("scripts")).into_iter().flatten().flatten();
+        folders.map(|folder| folder.path().join("done")).any(|file| file.exists())
+    };
+    while !done() {
+        assert!(Instant::now() < deadline, "the script does not come to its end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Only now it is read, while the process ends.
+    kill(Pid::from_raw(i32::try_from(tap.0.id()).unwrap()), Signal::SIGINT).unwrap();
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert!(tap.0.wait().unwrap().success());
+    let stats: Value =
+        serde_json::from_str(rest.lines().rev().find(|l| l.starts_with('{')).unwrap()).unwrap();
+    assert_eq!((&stats["items"]["http"], &stats["store"]["refused"]), (&json!(COUNT), &json!(0)), "{stats}");
+    assert_eq!(stats["scripts"]["talks.js"]["calls"], COUNT, "{stats}");
+    let dropped = stats["lost"]["log"].as_u64().unwrap();
+    let told = rest.matches("xxxxx").count() as u64;
+    assert!(dropped > 0 && dropped < COUNT as u64, "{stats}");
+    assert!(told > 0, "what waited is told");
+}
+
+/// What an export says of where its packets were taken, as capinfos reads it.
+#[test]
+fn exports_name_the_interfaces_that_were_opened_by_name() {
+    if !is_root("exports_name_the_interfaces") {
+        return;
+    }
+    for (mode, place) in [("ebpf", "eBPF on interface"), ("af-packet", "AF_PACKET on interface")] {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = VethPair::new().unwrap();
+        let _nginx = nginx(&pair);
+        let (store, file) = (dir.path().join("pcap"), dir.path().join("all.pcapng"));
+        let (store, file) = (store.to_str().unwrap(), file.to_str().unwrap());
+        let args = ["--interface", VethPair::SERVER, "--mode", mode, "--json", "--pcap-dir", store];
+        let tap = Background::tap(&pair.server, dir.path(), &args);
+        load(&pair, &LoadConfig::new(server(), 1, 5));
+        tap.wait_for_lines(5);
+        tap.end().exits(0);
+        remora(["export", "--pcap-dir", store, "-o", file]).exits(0);
+        let info = Command::new("capinfos").arg(file).output().unwrap();
+        let told = String::from_utf8_lossy(&info.stdout).into_owned();
+        assert!(info.status.success() && told.contains(&format!("Name = {}", VethPair::SERVER)), "{told}");
+        assert!(told.contains(&format!("Description = {place}")), "{told}");
     }
 }
 

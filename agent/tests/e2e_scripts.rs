@@ -117,3 +117,34 @@ fn a_script_that_does_not_compile() {
     let ran = beside_a_witness("broken.js", "function onItemCaptured(data) {\n  let = = 1;\n}\n");
     assert!(ran.stderr.contains("broken.js:2:"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_folder_of_scripts_counts_packets_publishes_and_is_in_the_stats() {
+    let dir = tempfile::tempdir().unwrap();
+    let (capture, data, scripts) =
+        (dir.path().join("a.pcap"), dir.path().join("data"), dir.path().join("scripts"));
+    write_capture(&capture);
+    std::fs::create_dir(&scripts).unwrap();
+    script(&scripts, "lib.mjs", "export const name = 'packets';");
+    script(
+        &scripts,
+        "count.js",
+        "import { name } from './lib.mjs';\nlet packets = 0, bytes = 0;\n\
+         export function onPacketCaptured(info) { packets++; bytes += info.length; prometheus.metric(name, '', 1, packets) }\n\
+         export function onStreamClosed() { file.write('sum.txt', packets + ' ' + bytes) }\n\
+         jobs.schedule('never', '0 0 0 29 2 *', () => 1); jobs.run('never');",
+    );
+    let flags = ["replay", "--quiet", "--stats", "--script", scripts.to_str().unwrap(), "--data-dir"];
+    let ran = remora(flags.into_iter().chain([data.to_str().unwrap(), capture.to_str().unwrap()])).exits(0);
+    let stats = ran.stats();
+    let sum = find(&data, "sum.txt").expect("the script wrote its file");
+    assert_eq!(sum, format!("{} {}", stats["packets"], stats["bytes"]), "every packet once");
+    let of = &stats["scripts"]["count.js"];
+    assert_eq!(of["jobs"], serde_json::json!({ "passed": 1, "failed": 0 }));
+    assert_eq!((&of["series"]["now"], &of["packets_dropped"]), (&1.into(), &0.into()), "{of}");
+    assert!(of["busy_ms"].is_u64() && of["heap_bytes"].as_u64().unwrap() > 0, "{of}");
+
+    std::fs::remove_file(scripts.join("count.js")).unwrap();
+    let ran = remora(["replay", "--script", scripts.to_str().unwrap(), capture.to_str().unwrap()]).exits(1);
+    assert!(ran.stderr.contains("no script to run: no *.js in "), "{}", ran.stderr);
+}

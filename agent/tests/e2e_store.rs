@@ -3,15 +3,17 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{REMORA, remora};
+use testkit::slack::{FakeConfig, SlackFake};
 use testkit::synth::Capture;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A capture of so many connections with an exchange each, `size` bytes of response body.
 fn capture(path: &Path, connections: u16, size: usize) {
@@ -30,7 +32,8 @@ fn capture(path: &Path, connections: u16, size: usize) {
 struct Replay {
     child: Child,
     items: std::sync::mpsc::Receiver<String>,
-    said: std::thread::JoinHandle<String>,
+    said: Arc<Mutex<String>>,
+    saying: std::thread::JoinHandle<()>,
 }
 
 impl Replay {
@@ -44,13 +47,16 @@ impl Replay {
         let (sender, items) = std::sync::mpsc::channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         // Read all the time: who logs into a full pipe waits.
-        let mut log = child.stderr.take().unwrap();
-        let said = std::thread::spawn(move || {
-            let mut said = String::new();
-            log.read_to_string(&mut said).unwrap();
-            said
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let said = Arc::new(Mutex::new(String::new()));
+        let to = Arc::clone(&said);
+        let saying = std::thread::spawn(move || {
+            for line in log.lines() {
+                let line = line.unwrap();
+                to.lock().unwrap().extend([line.as_str(), "\n"]);
+            }
         });
-        Self { child, items, said }
+        Self { child, items, said, saying }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
@@ -63,10 +69,22 @@ impl Replay {
         }
     }
 
+    /// Waits until this was said. Gives what else was said if it is not.
+    fn expect_said(&self, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.said.lock().unwrap().contains(what) {
+            let said =
+                || self.said.lock().unwrap().lines().filter(|l| !l.contains("have /")).collect::<String>();
+            assert!(Instant::now() < deadline, "{what}: {}", said());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Ends the input. Gives what was said on standard error.
     fn end(mut self) -> String {
         drop(self.child.stdin.take());
-        let said = self.said.join().unwrap();
+        self.saying.join().unwrap();
+        let said = std::mem::take(&mut *self.said.lock().unwrap());
         let status = self.child.wait().unwrap();
         assert!(status.success() && !said.contains("panicked"), "{said}");
         said
@@ -96,54 +114,108 @@ fn on_a_small_disk(body: impl FnOnce(&Path) + Send) {
     });
 }
 
-#[test]
-fn items_go_on_while_the_disk_is_full_and_storage_resumes() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root: no file system of its own");
-        return;
+/// Alerts as a user's script makes them, who thinks of no failure: the PCAP, the item as a temporary file, the message.
+const ALERT: &str = "function onItemCaptured(data) {
+    var path = pcap.path(data.stream);
+    console.log('have ' + data.request.path);
+    if (['/500', '/1200', '/1500', '/1800', '/2900'].indexOf(data.request.path) < 0) return;
+    var files = {};
+    files[data.stream + '.pcap'] = path;
+    if (env.ITEM) {
+        var item = file.temp('data', '', 'json');
+        file.write(item, JSON.stringify(data));
+        files['data.json'] = item;
     }
+    vendor.slackBot(SLACK_AUTH_TOKEN, SLACK_CHANNEL_ID, 'Alert', data.request.path, '#ff0000', {}, files);
+    if (env.ITEM) file.delete(item);
+}";
+
+/// Replays 3,000 exchanges with a store on a disk of 64 MiB that somebody else fills to its end for the second third of
+/// them. Gives what was said on standard error.
+fn over_a_full_disk(disk: &Path, fake: &SlackFake, more: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("load.pcap");
     capture(&file, 3000, 10_000);
     let bytes = std::fs::read(&file).unwrap();
-    let script = dir.path().join("asks.js");
-    let text = "function onItemCaptured(data) {
-        try { pcap.path(data.stream); console.log('have ' + data.request.path) }
-        catch (e) { console.log('lack ' + data.request.path + ' ' + e.message) } }";
-    std::fs::write(&script, text).unwrap();
+    let script = common::script(dir.path(), "alert.js", ALERT);
+    let (store, token) = (disk.join("pcap"), format!("SLACK_AUTH_TOKEN={}", FakeConfig::TOKEN));
+    let (channel, url) = (format!("SLACK_CHANNEL_ID={}", FakeConfig::CHANNEL), fake.api_url());
+    let mut args = vec!["--pcap-dir", store.to_str().unwrap(), "--script", script.to_str().unwrap()];
+    args.extend(["--env", &token, "--env", &channel, "--slack-api-url", &url]);
+    args.extend(more);
+    let mut replay = Replay::start(&args);
+    replay.feed(&bytes[..bytes.len() / 3]);
+    // The script keeps up: what it asks for long after cannot be had from a disk that others fill.
+    replay.expect_said("have /990 ");
+    let ballast = disk.join("ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    let mut fed = bytes.len() / 3;
+    while fed < bytes.len() / 3 * 2 {
+        while file.write(&[0; 1 << 16]).is_ok() {}
+        let next = (fed + (500 << 10)).min(bytes.len() / 3 * 2);
+        replay.feed(&bytes[fed..next]);
+        fed = next;
+        replay.expect_said(&format!("have /{} ", next * 3000 / bytes.len() - 10));
+    }
+    drop(file);
+    std::fs::remove_file(&ballast).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    replay.feed(&bytes[fed..]);
+    replay.expect_items(2999);
+    replay.end()
+}
+
+#[test]
+fn items_and_alerts_go_on_while_the_disk_is_full_and_storage_resumes() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not root: no file system of its own");
+        return;
+    }
     on_a_small_disk(|disk| {
-        let store = disk.join("pcap");
-        let mut replay =
-            Replay::start(&["--pcap-dir", store.to_str().unwrap(), "--script", script.to_str().unwrap()]);
-        replay.feed(&bytes[..bytes.len() / 3]);
-        replay.expect_items(900);
-        let ballast = disk.join("ballast");
-        let mut file = std::fs::File::create(&ballast).unwrap();
-        let mut fed = bytes.len() / 3;
-        let began = Instant::now();
-        // Until the store has given up all it had and gets no room any more, at the latest until two thirds are read.
-        while fed < bytes.len() / 3 * 2 {
-            while file.write(&[0; 1 << 16]).is_ok() {}
-            let next = (fed + (100 << 10)).min(bytes.len() / 3 * 2);
-            replay.feed(&bytes[fed..next]);
-            fed = next;
-            assert!(began.elapsed() < PATIENCE, "reading stands still");
-        }
-        replay.expect_items(900);
-        drop(file);
-        std::fs::remove_file(&ballast).unwrap();
-        std::thread::sleep(Duration::from_millis(1500));
-        replay.feed(&bytes[fed..]);
-        replay.expect_items(1200);
-        let said = replay.end();
+        let fake = SlackFake::local(FakeConfig::default()).unwrap();
+        let said = over_a_full_disk(disk, &fake, &["--env", "ITEM=1"]);
         let stats = stats(&said);
         let store = &stats["store"];
         assert!(store["refused"].as_u64().unwrap() > 0 && store["errors"].as_u64().unwrap() > 0, "{store}");
+        assert_eq!(store["in_memory"], store["refused"], "none was lost: {store}");
         assert_eq!(said.matches("has trouble with its disk").count(), 1, "once a minute at most: {said}");
         assert!(said.contains("takes packets again"), "{said}");
-        let last = |what: &str| said.rfind(what);
-        assert!(last("lack /").is_some() && last("have /2999") > last("lack /"), "it is told and it is over");
-        assert_eq!(said.matches("have /").count() + said.matches("lack /").count(), 3000);
+        let telling: Vec<_> = said.lines().filter(|line| !line.contains("have /")).collect();
+        assert_eq!(said.matches("have /").count(), 3000, "{telling:#?}");
+        let messages = fake.messages();
+        let texts: Vec<_> = messages.iter().map(|m| m.attachments[0]["text"].clone()).collect();
+        assert_eq!(texts, ["/500", "/1200", "/1500", "/1800", "/2900"]);
+        for (message, text) in messages.iter().zip(&texts) {
+            assert_eq!(message.files.len(), 2, "{message:?}");
+            let pcap = message.files.iter().find(|file| file.name.ends_with(".pcap")).unwrap();
+            let path = disk.join(&pcap.name);
+            std::fs::write(&path, fake.file(&pcap.id).unwrap()).unwrap();
+            let items = remora(["replay", path.to_str().unwrap(), "--json"]).exits(0).items();
+            assert_eq!((items.len(), &items[0]["request"]["path"]), (1, text), "the very request");
+            assert_eq!(items[0]["response"]["bodySize"], 10_000, "and its whole response");
+        }
+    });
+}
+
+/// Where not even the outbox finds room for its copies, the message tells of the file that it lacks.
+#[test]
+fn an_alert_without_room_for_its_files_says_so() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not root: no file system of its own");
+        return;
+    }
+    on_a_small_disk(|disk| {
+        let fake = SlackFake::local(FakeConfig::default()).unwrap();
+        let data = disk.join("data");
+        over_a_full_disk(disk, &fake, &["--data-dir", data.to_str().unwrap()]);
+        let messages = fake.messages();
+        let texts: Vec<_> = messages.iter().map(|m| m.attachments[0]["text"].clone()).collect();
+        assert_eq!(texts.len(), 5, "{texts:?}");
+        for (message, full) in messages.iter().zip([false, true, true, true, false]) {
+            let told = format!("{message:?}").contains("could not be copied");
+            assert_eq!(told, full, "{message:?}");
+            assert_eq!(message.files.len(), usize::from(!full), "{message:?}");
+        }
     });
 }
 

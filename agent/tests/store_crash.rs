@@ -20,6 +20,8 @@ const STREAMS: u64 = 8;
 const FLUSH_AGE: Duration = Duration::from_millis(50);
 /// What a busy machine may add to the flush age.
 const SLACK: Duration = Duration::from_millis(500);
+/// Notes come every millisecond; for longer than this between two, the process was not let run, nor did it age.
+const STALL: Duration = Duration::from_millis(20);
 const CHILD: &str = "REMORA_CRASH_CHILD";
 
 fn config(dir: &Path) -> StoreConfig {
@@ -112,8 +114,13 @@ fn check(dir: &Path, killed: u64) {
         .map(|pair| [0, 8].map(|at| u64::from_le_bytes(pair[at..at + 8].try_into().unwrap())))
         .collect();
     let [first, step] = pairs[0];
-    let bound = killed - (FLUSH_AGE + SLACK).as_nanos() as u64;
-    let least = pairs[1..].iter().rev().find(|[_, at]| *at <= bound).map_or(0, |[n, _]| *n);
+    let (mut age, mut next, bound) = (0, killed, (FLUSH_AGE + SLACK).as_nanos() as u64);
+    let old = pairs[1..].iter().rev().find(|[_, at]| {
+        age += next.saturating_sub(*at).min(STALL.as_nanos() as u64);
+        next = *at;
+        age >= bound
+    });
+    let least = old.map_or(0, |[n, _]| *n);
     let most = pairs[1..].last().map_or(0, |[n, _]| *n) + 8;
     let (store, appenders) = SegmentStore::open(config(dir), 1).unwrap();
     for s in 0..STREAMS {

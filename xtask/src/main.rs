@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod load;
 mod loss;
+mod mutate;
 mod record;
 mod setup;
 mod suite;
@@ -56,6 +57,8 @@ enum Task {
     Bench(bench::Bench),
     /// Run the fuzz targets for a while.
     Fuzz(fuzz::Fuzz),
+    /// Weaken the script runtime in one place after the other, and demand that its attack tests notice.
+    Mutate(mutate::Mutate),
     /// Check the project's own rules: direction of dependencies, module docs, licences, …
     Tidy,
 }
@@ -85,6 +88,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Load(options) => load::run(options),
         Task::Bench(options) => bench::run(options),
         Task::Fuzz(options) => fuzz::run(options),
+        Task::Mutate(options) => mutate::run(options),
         Task::Tidy => tidy::run(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::Timestamp;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::outbox::{self, DeliveryArgs, OutboxCommand};
 use super::units;
+use crate::kfl::Filter;
 
 /// Traffic capture that you script.
 #[derive(Debug, Parser)]
@@ -78,12 +80,14 @@ pub(super) enum Command {
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   remora export --pcap-dir /var/lib/remora/pcap --from -10m -o last-ten-minutes.pcapng
+  remora export --pcap-dir pcaps --from -1h --filter 'response.status >= 500' -o errors.pcapng
   remora export --pcap-dir pcaps --from 2026-11-21T14:00:00Z --to 2026-11-21T14:05:00Z -o incident.pcapng";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   remora replay shop.pcap
   remora replay shop.pcap --json > items.jsonl
+  remora replay shop.pcap --filter 'http && (status_code >= 500 || elapsed_time > 2000000)'
   remora replay shop.pcap --script alert.js --env SLACK_AUTH_TOKEN=xoxb-… --env SLACK_CHANNEL_ID=C0123456789
   tcpdump -w - -i lo port 8080 | remora replay -";
 
@@ -91,6 +95,7 @@ const TAP_EXAMPLES: &str = "\
 Examples:
   sudo remora tap --interface eth0
   sudo remora tap --interface lo --port 8080 --port 9090
+  sudo remora tap --interface eth0 --filter 'http && path.contains(\"/api/\")'
   sudo remora tap --interface 'veth*' --interface eth0      each packet counts once, whatever it passes
   sudo remora tap --cgroup /sys/fs/cgroup/kubepods.slice --net 10.0.0.0/8 --script alert.js --env-file slack.env
   sudo remora tap --interface eth0 --mode af-packet
@@ -219,8 +224,9 @@ pub(super) struct Tap {
 /// What replay and tap share.
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// Script to run on every item (repeatable); each has a thread and a runtime of its own.
-    #[arg(long, short, value_name = "F.js")]
+    /// Script to run on every item, or folder whose *.js are (repeatable); each has a thread and a runtime of its own. Live,
+    /// edits take effect within 2 s.
+    #[arg(long, short, value_name = "F.js|DIR")]
     pub(super) script: Vec<PathBuf>,
     /// Variable for the scripts: a bare global and a member of `env` (repeatable).
     #[arg(long, value_name = "K=V")]
@@ -228,6 +234,9 @@ pub(super) struct Common {
     /// File of K=V lines for the scripts (repeatable); `--env` wins. Keep tokens here rather than in `--env`.
     #[arg(long, value_name = "F")]
     pub(super) env_file: Vec<PathBuf>,
+    /// Only items that match this KFL filter are printed and given to scripts: CEL, with the names of docs/kfl.md.
+    #[arg(long, value_name = "KFL", value_parser = units::filter)]
+    pub(super) filter: Option<Arc<Filter>>,
     /// Print one JSON item a line on standard output, nothing else there.
     #[arg(long)]
     pub(super) json: bool,
@@ -320,6 +329,9 @@ pub(super) struct Export {
     /// Packets captured before then.
     #[arg(long, value_name = "T", value_parser = units::moment, allow_hyphen_values = true)]
     pub(super) to: Option<Timestamp>,
+    /// Only streams with an item in that time that matches this KFL filter; what is stored is read twice.
+    #[arg(long, value_name = "KFL", value_parser = units::filter)]
+    pub(super) filter: Option<Arc<Filter>>,
     /// The file: pcap if its name ends in .pcap, else pcapng; `-` is standard output.
     #[arg(long, short, value_name = "F.pcapng")]
     pub(super) output: PathBuf,

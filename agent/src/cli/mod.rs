@@ -5,6 +5,8 @@ mod args;
 #[cfg(feature = "ebpf")]
 mod cores;
 mod doctor;
+mod logging;
+mod matching;
 mod outbox;
 mod replay;
 mod run;
@@ -19,10 +21,8 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
-
 use args::{Cli, Command, ScriptsCommand};
+use clap::Parser as _;
 use settings::UsageError;
 
 /// Something is forbidden to this process: exit code 3. The message says which capability or setting is missing.
@@ -34,7 +34,9 @@ struct NotPermitted(String);
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    let live = matches!(cli.command, Command::Tap(_));
+    // Held to the end: what waits is written then.
+    let _log = logging::start(live);
     let result = match cli.command {
         Command::Replay(args) => replay::run(&args),
         Command::Tap(args) => tap::run(&args),
@@ -75,16 +77,4 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-fn start_log() {
-    let filter = EnvFilter::try_from_env("REMORA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours =
-        std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| say::LogWriter)
-        .with_ansi(colours)
-        .with_target(false)
-        .init();
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::EngineConfig;
+use agent_core::{EngineConfig, Origin};
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 
@@ -18,7 +18,7 @@ use crate::capture::PacketSource;
 use crate::captured::Source;
 use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Scripts, TracingLog};
 use crate::outbox::{self, DurableOutbox, OutboxConfig};
-use crate::pcap::{Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
+use crate::pcap::{InterfaceInfo, Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
 use crate::resolve::Resolver;
 use crate::scratch::Scratch;
@@ -89,7 +89,7 @@ impl Run {
         let wanted = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
         let storing = wanted && settings.pcap.mode != PcapMode::Off;
         let (store, appenders) = if storing {
-            open_store(&folders.pcap, settings.pcap, workers, pace)?
+            open_store(&folders.pcap, settings.pcap, workers, source)?
         } else {
             (None, Vec::new())
         };
@@ -106,17 +106,19 @@ impl Run {
                 trust: settings.outbox.trust.clone(),
                 s3_endpoint: settings.s3_endpoint.clone(),
                 node_name: resolver.node().name.clone(),
-                item_json: {
-                    let view = Arc::clone(&settings.view);
-                    Arc::new(move |item, out| view.json(item, out))
+                names: {
+                    let history = Arc::clone(resolver.history());
+                    Arc::new(move || history.by_second())
                 },
+                view: Arc::clone(&settings.view),
                 log: Arc::new(TracingLog),
             };
             (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
         };
         let output = start_output(settings, &stop)?;
+        let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
         Ok(Self {
-            sinks: Sinks { resolver, processes: None, source, scripts, output, stop },
+            sinks: Sinks { resolver, processes: None, source, filter, scripts, output, stop },
             pace,
             hash: settings.hash,
             store,
@@ -222,19 +224,33 @@ fn end_scripts(running: Arc<Scripts>) -> Vec<ScriptStats> {
 
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
 
-fn open_store(dir: &Path, limits: PcapLimits, workers: u16, pace: Pace) -> anyhow::Result<Opened> {
+fn open_store(dir: &Path, limits: PcapLimits, workers: u16, source: Source) -> anyhow::Result<Opened> {
     let mut config = StoreConfig::new(dir);
     config.mode = if limits.mode == PcapMode::Matched { Mode::Matched } else { Mode::All };
     config.max_bytes = limits.max_bytes;
     config.max_age = limits.max_age;
     config.reserve_bytes = limits.reserve;
-    config.overflow = match pace {
-        Pace::Live => Overflow::Refuse,
-        Pace::Replay => Overflow::Wait,
-    };
+    config.overflow = if source == Source::Pcap { Overflow::Wait } else { Overflow::Refuse };
+    config.interfaces = Some(Arc::new(move |origin| interface(source, origin)));
     let (store, appenders) = SegmentStore::open(config, workers.into())
         .with_context(|| format!("opening the PCAP store in {}", dir.display()))?;
     Ok((Some(store), appenders))
+}
+
+/// What is known of an interface that packets come from. Its name only where it was opened in our own network namespace:
+/// the number that a socket's packet bears is of the socket's, where it may well be another one's.
+fn interface(source: Source, origin: &Origin) -> InterfaceInfo {
+    let number = origin.interface;
+    let name = || nix::net::if_::if_indextoname(number).ok()?.into_string().ok();
+    let (name, description) = match source {
+        Source::Pcap => (None, format!("interface {number} of a capture file")),
+        Source::AfPacket => (name(), format!("AF_PACKET on interface {number}")),
+        Source::Ebpf if origin.at_socket => {
+            (None, format!("eBPF at sockets of a cgroup, interface {number} of their network namespace"))
+        }
+        Source::Ebpf => (name(), format!("eBPF on interface {number}")),
+    };
+    InterfaceInfo { name, description: Some(description) }
 }
 
 fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::Result<Arc<DurableOutbox>> {
@@ -256,7 +272,19 @@ fn load_scripts(paths: &[PathBuf], services: HostServices, pace: Pace) -> anyhow
     for failure in &failures {
         tracing::error!("{failure}");
     }
-    anyhow::ensure!(failures.len() < paths.len(), "no script can run: see above");
+    // A folder may be filled later, while the files are followed.
+    let may_come = pace == Pace::Live && paths.iter().any(|path| path.is_dir());
+    if scripts.is_empty() && !may_come {
+        let named = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        anyhow::ensure!(!failures.is_empty(), "no script to run: no *.js in {named}");
+        anyhow::bail!("no script can run: see above");
+    }
+    if pace == Pace::Live {
+        if scripts.is_empty() {
+            tracing::warn!("no script runs yet: waiting for one in the folders of --script");
+        }
+        scripts.watch().context("following the scripts' files")?;
+    }
     Ok(scripts)
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{Common, PcapMode};
+use crate::kfl::Filter;
 use crate::outbox::OutboxConfig;
 use crate::pipeline::Format;
 use crate::tls::Trust;
@@ -23,6 +24,8 @@ pub(super) struct Settings {
     pub(super) scripts: Vec<PathBuf>,
     /// Their variables.
     pub(super) env: Arc<BTreeMap<String, String>>,
+    /// Which items are printed and given to scripts.
+    pub(super) filter: Option<Arc<Filter>>,
     /// How items are printed.
     pub(super) format: Format,
     /// Where streams are written.
@@ -70,6 +73,7 @@ impl Settings {
         Ok(Self {
             scripts: args.script.clone(),
             env: Arc::new(environment(&args.env_file, &args.env)?),
+            filter: args.filter.clone(),
             format: match (args.json, args.quiet) {
                 (true, _) => Format::Json,
                 (false, true) => Format::None,

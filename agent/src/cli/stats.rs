@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::logging;
 use crate::hooks::ScriptStats;
 use crate::outbox::DeliveryStats;
 use crate::pcap::StoreStats;
@@ -49,8 +50,18 @@ impl Totals<'_> {
                 script.dropped
             );
         }
+        if logging::dropped() > 0 {
+            tracing::warn!(
+                "{} lines of the log were dropped: standard error is not read fast enough",
+                logging::dropped()
+            );
+        }
         if let Some(store) = self.store.as_ref().filter(|store| store.refused_packets > 0) {
-            tracing::warn!("{} packets could not be stored: PCAPs lack them", store.refused_packets);
+            tracing::warn!(
+                "{} packets could not be stored ({} of them were in memory for a while): PCAPs lack them",
+                store.refused_packets,
+                store.detoured_packets
+            );
         }
     }
 }
@@ -73,6 +84,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "capture-end": totals.sum(|e| e.closed_capture_end),
         },
         "items": { "http": totals.sum(|e| e.items_http1) },
+        "items_filtered": totals.reports.iter().map(|report| report.filtered).sum::<u64>(),
         "gaps": totals.sum(|e| e.gaps),
         "gap_bytes": totals.sum(|e| e.gap_bytes),
         "trimmed": totals.sum(|e| e.trimmed),
@@ -96,6 +108,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "kernel_ring_bytes": totals.reports.iter().map(|report| report.loss.bytes).sum::<Option<u64>>(),
             "queue": totals.output.dropped_items,
             "script": totals.scripts.iter().map(|s| s.dropped).sum::<u64>(),
+            "log": logging::dropped(),
         },
         "scripts": scripts,
         "deliveries": {
@@ -118,6 +131,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "packets": store.packets,
             "bytes": store.bytes,
             "refused": store.refused_packets,
+            "in_memory": store.detoured_packets,
             "errors": store.errors,
             "segments": store.segments,
             "stored_bytes": store.stored_bytes,
@@ -136,9 +150,19 @@ fn script(stats: &ScriptStats) -> Value {
         "errors": stats.errors,
         "dropped": stats.dropped,
         "skipped": stats.skipped,
+        "filtered": stats.filtered,
+        "sampled": stats.sampled,
+        "filters_evicted": stats.filters_evicted,
         "timeouts": stats.timeouts,
         "out_of_memory": stats.out_of_memory,
+        "stack_overflows": stats.stack_overflows,
         "pauses": stats.pauses,
+        "restarts": stats.restarts,
+        "reloads": stats.reloads,
+        "packets_dropped": stats.packets_dropped,
+        "jobs": { "passed": stats.jobs_passed, "failed": stats.jobs_failed },
+        "series": { "now": stats.series, "refused": stats.series_refused },
+        "heap_bytes": stats.heap,
         "busy_ms": u64::try_from(stats.busy.as_millis()).unwrap_or(u64::MAX),
     })
 }

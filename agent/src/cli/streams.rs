@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::args::{Export, StreamsCommand};
+use super::matching;
 use super::settings::UsageError;
 use crate::pcap::{ExportFormat, Exported, Select, StoreError, StoreFolder, StreamEntry};
 use crate::utc;
@@ -45,7 +46,22 @@ pub(super) fn export(args: &Export) -> anyhow::Result<ExitCode> {
         return Err(UsageError("--from must be before --to".into()).into());
     }
     let store = StoreFolder::open(&args.dir)?;
-    let select = Select { from: args.from, to: args.to, ..Select::default() };
+    let mut select = Select { from: args.from, to: args.to, ..Select::default() };
+    let found = match &args.filter {
+        Some(filter) => {
+            let bar = bar(store.bytes())?;
+            let found = matching::streams(&store, &select, filter, &mut |bytes| bar.set_position(bytes))?;
+            bar.finish_and_clear();
+            Some(found)
+        }
+        None => None,
+    };
+    let wanted = |stream: Option<StreamId>| {
+        found.as_ref().is_none_or(|found| stream.is_some_and(|stream| found.contains(&stream)))
+    };
+    if found.is_some() {
+        select.filter = Some(&wanted);
+    }
     let exported = write(&store, &select, &args.output)?;
     tell(&exported, &args.output);
     Ok(ExitCode::SUCCESS)

@@ -1,9 +1,11 @@
 //! Sizes and times as people type them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_core::Timestamp;
 
+use crate::kfl::{Filter, KflError};
 use crate::utc;
 
 /// A number of bytes: `4096`, `64K`, `4G`, `1.5G`, `4GiB`.
@@ -63,6 +65,11 @@ fn split(text: &str) -> (&str, &str) {
 fn scaled(number: &str, by: f64) -> Option<f64> {
     let number: f64 = number.parse().ok()?;
     Some(number * by).filter(|n| n.is_finite() && *n < 9e18)
+}
+
+/// A KFL filter.
+pub(super) fn filter(text: &str) -> Result<Arc<Filter>, KflError> {
+    Filter::compile(text).map(Arc::new)
 }
 
 #[cfg(test)]

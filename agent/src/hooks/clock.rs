@@ -61,9 +61,9 @@ impl Clock {
         self.ended()
     }
 
-    /// Why the call has to end, if it has to. A refused allocation counts even where nothing polled since.
+    /// Why the call has to end, if it has to. Too much memory counts even where nothing polled since.
     pub(crate) fn ended(&self) -> Option<Ended> {
-        self.ended.get().or_else(|| self.meter.refused().then_some(Ended::Memory))
+        self.ended.get().or_else(|| self.meter.exceeded().then_some(Ended::Memory))
     }
 
     /// The interrupt handler: whether the call has to end now.
@@ -77,7 +77,7 @@ impl Clock {
     fn verdict(&self) -> Option<Ended> {
         if self.stop.load(Ordering::Relaxed) {
             Some(Ended::Shutdown)
-        } else if self.meter.refused() {
+        } else if self.meter.exceeded() {
             Some(Ended::Memory)
         } else if self.deadline.get().is_some_and(|deadline| Instant::now() >= deadline) {
             Some(Ended::Time)

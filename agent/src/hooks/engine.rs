@@ -9,44 +9,29 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rquickjs::context::EvalOptions;
-use rquickjs::object::Property;
+use rquickjs::function::Args;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Error, Function, Module, Object, Persistent, Promise, Runtime, Value};
 
 use crate::captured::Captured;
+use crate::view::ItemView;
 
 use super::clock::{Clock, Ended};
+use super::ending::{CallEnd, Limit};
 use super::errors::Thrown;
 use super::heap::{Heap, Meter};
-use super::limits::{ScriptLimits, duration_text, size_text};
+use super::hook::{CALLED, Hook, WITHOUT_SOURCE};
+use super::lazy::Lazies;
+use super::limits::{ScriptLimits, size_text};
 use super::modules::FolderModules;
+use super::packets::PacketInfo;
 use super::raw;
+use super::registered::{Registered, Registry};
 use super::rejections::Rejections;
-use super::services::ItemJson;
 use super::source::{Place, ScriptFailure, Source};
-use super::spot;
 
-/// The hooks that are called.
-const CALLED: [&str; 3] = ["onItemCaptured", "onStreamClosed", "onPcapReady"];
-/// Hooks of the contract that this version does not call: a script that defines one is told.
-const NOT_YET_CALLED: [&str; 5] =
-    ["onPacketCaptured", "onItemQueried", "onJobPassed", "onJobFailed", "onPodEvent"];
 /// Where a module leaves its hooks for us; gone before any hook runs.
 const HANDOVER: &str = "__remora_hooks";
-
-/// A hook that is called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Hook {
-    ItemCaptured,
-    StreamClosed,
-    PcapReady,
-}
-
-impl Hook {
-    pub(crate) const fn name(self) -> &'static str {
-        CALLED[self as usize]
-    }
-}
 
 /// How a script's text is to be evaluated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,30 +42,15 @@ pub enum ScriptKind {
     Module,
 }
 
-/// A limit that a call ran into.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Limit {
-    Time,
-    Memory,
-    Stack,
-}
-
-/// How a call of a hook ended.
-#[derive(Debug)]
-pub(crate) enum CallEnd {
-    Done,
-    Threw(Thrown),
-    Hit(Limit, Option<Place>),
-    /// The script is being stopped.
-    Stopped,
-}
-
 /// A started script.
 pub(crate) struct Engine {
     // Dropped in this order: what refers to the runtime goes before it.
+    registered: Registered,
     called: [Option<Persistent<Function<'static>>>; CALLED.len()],
     context: Context,
     runtime: Runtime,
+    /// From the first item on.
+    lazies: Option<Rc<Lazies>>,
     rejections: Rc<Rejections>,
     clock: Rc<Clock>,
     meter: Rc<Meter>,
@@ -92,23 +62,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Compiles a script and runs its top level, in a context that `prepare` has put the helpers into.
-    ///
-    /// # Errors
-    /// When it does not compile, throws, or runs into a limit.
-    pub(crate) fn start(
-        source: &Source,
-        limits: &ScriptLimits,
-        stop: &Arc<AtomicBool>,
-        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>) -> rquickjs::Result<()>,
-    ) -> Result<Self, ScriptFailure> {
-        match Self::try_start(source, limits, stop, prepare)? {
-            (_, Some(failure)) => Err(failure),
-            (engine, None) => Ok(engine),
-        }
-    }
-
-    /// As [`Engine::start`], but what its top level ran into is returned beside it.
+    /// Compiles a script and runs its top level, in a context that `prepare` has put the helpers into. What its top level
+    /// ran into is returned beside it.
     ///
     /// # Errors
     /// When it does not compile.
@@ -116,7 +71,7 @@ impl Engine {
         source: &Source,
         limits: &ScriptLimits,
         stop: &Arc<AtomicBool>,
-        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>) -> rquickjs::Result<()>,
+        prepare: impl FnOnce(&Ctx<'_>, &Rc<Clock>, &Rc<Registry>) -> rquickjs::Result<()>,
     ) -> Result<(Self, Option<ScriptFailure>), ScriptFailure> {
         let meter = Meter::new(limits.memory);
         let clock = Clock::new(limits, Arc::clone(stop), Rc::clone(&meter));
@@ -125,16 +80,19 @@ impl Engine {
         let rejections = Rejections::watch(&runtime);
         clock.arm();
         let kind = detect_kind(&runtime, source).map_err(|thrown| {
-            let cause = if meter.refused() { too_small(&meter, limits, "") } else { thrown.message.clone() };
+            let cause = if meter.exceeded() { too_small(&meter, limits, "") } else { thrown.message.clone() };
             source.failure_at(thrown.place().as_ref(), cause)
         })?;
+        let registered = Registered(Rc::default());
         context
-            .with(|ctx| prepare(&ctx, &clock).map_err(|error| Thrown::take(&ctx, error)))
+            .with(|ctx| prepare(&ctx, &clock, &registered.0).map_err(|error| Thrown::take(&ctx, error)))
             .map_err(|thrown| source.failure(too_small(&meter, limits, &thrown.message)))?;
         let mut engine = Self {
+            registered,
             called: Default::default(),
             context,
             runtime,
+            lazies: None,
             rejections,
             clock,
             meter,
@@ -144,6 +102,7 @@ impl Engine {
             kind,
         };
         let failure = engine.run_top_level(source, limits).err();
+        engine.registered.0.seal();
         engine.find_hooks();
         Ok((engine, failure))
     }
@@ -155,15 +114,11 @@ impl Engine {
 
     /// Names of the hooks that it defines and that are called.
     pub(crate) fn hooks(&self) -> Vec<&'static str> {
-        CALLED
-            .into_iter()
-            .zip(&self.called)
-            .filter(|(_, hook)| hook.is_some())
-            .map(|(name, _)| name)
-            .collect()
+        let defined = CALLED.into_iter().zip(&self.called).filter(|(_, hook)| hook.is_some());
+        defined.map(|(name, _)| name).filter(|name| !self.uncalled.contains(name)).collect()
     }
 
-    /// Names of hooks that it defines and that this version never calls.
+    /// Names of hooks that it defines and that nothing in this version gives rise to.
     pub(crate) fn uncalled_hooks(&self) -> &[&'static str] {
         &self.uncalled
     }
@@ -183,8 +138,59 @@ impl Engine {
     }
 
     /// Calls `onItemCaptured`.
-    pub(crate) fn item_captured(&mut self, item: &Captured, json: &ItemJson) -> CallEnd {
-        self.call(Hook::ItemCaptured, |ctx| item_to_js(ctx, json, item))
+    pub(crate) fn item_captured(&mut self, item: &Arc<Captured>, view: &Arc<ItemView>) -> CallEnd {
+        let hook = self.called.get(Hook::ItemCaptured as usize).cloned().flatten();
+        self.call_with_item(hook, item, view)
+    }
+
+    fn call_with_item(
+        &mut self,
+        function: Option<Persistent<Function<'static>>>,
+        item: &Arc<Captured>,
+        view: &Arc<ItemView>,
+    ) -> CallEnd {
+        let (mut lazies, meter) = (self.lazies.take(), Rc::clone(&self.meter));
+        let mut kept = None;
+        let end = self.call_function(function, |ctx| {
+            let lazies = match &lazies {
+                Some(lazies) => lazies,
+                None => lazies.insert(Lazies::new(ctx, view, &meter)?),
+            };
+            kept.insert(lazies.keep(item)).object(ctx)
+        });
+        self.lazies = lazies;
+        match &kept {
+            Some(kept) if kept.settle() && self.is_full() => {
+                self.unusable = true;
+                if matches!(end, CallEnd::Stopped) { end } else { CallEnd::Hit(Limit::Memory, None) }
+            }
+            _ => end,
+        }
+    }
+
+    /// Whether items that the script keeps fill its memory past the limit. Nothing refuses those, unlike allocations.
+    fn is_full(&self) -> bool {
+        let is_over = || self.meter.used() > self.meter.limit();
+        if is_over() {
+            self.runtime.run_gc();
+        }
+        is_over()
+    }
+
+    /// Calls what `hooks.on` registered as that number.
+    pub(crate) fn item_registered(
+        &mut self,
+        number: usize,
+        item: &Arc<Captured>,
+        view: &Arc<ItemView>,
+    ) -> CallEnd {
+        let function = self.registered.0.function(number);
+        self.call_with_item(function, item, view)
+    }
+
+    /// What `hooks.on` registered.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registered.0
     }
 
     /// Calls a hook with one object, given as JSON.
@@ -192,22 +198,111 @@ impl Engine {
         self.call(hook, |ctx| ctx.json_parse(json.to_string()))
     }
 
+    /// Calls a hook with several values.
+    pub(crate) fn call_with_values(&mut self, hook: Hook, values: &[serde_json::Value]) -> CallEnd {
+        let Some(hook) = self.called.get(hook as usize).cloned().flatten() else { return CallEnd::Done };
+        self.run(|ctx, _| {
+            let mut args = Args::new(ctx.clone(), values.len());
+            for value in values {
+                args.push_arg(ctx.json_parse(value.to_string())?)?;
+            }
+            hook.restore(ctx)?.call_arg::<Value<'_>>(args).map(drop)
+        })
+    }
+
+    /// Calls `onPacketCaptured`.
+    pub(crate) fn packet_captured(&mut self, info: &PacketInfo) -> CallEnd {
+        self.call(Hook::PacketCaptured, |ctx| {
+            let object = Object::new(ctx.clone())?;
+            object.set("timestamp", info.time.0 / 1_000_000)?;
+            object.set("captureLength", info.capture_length)?;
+            object.set("length", info.length)?;
+            object.set("truncated", info.capture_length < info.length)?;
+            object.set("fragmented", info.fragmented)?;
+            Ok(object.into_value())
+        })
+    }
+
+    /// Calls `onItemQueried`; what it returned, as JSON, if that is an object.
+    pub(crate) fn item_queried(&mut self, item: &str) -> (CallEnd, Option<String>) {
+        let Some(hook) = self.called.get(Hook::ItemQueried as usize).cloned().flatten() else {
+            return (CallEnd::Done, None);
+        };
+        self.clock.arm();
+        let called = self.in_context(|ctx, clock| {
+            let data = clock.wait(|| ctx.json_parse(item))?;
+            let returned: Value<'_> = hook.restore(ctx)?.call((data,))?;
+            Ok(Persistent::save(ctx, returned))
+        });
+        // An `async` hook has its value once its jobs have run.
+        let from_job = self.run_jobs();
+        let shown = called.and_then(|returned| {
+            self.in_context(|ctx, _| {
+                let mut returned = returned.restore(ctx)?;
+                if let Some(promise) = returned.as_promise() {
+                    let Some(result) = promise.result::<Value<'_>>() else { return Ok(None) };
+                    returned = result?;
+                }
+                let json = if returned.is_object() { ctx.json_stringify(returned)? } else { None };
+                json.map(|json| raw::text(&json)).transpose()
+            })
+        });
+        let (shown, thrown) = match shown {
+            Ok(shown) => (shown, from_job),
+            Err(thrown) => (None, Some(thrown)),
+        };
+        (self.finish_call(thrown), shown)
+    }
+
+    /// Calls a function that a helper kept.
+    pub(crate) fn call_kept(
+        &mut self,
+        function: Persistent<Function<'static>>,
+        values: Vec<Persistent<Value<'static>>>,
+    ) -> CallEnd {
+        self.run(|ctx, _| {
+            let mut args = Args::new(ctx.clone(), values.len());
+            for value in values {
+                args.push_arg(value.restore(ctx)?)?;
+            }
+            function.restore(ctx)?.call_arg::<Value<'_>>(args).map(drop)
+        })
+    }
+
     fn call(
         &mut self,
         hook: Hook,
         argument: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Value<'js>>,
     ) -> CallEnd {
-        let Some(hook) = self.called.get(hook as usize).cloned().flatten() else { return CallEnd::Done };
+        let function = self.called.get(hook as usize).cloned().flatten();
+        self.call_function(function, argument)
+    }
+
+    fn call_function(
+        &mut self,
+        function: Option<Persistent<Function<'static>>>,
+        argument: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Value<'js>>,
+    ) -> CallEnd {
+        let Some(hook) = function else { return CallEnd::Done };
+        self.run(|ctx, _| {
+            let hook = hook.restore(ctx)?;
+            let data = argument(ctx)?;
+            hook.call::<_, Value<'_>>((data,)).map(drop)
+        })
+    }
+
+    /// One call: all that runs JavaScript goes through here, or does what this does.
+    fn run(&mut self, work: impl for<'js> FnOnce(&Ctx<'js>, &Clock) -> rquickjs::Result<()>) -> CallEnd {
         self.clock.arm();
-        let called = self.context.with(|ctx| {
-            let call = || -> rquickjs::Result<()> {
-                let hook = hook.restore(&ctx)?;
-                let data = self.clock.wait(|| argument(&ctx))?;
-                hook.call::<_, Value<'_>>((data,)).map(drop)
-            };
-            call().map_err(|error| Thrown::take(&ctx, error))
-        });
-        self.finish_call(called.err())
+        let done = self.in_context(work);
+        self.finish_call(done.err())
+    }
+
+    fn in_context<T>(
+        &self,
+        work: impl for<'js> FnOnce(&Ctx<'js>, &Clock) -> rquickjs::Result<T>,
+    ) -> Result<T, Thrown> {
+        self.context.with(|ctx| work(&ctx, &self.clock).map_err(|error| Thrown::take(&ctx, error)))
     }
 
     /// Runs the promise jobs that a call left, and says how it ended.
@@ -307,7 +402,8 @@ impl Engine {
                 found.inspect_err(|_| drop(ctx.catch())).ok().flatten()
             };
             let called = CALLED.map(|name| find(name).map(|hook| Persistent::save(&ctx, hook)));
-            let uncalled = NOT_YET_CALLED.into_iter().filter(|name| find(name).is_some()).collect();
+            let defined = |hook: &Hook| called.get(*hook as usize).is_some_and(Option::is_some);
+            let uncalled = WITHOUT_SOURCE.into_iter().filter(defined).map(Hook::name).collect();
             if ctx.globals().remove(HANDOVER).is_err() {
                 drop(ctx.catch());
             }
@@ -318,76 +414,13 @@ impl Engine {
     }
 }
 
-impl CallEnd {
-    /// What is to be said of it, without position: `None` when all went well.
-    pub(crate) fn message(&self, what: &str, limits: &ScriptLimits) -> Option<String> {
-        match self {
-            Self::Done => None,
-            Self::Stopped => Some(format!("{what} was cut short: the script is being stopped")),
-            Self::Threw(thrown) => Some(format!("{what} threw {}", thrown.message)),
-            Self::Hit(limit, _) => Some(match limit {
-                Limit::Time => {
-                    format!("{what} exceeded its time limit of {}", duration_text(limits.call_time))
-                }
-                Limit::Memory => {
-                    format!("{what} exceeded its memory limit of {}", size_text(limits.memory as u64))
-                }
-                Limit::Stack => {
-                    format!("{what} exceeded its stack limit of {}", size_text(limits.stack as u64))
-                }
-            }),
-        }
-    }
-
-    /// Where it ended, where known.
-    pub(crate) fn place(&self, source: &Source) -> Option<Place> {
-        match self {
-            Self::Threw(thrown) => thrown.place(),
-            Self::Hit(Limit::Time, Some(place)) => Some(spot::of_timeout(source, place)),
-            Self::Hit(_, place) => place.clone(),
-            Self::Done | Self::Stopped => None,
-        }
-    }
-}
-
 /// Why the runtime itself did not start.
 fn too_small(meter: &Meter, limits: &ScriptLimits, cause: &str) -> String {
-    if meter.refused() {
+    if meter.exceeded() {
         format!("its memory limit of {} is too small to start it", size_text(limits.memory as u64))
     } else {
         format!("the script runtime does not start: {cause}")
     }
-}
-
-/// An item as the plain object that hooks get.
-fn item_to_js<'js>(ctx: &Ctx<'js>, json: &ItemJson, item: &Captured) -> rquickjs::Result<Value<'js>> {
-    let mut text = Vec::with_capacity(4 << 10);
-    json(item, &mut text);
-    let data = ctx.json_parse(text)?;
-    for message in ["request", "response"] {
-        if let Some(headers) = headers_of(&data, message)? {
-            match_lower_case(&headers)?;
-        }
-    }
-    Ok(data)
-}
-
-fn headers_of<'js>(data: &Value<'js>, message: &str) -> rquickjs::Result<Option<Object<'js>>> {
-    let Some(data) = data.as_object() else { return Ok(None) };
-    let message: Value<'js> = data.get(message)?;
-    message.as_object().map_or(Ok(None), |message| message.get("headers"))
-}
-
-/// Lets `headers["content-type"]` find `Content-Type`: by a property that no enumeration and no JSON shows.
-fn match_lower_case<'js>(headers: &Object<'js>) -> rquickjs::Result<()> {
-    for name in headers.keys::<String>().collect::<rquickjs::Result<Vec<_>>>()? {
-        let lower = name.to_ascii_lowercase();
-        if lower != name && !headers.contains_key(lower.as_str())? {
-            let value: Value<'js> = headers.get(name.as_str())?;
-            headers.prop(lower.as_str(), Property::from(value))?;
-        }
-    }
-    Ok(())
 }
 
 fn new_runtime(
@@ -400,7 +433,7 @@ fn new_runtime(
     runtime.set_max_stack_size(limits.stack);
     let clock = Rc::clone(clock);
     runtime.set_interrupt_handler(Some(Box::new(move || clock.poll())));
-    let modules = FolderModules::new(&source.folder, limits.source);
+    let modules = FolderModules::new(source, limits.source);
     runtime.set_loader(modules.clone(), modules);
     let context = Context::full(&runtime)?;
     Ok((runtime, context))
@@ -455,7 +488,7 @@ fn evaluate_module(ctx: &Ctx<'_>, source: &Source) -> rquickjs::Result<Persisten
 /// `onItemCaptured: …, onPacketCaptured: …`.
 fn hook_table() -> String {
     let entry = |name: &&str| format!("{name}: {}", hook_expression(name));
-    CALLED.iter().chain(&NOT_YET_CALLED).map(entry).collect::<Vec<_>>().join(", ")
+    CALLED.iter().map(entry).collect::<Vec<_>>().join(", ")
 }
 
 /// The hook if there is one, else `null`: finds `function`, `var`, `let` and `const` alike.

@@ -1,8 +1,9 @@
 //! The JavaScript heap of one script: malloc with a meter and a limit.
 //!
-//! QuickJS's own limit leaves nothing to build the error with, so that an "out of memory" often has no position. Here
-//! the first refusal is remembered (the interrupt handler then ends the call) and a small reserve opens, enough for
-//! the error and its stack.
+//! Past the limit an allocation is not refused but remembered, and the interrupt handler ends the call at its next poll:
+//! QuickJS gets room to do so in good order, with an error that has a position. It is refused only past the slack, as much
+//! again as the limit: QuickJS's compiler writes through null where an allocation fails in it, so that must not come about by
+//! a heap that is merely full.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,18 +15,17 @@ use rquickjs::allocator::Allocator;
 pub(crate) struct Meter {
     used: Cell<usize>,
     limit: usize,
-    reserve: usize,
-    refused: Cell<bool>,
+    /// What may be had past the limit, in bytes.
+    slack: usize,
+    exceeded: Cell<bool>,
 }
+
+/// Slack of small limits, in bytes.
+const LEAST_SLACK: usize = 16 << 20;
 
 impl Meter {
     pub(crate) fn new(limit: usize) -> Rc<Self> {
-        Rc::new(Self {
-            used: Cell::new(0),
-            limit,
-            reserve: (limit / 8).min(1 << 20),
-            refused: Cell::new(false),
-        })
+        Rc::new(Self { used: Cell::new(0), limit, slack: limit.max(LEAST_SLACK), exceeded: Cell::new(false) })
     }
 
     /// Bytes in use.
@@ -37,31 +37,32 @@ impl Meter {
         self.limit
     }
 
-    /// Whether an allocation was refused since [`Meter::rearm`].
-    pub(crate) fn refused(&self) -> bool {
-        self.refused.get()
+    /// Whether the limit was exceeded since [`Meter::rearm`].
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded.get()
     }
 
-    /// Closes the reserve again: before each call.
+    /// Forgets that it was: before each call.
     pub(crate) fn rearm(&self) {
-        self.refused.set(false);
+        self.exceeded.set(false);
     }
 
     /// Whether `extra` more bytes may be had.
     fn admit(&self, extra: usize) -> bool {
-        let open = if self.refused.get() { self.reserve } else { 0 };
-        let fits = self.used.get().checked_add(extra).is_some_and(|total| total <= self.limit + open);
-        if !fits {
-            self.refused.set(true);
+        let total = self.used.get().saturating_add(extra);
+        if total > self.limit {
+            self.exceeded.set(true);
         }
-        fits
+        total <= self.limit.saturating_add(self.slack)
     }
 
-    fn took(&self, bytes: usize) {
+    /// Counts what was taken. Outside the allocator: memory of the agent that the script holds.
+    pub(crate) fn took(&self, bytes: usize) {
         self.used.set(self.used.get() + bytes);
     }
 
-    fn gave_back(&self, bytes: usize) {
+    /// Takes back what [`Meter::took`] counted.
+    pub(crate) fn gave_back(&self, bytes: usize) {
         self.used.set(self.used.get().saturating_sub(bytes));
     }
 }
@@ -143,18 +144,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_refuses_and_the_reserve_opens_once() {
+    fn past_the_limit_it_is_remembered_and_past_the_slack_refused() {
         let meter = Meter::new(1 << 20);
         let mut heap = Heap(Rc::clone(&meter));
         let block = heap.alloc(1 << 19);
-        assert!(!block.is_null() && !meter.refused());
-        assert!(heap.alloc(1 << 20).is_null());
-        assert!(meter.refused(), "the refusal is remembered");
-        let second = heap.alloc((1 << 19) + (1 << 15));
-        assert!(!second.is_null(), "the reserve admits a little more");
-        assert!(heap.alloc(1 << 19).is_null(), "but not without end");
+        assert!(!block.is_null() && !meter.exceeded());
+        let second = heap.alloc(1 << 20);
+        assert!(!second.is_null() && meter.exceeded());
+        assert!(heap.alloc(LEAST_SLACK).is_null(), "but not without end");
         meter.rearm();
-        assert!(heap.alloc(1).is_null(), "after a rearm the plain limit holds");
+        assert!(!meter.exceeded());
         // SAFETY: both blocks are live and of this heap.
         unsafe {
             heap.dealloc(block);
@@ -172,7 +171,7 @@ mod tests {
         let grown = unsafe { heap.realloc(block, 1 << 16) };
         assert!(meter.used() >= 1 << 16);
         // SAFETY: as above; a refused realloc leaves the block alive.
-        let refused = unsafe { heap.realloc(grown, 1 << 21) };
+        let refused = unsafe { heap.realloc(grown, LEAST_SLACK + (1 << 21)) };
         assert!(refused.is_null());
         // SAFETY: `grown` is still live.
         unsafe { heap.dealloc(grown) };

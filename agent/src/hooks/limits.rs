@@ -27,6 +27,14 @@ pub struct ScriptLimits {
     pub argument: usize,
     /// Longest line that `console` logs; the rest is cut.
     pub console_line: usize,
+    /// Filters of `kfl.match` that are kept compiled.
+    pub filters: usize,
+    /// Packets that wait for one script that defines `onPacketCaptured`; they come in batches.
+    pub packets: usize,
+    /// Jobs of one script.
+    pub jobs: usize,
+    /// Series that one script may publish by `prometheus.metric`.
+    pub series: usize,
     /// Script or module source.
     pub source: u64,
     /// Different errors remembered so that repeats are only counted.
@@ -37,6 +45,9 @@ pub struct ScriptLimits {
     pub pause_first: Duration,
     /// Longest pause.
     pub pause_longest: Duration,
+    /// How often the scripts' files are looked at. A change has to be the same in two looks, so that no half-written file
+    /// is run.
+    pub look: Duration,
     /// How often repeats of an error are summed up in the log.
     pub repeat_interval: Duration,
 }
@@ -60,11 +71,16 @@ impl Default for ScriptLimits {
             webhook_answer: 1 << 20,
             argument: 16 << 20,
             console_line: 16 << 10,
+            filters: 64,
+            packets: 16 << 10,
+            jobs: 100,
+            series: 1000,
             source: 4 << 20,
             known_errors: 256,
             strikes: 3,
             pause_first: Duration::from_secs(1),
             pause_longest: Duration::from_secs(60),
+            look: Duration::from_millis(250),
             repeat_interval: Duration::from_secs(60),
         }
     }

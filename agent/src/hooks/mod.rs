@@ -7,6 +7,7 @@
 //!
 //! Invariants:
 //! - Delivering never waits for a script, but for room in its queue in a replay ([`Backpressure::Wait`]).
+//! - Which scripts run is one list, replaced as a whole: delivering takes no lock to read it ([`reload`] does the replacing).
 //! - Scripts share nothing: what one does to its globals, its time or its memory, no other notices.
 //! - Every limit ([`ScriptLimits`]) ends the call with a log line that names hook, script, line and limit, and is
 //!   counted ([`ScriptStats`]); the next item is delivered as if nothing had happened.
@@ -15,32 +16,41 @@
 
 mod clock;
 mod closed;
+mod ending;
 mod engine;
 mod errors;
 mod heap;
 mod helpers;
+mod hook;
+mod lazy;
 mod limits;
 mod log;
+mod metrics;
 mod modules;
 mod outline;
+mod packets;
+mod pause;
+mod pod;
 mod queue;
 mod raw;
+mod registered;
 mod rejections;
+mod reload;
+mod running;
 mod services;
+mod shared;
 mod source;
 mod spot;
+mod stamp;
 mod stats;
+mod watch;
 mod worker;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use tokio::sync::watch;
 
 use crate::captured::{Captured, ClosedStream};
 
@@ -48,52 +58,37 @@ pub use engine::ScriptKind;
 pub use limits::ScriptLimits;
 pub use log::{Level, ScriptLog, TracingLog};
 pub use outline::{Outline, check};
+pub use packets::PacketInfo;
+pub use pod::PodEvent;
 pub use queue::Backpressure;
-pub use services::{HostServices, ItemJson};
+pub use services::{HostServices, NamesBySecond};
 pub use source::ScriptFailure;
 pub use stats::ScriptStats;
 
-use engine::Hook;
-use helpers::{HostSetup, Http};
-use log::Logger;
-use queue::Queue;
-use source::Source;
-use stats::Counters;
-use worker::{Event, Started, Worker};
-
-/// Beyond the limits of a call, how long a script's thread may be silent before it is taken to hang in native code.
-const GRACE: Duration = Duration::from_secs(30);
+use hook::Hook;
+use reload::Reloader;
+use shared::Shared;
+use worker::Event;
 
 /// The scripts that run.
 pub struct Scripts {
-    running: Vec<Running>,
+    shared: Arc<Shared>,
+    /// Until [`Scripts::watch`].
+    reloader: Mutex<Option<Reloader>>,
+    watcher: Mutex<Option<Watcher>>,
 }
 
-/// One script that runs. Self-contained: to replace one is to start another and stop this.
-struct Running {
-    name: String,
-    title: Option<String>,
-    queue: Arc<Queue<Event>>,
-    counters: Arc<Counters>,
-    logger: Arc<Logger>,
-    wants_items: bool,
-    wants_streams: bool,
-    stop: Arc<AtomicBool>,
-    stop_waits: watch::Sender<bool>,
+/// The thread that follows the files.
+struct Watcher {
+    /// Dropped, it ends.
+    stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
-/// A script whose top level is being run.
-struct Starting {
-    source: Source,
-    running: Running,
-    report: Receiver<Result<Started, ScriptFailure>>,
-}
-
 impl Scripts {
-    /// Starts each script on a thread of its own, and waits until all have run their top level. What does not compile,
-    /// throws or hangs at its top level is reported; the others run. `backpressure` says what
-    /// [`Scripts::deliver`] does when a script is slower than its items.
+    /// Starts each script on a thread of its own, and waits until all have run their top level. A path may be a folder:
+    /// then every `*.js` in it is a script. What does not compile, throws or hangs at its top level is reported; the
+    /// others run. `backpressure` says what [`Scripts::deliver`] does when a script is slower than its items.
     #[must_use]
     pub fn load(
         paths: &[PathBuf],
@@ -101,37 +96,34 @@ impl Scripts {
         backpressure: Backpressure,
         services: HostServices,
     ) -> (Self, Vec<ScriptFailure>) {
-        let http = Arc::new(Http::new(services.trust.clone()));
-        let services = Arc::new(services);
-        let mut taken = HashSet::new();
-        let mut failures = Vec::new();
-        let mut starting = Vec::new();
-        for path in paths {
-            let begun = Source::read(path, limits.source).and_then(|mut source| {
-                source::name_apart(&mut source, &mut taken);
-                begin(source, limits, backpressure, &services, &http)
-            });
-            match begun {
-                Ok(script) => starting.push(script),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        let mut running = Vec::new();
-        for script in starting {
-            match script.finish(limits) {
-                Ok(script) => running.push(script),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        (Self { running }, failures)
+        let shared = Arc::new(Shared::new(limits, backpressure, services));
+        let mut reloader = Reloader::new(Arc::clone(&shared), paths);
+        let failures = reloader.load();
+        (Self { shared, reloader: Mutex::new(Some(reloader)), watcher: Mutex::default() }, failures)
     }
 
-    /// Hands an item to every script that defines `onItemCaptured`. Where there is no room it is dropped and counted.
+    /// From now on follows the files: what is edited, added or removed takes effect within 2 s, and the log says so. An
+    /// edited script that does not run leaves the version before running.
+    ///
+    /// # Errors
+    /// When the thread for it does not start.
+    pub fn watch(&self) -> std::io::Result<()> {
+        let Some(reloader) = lock(&self.reloader).take() else { return Ok(()) };
+        let (stop, stopped) = channel();
+        let thread =
+            std::thread::Builder::new().name("js-reload".to_owned()).spawn(move || reloader.run(&stopped))?;
+        *lock(&self.watcher) = Some(Watcher { stop, thread });
+        Ok(())
+    }
+
+    /// Hands an item to every script that defines `onItemCaptured`, or registered a hook whose filter matches. Where there is no
+    /// room it is dropped and counted.
     pub fn deliver(&self, item: &Arc<Captured>) {
         let bytes = item.memory();
-        for script in self.running.iter().filter(|script| script.wants_items) {
-            if !script.queue.push(Event::Item(Arc::clone(item)), bytes) {
-                Counters::add(&script.counters.dropped, 1);
+        let common = &self.shared.common;
+        for script in self.shared.running().iter().filter(|script| script.wants_items()) {
+            if let Some(targets) = script.targets(item, common) {
+                script.push(Event::Item(Arc::clone(item), targets), bytes);
             }
         }
     }
@@ -140,45 +132,98 @@ impl Scripts {
     /// is dropped and counted.
     pub fn stream_closed(&self, stream: &Arc<ClosedStream>) {
         let bytes = stream.memory();
-        for script in self.running.iter().filter(|script| script.wants_streams) {
-            if !script.queue.push(Event::Closed(Arc::clone(stream)), bytes) {
-                Counters::add(&script.counters.dropped, 1);
+        let wants = [Hook::StreamClosed, Hook::PcapReady];
+        for script in
+            self.shared.running().iter().filter(|script| wants.iter().any(|hook| script.wants(*hook)))
+        {
+            script.push(Event::Closed(Arc::clone(stream)), bytes);
+        }
+    }
+
+    /// Hands packets to every script that defines `onPacketCaptured`. Live, those for which there is no room
+    /// ([`ScriptLimits::packets`]) are dropped and counted, a batch as a whole.
+    pub fn packets_captured(&self, packets: &Arc<[PacketInfo]>) {
+        for script in self.shared.running().iter().filter(|script| script.wants(Hook::PacketCaptured)) {
+            script.push_packets(packets, &self.shared.common);
+        }
+    }
+
+    /// Tells every script that defines `onPodEvent` what happened to a pod (Kubernetes' own object).
+    pub fn pod_event(&self, event: PodEvent, pod: &Arc<serde_json::Value>) {
+        let mut bytes = None;
+        for script in self.shared.running().iter().filter(|script| script.wants(Hook::PodEvent)) {
+            let bytes = *bytes.get_or_insert_with(|| pod.to_string().len());
+            script.push(Event::Pod(event, Arc::clone(pod)), bytes);
+        }
+    }
+
+    /// Asks every script that defines `onItemQueried`, one after the other, what is to be shown of an item: each gets what
+    /// the one before returned. The JSON of that; `None` if no script returned an object. Waits for each at most
+    /// `patience`; one that does not answer in time is passed over.
+    #[must_use]
+    pub fn item_queried(&self, item: &Captured, patience: Duration) -> Option<String> {
+        let running = self.shared.running();
+        let mut asked = running.iter().filter(|script| script.wants(Hook::ItemQueried)).peekable();
+        asked.peek()?;
+        let mut json = Vec::new();
+        self.shared.common.services.view.json(item, &mut json);
+        let mut shown: Arc<str> = String::from_utf8(json).ok()?.into();
+        let mut replaced = false;
+        for script in asked {
+            let (answer, answered) = sync_channel(1);
+            if script.push(Event::Queried(Arc::clone(&shown), answer), shown.len())
+                && let Ok(Some(returned)) = answered.recv_timeout(patience)
+            {
+                (shown, replaced) = (returned.into(), true);
             }
         }
+        replaced.then(|| shown.to_string())
     }
 
     /// Whether any script wants to know of streams that are over.
     #[must_use]
     pub fn wants_streams(&self) -> bool {
-        self.running.iter().any(|script| script.wants_streams)
+        self.wants(Hook::StreamClosed) || self.wants(Hook::PcapReady)
     }
 
     /// Whether any script wants items at all.
     #[must_use]
     pub fn wants_items(&self) -> bool {
-        self.running.iter().any(|script| script.wants_items)
+        self.shared.running().iter().any(|script| script.wants_items())
+    }
+
+    /// Whether any script wants packets.
+    #[must_use]
+    pub fn wants_packets(&self) -> bool {
+        self.wants(Hook::PacketCaptured)
+    }
+
+    fn wants(&self, hook: Hook) -> bool {
+        self.shared.running().iter().any(|script| script.wants(hook))
     }
 
     /// Number of scripts that run.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.running.len()
+        self.shared.running().len()
     }
 
     /// Whether no script runs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.running.is_empty()
+        self.len() == 0
     }
 
     /// Waits until every queue is empty and every call has returned. Gives up, with `false`, once nothing has been
     /// finished for `timeout`.
     #[must_use]
     pub fn drain(&self, timeout: Duration) -> bool {
-        let finished = || self.running.iter().map(|script| script.queue.finished()).sum::<u64>();
+        let finished =
+            || self.shared.running().iter().map(|script| script.lasting.queue.finished()).sum::<u64>();
+        let idle = || self.shared.running().iter().all(|script| script.lasting.queue.is_idle());
         let (mut seen, mut since) = (finished(), Instant::now());
         let mut nap = Duration::from_micros(100);
-        while !self.running.iter().all(|script| script.queue.is_idle()) {
+        while !idle() {
             if finished() != seen {
                 (seen, since) = (finished(), Instant::now());
             } else if since.elapsed() >= timeout {
@@ -190,133 +235,52 @@ impl Scripts {
         true
     }
 
-    /// What became of each script's items so far.
+    /// What became of each script's events so far, of scripts that ended too.
     #[must_use]
     pub fn stats(&self) -> Vec<ScriptStats> {
-        let of = |script: &Running| {
-            script.counters.snapshot(&script.name, script.title.clone(), script.queue.len())
-        };
-        self.running.iter().map(of).collect()
+        self.shared.stats()
+    }
+
+    /// What scripts publish by `prometheus.metric`, and their counters, in Prometheus' text format (version 0.0.4).
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        let mut text = stats::prometheus(&self.stats());
+        self.shared.common.metrics.render(&mut text);
+        text
     }
 
     /// Ends all scripts: running calls are interrupted, waits broken off, items that still wait dropped and counted.
     /// Returns the last statistics. A thread that does not end within `timeout` is left behind, and that is logged.
-    pub fn shutdown(mut self, timeout: Duration) -> Vec<ScriptStats> {
-        for script in &self.running {
-            script.signal_stop();
-        }
+    pub fn shutdown(self, timeout: Duration) -> Vec<ScriptStats> {
         let until = Instant::now() + timeout;
-        std::mem::take(&mut self.running).into_iter().map(|script| script.join(until)).collect()
-    }
-}
-
-/// Starts a script's thread.
-fn begin(
-    source: Source,
-    limits: &ScriptLimits,
-    backpressure: Backpressure,
-    services: &Arc<HostServices>,
-    http: &Arc<Http>,
-) -> Result<Starting, ScriptFailure> {
-    let logger =
-        Arc::new(Logger::new(&source.name, Arc::clone(&services.log), &services.env, limits.console_line));
-    let (stop_waits, stop_receiver) = watch::channel(false);
-    let stall = limits.call_time + limits.wait_total + GRACE;
-    let queue = Arc::new(Queue::new(limits.queue, limits.queue_bytes, backpressure, stall));
-    let (counters, stop) = (Arc::new(Counters::default()), Arc::new(AtomicBool::new(false)));
-    let setup = HostSetup {
-        name: source.name.clone(),
-        limits: limits.clone(),
-        services: Arc::clone(services),
-        logger: Arc::clone(&logger),
-        http: Arc::clone(http),
-        stop: stop_receiver,
-    };
-    let worker = Worker {
-        source: source.clone(),
-        setup,
-        queue: Arc::clone(&queue),
-        counters: Arc::clone(&counters),
-        stop: Arc::clone(&stop),
-    };
-    let (report, started) = sync_channel(1);
-    let thread = std::thread::Builder::new()
-        .name(format!("js:{}", source.name))
-        .stack_size(limits.stack + ScriptLimits::NATIVE_STACK)
-        .spawn(move || worker.run(&report))
-        .map_err(|error| source.failure(format!("its thread does not start: {error}")))?;
-    let (name, title) = (source.name.clone(), source.title());
-    let (wants_items, wants_streams) = (false, false);
-    let running = Running {
-        name,
-        title,
-        queue,
-        counters,
-        logger,
-        wants_items,
-        wants_streams,
-        stop,
-        stop_waits,
-        thread,
-    };
-    Ok(Starting { source, running, report: started })
-}
-
-impl Starting {
-    /// Waits for the top level to be through.
-    fn finish(mut self, limits: &ScriptLimits) -> Result<Running, ScriptFailure> {
-        let patience = limits.call_time + limits.wait_total + GRACE;
-        match self.report.recv_timeout(patience) {
-            Ok(Ok(started)) => {
-                let wants = |hook: Hook| started.hooks.contains(&hook.name());
-                self.running.wants_items = wants(Hook::ItemCaptured);
-                self.running.wants_streams = wants(Hook::StreamClosed) || wants(Hook::PcapReady);
-                self.tell_about_hooks(&started);
-                Ok(self.running)
-            }
-            Ok(Err(failure)) => Err(failure),
-            Err(_) => {
-                self.running.signal_stop();
-                Err(self.source.failure("hangs at its top level, in native code that cannot be interrupted"))
+        self.stop();
+        if let Some(Watcher { thread, .. }) = lock(&self.watcher).take() {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(2));
             }
         }
+        // Once more: one may have been put in place meanwhile.
+        self.stop();
+        self.shared.running().iter().for_each(|script| script.join(until));
+        self.shared.stats()
     }
 
-    fn tell_about_hooks(&self, started: &Started) {
-        let logger = &self.running.logger;
-        for hook in &started.uncalled_hooks {
-            logger.about(Level::Warn, &format!("defines {hook}, which this version does not call"));
+    fn stop(&self) {
+        drop(lock(&self.reloader).take());
+        if let Some(watcher) = lock(&self.watcher).as_ref() {
+            // Err: it has ended.
+            let _ = watcher.stop.send(());
         }
-        if started.hooks.is_empty() && started.uncalled_hooks.is_empty() {
-            logger.about(Level::Warn, "defines no hook, so it will not be called");
-        }
-    }
-}
-
-impl Running {
-    fn signal_stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.stop_waits.send_replace(true);
-        Counters::add(&self.counters.dropped, self.queue.close() as u64);
-    }
-
-    fn join(self, until: Instant) -> ScriptStats {
-        while !self.thread.is_finished() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        if !self.thread.is_finished() {
-            self.logger.about(Level::Error, "does not end: its thread is left behind");
-        } else if self.thread.join().is_err() {
-            self.logger.about(Level::Error, "its thread panicked");
-        }
-        self.counters.snapshot(&self.name, self.title, 0)
+        self.shared.running().iter().for_each(|script| script.close());
     }
 }
 
 impl Drop for Scripts {
     fn drop(&mut self) {
-        for script in &self.running {
-            script.signal_stop();
-        }
+        self.stop();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

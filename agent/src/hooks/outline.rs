@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use super::engine::{Engine, ScriptKind};
 use super::helpers;
 use super::limits::ScriptLimits;
+use super::registered;
 use super::source::{ScriptFailure, Source};
 
 /// What a script is.
@@ -23,6 +24,8 @@ pub struct Outline {
     pub hooks: Vec<&'static str>,
     /// Hooks that it defines and that this version never calls.
     pub uncalled_hooks: Vec<&'static str>,
+    /// How many hooks it registers by `hooks.on`.
+    pub registered: usize,
     /// What its top level threw in the dry run, if anything; hooks defined after that point are not listed.
     pub remark: Option<String>,
 }
@@ -33,10 +36,14 @@ impl std::fmt::Display for Outline {
             Some(title) => write!(f, "{title:?}: ")?,
             None => f.write_str("(no title: its first line is no comment): ")?,
         }
-        if self.hooks.is_empty() {
-            f.write_str("defines no hook")?;
-        } else {
-            write!(f, "defines {}", self.hooks.join(", "))?;
+        match (self.hooks.as_slice(), self.registered) {
+            ([], 0) => f.write_str("defines no hook")?,
+            ([], _) => {}
+            (hooks, _) => write!(f, "defines {}", hooks.join(", "))?,
+        }
+        if self.registered > 0 {
+            let and = if self.hooks.is_empty() { "" } else { ", " };
+            write!(f, "{and}registers {} by hooks.on", self.registered)?;
         }
         if !self.uncalled_hooks.is_empty() {
             write!(f, "; this version never calls {}", self.uncalled_hooks.join(", "))?;
@@ -64,12 +71,16 @@ pub fn check(path: &Path) -> Result<Outline, ScriptFailure> {
 
 fn outline(source: &Source, limits: &ScriptLimits) -> Result<Outline, ScriptFailure> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (engine, failure) = Engine::try_start(source, limits, &stop, |ctx, _| helpers::install_inert(ctx))?;
+    let (engine, failure) = Engine::try_start(source, limits, &stop, |ctx, _, registry| {
+        helpers::install_inert(ctx)?;
+        registered::install_alone(ctx, registry)
+    })?;
     Ok(Outline {
         title: source.title(),
         kind: engine.kind(),
         hooks: engine.hooks(),
         uncalled_hooks: engine.uncalled_hooks().to_vec(),
+        registered: engine.registry().len(),
         remark: failure.map(|failure| {
             let what = failure.message.strip_prefix("its top level threw ").unwrap_or(&failure.message);
             failure.line.map_or_else(|| what.to_owned(), |line| format!("{what} (line {line})"))

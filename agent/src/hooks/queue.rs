@@ -2,6 +2,9 @@
 //!
 //! Live, a full queue refuses the newest event and the producer goes on: nothing after the engine may slow it. In a
 //! replay the producer waits for room instead, for as long as the script gets on.
+//!
+//! The queue outlives the thread that serves it: when a script is edited, the thread of the new version takes over
+//! ([`Queue::take_over`]) what waits. Only the thread whose turn it is gets events.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +36,8 @@ struct State<T> {
     /// Memory of `events`.
     bytes: usize,
     closed: bool,
+    /// Whose turn it is to serve, counted from 0.
+    turn: u64,
     /// The consumer works on an event.
     busy: bool,
     consumer_waits: bool,
@@ -60,6 +65,7 @@ impl<T> Queue<T> {
             events: VecDeque::new(),
             bytes: 0,
             closed: false,
+            turn: 0,
             busy: false,
             consumer_waits: false,
             producers_wait: 0,
@@ -120,28 +126,46 @@ impl<T> Queue<T> {
         state
     }
 
-    /// The next event; says at the same time that the one before is finished. Waits at most `wait`.
-    pub(crate) fn pop(&self, wait: Duration) -> Popped<T> {
-        let until = Instant::now() + wait;
+    /// Takes the queue away from the thread that serves it now; what the new one is to say in [`Queue::pop`].
+    pub(crate) fn take_over(&self) -> u64 {
         let mut state = self.lock();
+        state.turn += 1;
+        state.closed = false;
+        let turn = state.turn;
+        drop(state);
+        self.arrived.notify_all();
+        turn
+    }
+
+    /// The next event; says at the same time that the one before is finished. Waits at most `wait`. For a thread whose
+    /// turn is over, the queue is closed.
+    pub(crate) fn pop(&self, turn: u64, wait: Duration) -> Popped<T> {
+        let mut until = None;
+        let mut state = self.lock();
+        if state.turn != turn {
+            return Popped::Closed;
+        }
         if std::mem::take(&mut state.busy) {
             self.finished.fetch_add(1, Ordering::Relaxed);
         }
         loop {
-            if state.closed {
+            if state.closed || state.turn != turn {
                 return Popped::Closed;
             }
             if let Some((event, bytes)) = state.events.pop_front() {
                 state.bytes -= bytes;
                 state.busy = true;
-                let wake = state.producers_wait > 0;
+                // Not for each place that becomes free: a producer would sleep and be woken again for every event.
+                let has_room = state.events.len() <= self.limit / 2 && state.bytes <= self.limit_bytes / 2;
+                let wake = state.producers_wait > 0 && has_room;
                 drop(state);
                 if wake {
                     self.room.notify_one();
                 }
                 return Popped::Event(event);
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = until.get_or_insert(now + wait).saturating_duration_since(now);
             if left.is_zero() {
                 return Popped::Nothing;
             }
@@ -149,6 +173,11 @@ impl<T> Queue<T> {
             state = self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
             state.consumer_waits = false;
         }
+    }
+
+    /// As [`Queue::close`], unless another thread has taken over.
+    pub(crate) fn close_at(&self, turn: u64) -> usize {
+        if self.lock().turn == turn { self.close() } else { 0 }
     }
 
     /// Refuses further events, wakes everyone, returns how many were left.
@@ -197,12 +226,12 @@ mod tests {
         let queue = Queue::new(2, 100, Backpressure::DropNewest, SHORT);
         assert!(queue.push(1, 1) && queue.push(2, 1));
         assert!(!queue.push(3, 1), "the third is refused at once");
-        assert!(matches!(queue.pop(SHORT), Popped::Event(1)));
+        assert!(matches!(queue.pop(0, SHORT), Popped::Event(1)));
         assert!(queue.push(4, 1));
-        assert!(matches!(queue.pop(SHORT), Popped::Event(2)));
-        assert!(matches!(queue.pop(SHORT), Popped::Event(4)));
+        assert!(matches!(queue.pop(0, SHORT), Popped::Event(2)));
+        assert!(matches!(queue.pop(0, SHORT), Popped::Event(4)));
         assert!(!queue.is_idle(), "4 is being worked on");
-        assert!(matches!(queue.pop(SHORT), Popped::Nothing));
+        assert!(matches!(queue.pop(0, SHORT), Popped::Nothing));
         assert!(queue.is_idle());
         assert_eq!(queue.finished(), 3);
     }
@@ -212,7 +241,7 @@ mod tests {
         let queue = Queue::new(10, 100, Backpressure::DropNewest, SHORT);
         assert!(queue.push(1, 1000), "alone it may be larger");
         assert!(!queue.push(2, 1));
-        assert!(matches!(queue.pop(SHORT), Popped::Event(1)));
+        assert!(matches!(queue.pop(0, SHORT), Popped::Event(1)));
         assert!(queue.push(3, 60) && queue.push(4, 40));
         assert!(!queue.push(5, 1));
         assert_eq!(queue.close(), 2);
@@ -226,7 +255,7 @@ mod tests {
             std::thread::spawn(move || (0..1000).all(|n| queue.push(n, 1)))
         };
         for expected in 0..1000 {
-            match queue.pop(Duration::from_secs(10)) {
+            match queue.pop(0, Duration::from_secs(10)) {
                 Popped::Event(n) => assert_eq!(n, expected),
                 other => panic!("{other:?}"),
             }
@@ -254,6 +283,22 @@ mod tests {
         std::thread::sleep(SHORT);
         assert_eq!(queue.close(), 1);
         assert!(!producer.join().unwrap());
-        assert!(matches!(queue.pop(SHORT), Popped::Closed));
+        assert!(matches!(queue.pop(0, SHORT), Popped::Closed));
+    }
+
+    #[test]
+    fn whoever_takes_over_gets_what_waits_and_the_other_nothing_more() {
+        let queue = Queue::new(10, 100, Backpressure::DropNewest, SHORT);
+        assert!(queue.push(1, 1) && queue.push(2, 1));
+        assert!(matches!(queue.pop(0, SHORT), Popped::Event(1)));
+        let turn = queue.take_over();
+        assert!(matches!(queue.pop(0, SHORT), Popped::Closed));
+        assert_eq!(queue.close_at(0), 0, "nor does its end close the queue");
+        assert!(!queue.is_idle() && queue.push(3, 1));
+        for expected in [2, 3] {
+            assert!(matches!(queue.pop(turn, SHORT), Popped::Event(n) if n == expected));
+        }
+        assert!(matches!(queue.pop(turn, SHORT), Popped::Nothing));
+        assert!(queue.is_idle());
     }
 }

@@ -1,18 +1,19 @@
 //! What the agent lends to scripts. Scripts reach nothing of the host but what the helpers make of this.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::captured::Captured;
 use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
 use crate::tls::Trust;
+use crate::view::ItemView;
 
 use super::log::ScriptLog;
 
-/// Writes an item as the contract's JSON.
-pub type ItemJson = Arc<dyn Fn(&Captured, &mut Vec<u8>) + Send + Sync>;
+/// Which names addresses got, by Unix second.
+pub type NamesBySecond = Arc<dyn Fn() -> BTreeMap<u64, Vec<(IpAddr, String)>> + Send + Sync>;
 
 /// The services behind the helpers.
 #[derive(Clone)]
@@ -33,8 +34,10 @@ pub struct HostServices {
     pub s3_endpoint: Option<String>,
     /// `utils.nodeName()`.
     pub node_name: String,
-    /// Writes an item as JSON: what `data` holds.
-    pub item_json: ItemJson,
+    /// `pcap.nameResolutionHistory()`.
+    pub names: NamesBySecond,
+    /// How items are shown: what `data` holds, and what filters see of an item.
+    pub view: Arc<ItemView>,
     /// Where log lines of scripts go.
     pub log: Arc<dyn ScriptLog>,
 }

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::limits::size_text;
+use super::stamp::Loaded;
 
 /// Why a script does not run. Displayed as `PATH:LINE:COLUMN: message`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// The text.
     pub(crate) text: String,
+    /// Modules that it loaded so far.
+    pub(crate) modules: Loaded,
 }
 
 impl Source {
@@ -62,7 +65,7 @@ impl Source {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Ok(Self { path: path.to_owned(), folder, name: file.clone(), file, text })
+        Ok(Self { path: path.to_owned(), folder, name: file.clone(), file, text, modules: Loaded::default() })
     }
 
     /// The first comment line of the text, if there is one before any code.
@@ -221,6 +224,7 @@ mod tests {
             file: "a.js".to_owned(),
             name: String::new(),
             text: String::new(),
+            modules: Loaded::default(),
         };
         let mut taken = HashSet::new();
         let names: Vec<String> = ["x/a.js", "y/a.js", "z/y/a.js", "z/y/a.js"]

@@ -97,7 +97,10 @@ impl Blobs {
     fn room(&self, size: u64) -> io::Result<()> {
         let disk = nix::sys::statvfs::statvfs(&self.folder)?;
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        if free < size.saturating_add(self.reserve) {
+        // A small disk's share is small, so that it is of any use. The store leaves free five times as much: what it would not
+        // take is there for attachments.
+        let reserve = self.reserve.min(disk.blocks().saturating_mul(disk.fragment_size()) / 100);
+        if free < size.saturating_add(reserve) {
             let message = format!("only {} MiB are free on the disk", free >> 20);
             return Err(io::Error::new(io::ErrorKind::StorageFull, message));
         }

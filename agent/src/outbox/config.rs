@@ -31,7 +31,7 @@ pub struct OutboxConfig {
     pub max_age: Duration,
     /// Bytes of text kept in memory while the disk takes nothing; more is refused.
     pub max_memory: u64,
-    /// Bytes of the disk that attachments leave free.
+    /// Bytes of the disk that attachments leave free, at most: a hundredth of a disk smaller than a hundred times that.
     pub disk_reserve: u64,
     /// Bounds of the dead letters.
     pub dead: DeadLimits,

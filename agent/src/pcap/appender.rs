@@ -3,12 +3,12 @@
 //! Invariants: no lock and no allocation for a packet (buffers are reused); a position is given once and never moves;
 //! whatever cannot be stored is counted, and the next packet is tried as if nothing had been.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use agent_core::item::StreamId;
-use agent_core::{LinkType, Packet};
+use agent_core::{LinkType, Origin, Packet};
 
 use super::config::Overflow;
 use super::link::{Ids, Link};
@@ -24,16 +24,26 @@ const LARGEST: usize = 64 << 20;
 /// Interfaces of one segment; packets of more are refused until the next one.
 const MAX_INTERFACES: usize = 4096;
 
+/// An interface that is described in the segment. A number seen at a socket is of that one's network namespace, and thus
+/// another than the same number seen on an interface.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    interface: u32,
+    at_socket: bool,
+    link: LinkType,
+}
+
 /// The segment that is filled.
 struct Open {
-    segment: Arc<Segment>,
+    /// Not held: retention may take it when nothing more comes.
+    segment: Weak<Segment>,
     since: Instant,
     /// Bytes handed over.
     len: u64,
     /// Records handed over.
     records: u32,
     /// Those described, by their numbers in the segment.
-    interfaces: Vec<(u32, LinkType)>,
+    interfaces: Vec<Known>,
     /// How many of them are described in blocks handed over.
     settled: usize,
     /// The last one used: mostly the next one, too.
@@ -67,30 +77,31 @@ impl Appender {
         }
     }
 
-    /// Starts a block, and a segment where the last one is full.
+    /// Starts a block, and a segment where the last one is full, old, or gone.
     fn begin(&mut self) -> bool {
-        if self.open.as_ref().is_some_and(|open| open.len >= self.shared.config.segment_bytes) {
-            self.open = None;
-        }
-        let Some(open) = &self.open else {
-            let Some(segment) = self.shared.registry.begin() else { return false };
-            format::section(&mut self.block.bytes);
-            self.block.fresh = true;
-            self.block.first = 0;
-            self.block.segment = Some(Arc::clone(&segment));
-            self.open = Some(Open {
-                segment,
-                since: Instant::now(),
-                len: 0,
-                records: 0,
-                interfaces: Vec::new(),
-                settled: 0,
-                recent: 0,
-            });
+        let config = &self.shared.config;
+        let young = |open: &Open| config.segment_age().is_none_or(|age| open.since.elapsed() < age);
+        if let Some(open) = self.open.as_ref().filter(|open| open.len < config.segment_bytes && young(open))
+            && let Some(segment) = open.segment.upgrade().filter(|segment| !segment.is_to_turn())
+        {
+            self.block.first = open.records;
+            self.block.segment = Some(segment);
             return true;
-        };
-        self.block.first = open.records;
-        self.block.segment = Some(Arc::clone(&open.segment));
+        }
+        let Some(segment) = self.shared.registry.begin() else { return false };
+        format::section(&mut self.block.bytes);
+        self.block.fresh = true;
+        self.block.first = 0;
+        self.open = Some(Open {
+            segment: Arc::downgrade(&segment),
+            since: Instant::now(),
+            len: 0,
+            records: 0,
+            interfaces: Vec::new(),
+            settled: 0,
+            recent: 0,
+        });
+        self.block.segment = Some(segment);
         true
     }
 
@@ -140,21 +151,14 @@ impl Appender {
     fn give_up_block(&mut self) {
         self.shared.counters.refuse(self.block.links.len() as u64, self.block.captured());
         if self.block.fresh {
-            if let Some(open) = self.open.take() {
-                self.shared.registry.discard(&open.segment);
+            self.open = None;
+            if let Some(segment) = &self.block.segment {
+                self.shared.registry.discard(segment);
             }
         } else if let Some(open) = &mut self.open {
             open.interfaces.truncate(open.settled);
         }
         self.block.clear();
-    }
-
-    /// Closes a segment that was begun long ago, so that its age can take it.
-    fn close_old(&mut self) {
-        let Some(age) = self.shared.config.segment_age() else { return };
-        if self.open.take_if(|open| open.since.elapsed() >= age).is_some() {
-            self.log.seal();
-        }
     }
 
     fn try_again(&mut self) {
@@ -169,22 +173,23 @@ impl Open {
     /// Number of the packet's interface, described first where it is new.
     #[inline]
     fn interface(&mut self, out: &mut Vec<u8>, packet: &Packet<'_>, shared: &Shared) -> Option<u32> {
-        let key = (packet.origin.interface, packet.link);
+        let origin = &packet.origin;
+        let key = Known { interface: origin.interface, at_socket: origin.at_socket, link: packet.link };
         if self.interfaces.get(self.recent) != Some(&key) {
             self.recent = match self.interfaces.iter().position(|&known| known == key) {
                 Some(number) => number,
-                None => self.describe(key, out, shared)?,
+                None => self.describe(key, origin, out, shared)?,
             };
         }
         Some(self.recent as u32)
     }
 
-    fn describe(&mut self, key: (u32, LinkType), out: &mut Vec<u8>, shared: &Shared) -> Option<usize> {
+    fn describe(&mut self, key: Known, origin: &Origin, out: &mut Vec<u8>, shared: &Shared) -> Option<usize> {
         if self.interfaces.len() >= MAX_INTERFACES {
             return None;
         }
-        let name = shared.config.interface_name.as_ref().filter(|_| key.0 != 0).and_then(|name| name(key.0));
-        format::interface(out, key.1, name.as_deref());
+        let info = shared.config.interfaces.as_ref().map(|describe| describe(origin)).unwrap_or_default();
+        format::interface(out, key.link, &info);
         self.interfaces.push(key);
         Some(self.interfaces.len() - 1)
     }
@@ -204,9 +209,6 @@ impl PcapAppender for Appender {
             self.try_again();
         } else if !self.block.links.is_empty() {
             self.hand_over();
-        }
-        if self.block.segment.is_none() {
-            self.close_old();
         }
     }
 }

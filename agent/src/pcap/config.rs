@@ -5,8 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Gives an interface's name by its number in [`Origin::interface`](agent_core::Origin::interface).
-pub type InterfaceName = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
+use agent_core::Origin;
+
+/// Tells what is known of the interface of such packets.
+pub type DescribeInterface = Arc<dyn Fn(&Origin) -> InterfaceInfo + Send + Sync>;
+
+/// What is known of an interface beside its link type.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct InterfaceInfo {
+    /// Its name, only where it surely is the one.
+    pub name: Option<String>,
+    /// Where packets were taken, in words.
+    pub description: Option<String>,
+}
 
 /// What happens to packets when the disk does not keep up and the queue to it is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +68,10 @@ pub struct StoreConfig {
     pub retry_after: Duration,
     /// When the queue is full.
     pub overflow: Overflow,
+    /// A folder in memory that stands in for the disk while that is full or fails…
+    pub fallback_dir: PathBuf,
+    /// …with so many bytes of packets, the latest, and so many of extracted files. 0: nothing stands in.
+    pub fallback_bytes: u64,
     /// Memory for the index of each worker's streams, in bytes (8 a stream; streams that were quiet longest go first).
     pub index_bytes: usize,
     /// Extracted files together, in bytes.
@@ -65,13 +80,13 @@ pub struct StoreConfig {
     pub extracted_age: Duration,
     /// An extracted file is kept at least this long after it was asked for.
     pub extracted_grace: Duration,
-    /// Names of interfaces, for the segments.
-    pub interface_name: Option<InterfaceName>,
+    /// What is known of interfaces, for the segments.
+    pub interfaces: Option<DescribeInterface>,
 }
 
 impl StoreConfig {
     /// A store in `dir` with the usual limits: 4 GiB of segments of any age, 1 GiB of extracted files, 32 MiB of queue and
-    /// 64 MiB of index a worker; a full queue refuses.
+    /// 64 MiB of index a worker, 32 MiB of memory in the disk's place; a full queue refuses.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
@@ -87,11 +102,13 @@ impl StoreConfig {
             flush_age: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),
             overflow: Overflow::Refuse,
+            fallback_dir: PathBuf::from("/dev/shm"),
+            fallback_bytes: 32 << 20,
             index_bytes: 64 << 20,
             extracted_bytes: 1 << 30,
             extracted_age: Duration::from_secs(3600),
             extracted_grace: Duration::from_secs(30),
-            interface_name: None,
+            interfaces: None,
         }
     }
 
@@ -122,6 +139,10 @@ pub struct StoreStats {
     pub refused_packets: u64,
     /// Captured bytes of those.
     pub refused_bytes: u64,
+    /// Those of the refused packets that were kept in memory for a while.
+    pub detoured_packets: u64,
+    /// Memory of packets and files that the disk did not take, in bytes.
+    pub fallback_bytes: u64,
     /// Failed disk operations.
     pub errors: u64,
     /// Segments held.
@@ -155,6 +176,7 @@ pub(super) struct Counters {
     pub(super) bytes: AtomicU64,
     pub(super) refused_packets: AtomicU64,
     pub(super) refused_bytes: AtomicU64,
+    pub(super) detoured_packets: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) extractions: AtomicU64,
 }

@@ -1,16 +1,21 @@
 //! Puts a stream's capture file together: back along the links, then forwards through the records.
 //!
-//! Invariants: every step back goes to a lower position, so a walk ends whatever the files hold; memory is at most
-//! [`KEEP`] records' places and one read buffer, however long the stream.
+//! Invariants: every step back goes to a lower position, so a walk ends whatever the files hold; where what a link leads to
+//! is gone, the stream begins after it; memory is at most [`KEEP`] records' places and one read buffer, however long the
+//! stream.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use agent_core::LinkType;
 use agent_core::item::StreamId;
 
+use super::InterfaceInfo;
+use super::fallback::Detour;
 use super::format;
 use super::link::{self, Link, Position};
 use super::segment::{Registry, Segment};
@@ -27,6 +32,8 @@ const SPAN: u64 = 1 << 20;
 /// The records of a stream in one segment.
 struct Part {
     segment: Arc<Segment>,
+    /// Held, so that they stay as long as they are read.
+    detour: Option<Arc<Detour>>,
     /// The last of them.
     last: u32,
     /// The walk does not go below this record.
@@ -84,7 +91,8 @@ impl Walk {
             // What is older than the store goes back to is left out.
             let Some(segment) = registry.find(at.segment) else { break };
             let stop = stop.filter(|s| s.segment == at.segment).map(|s| s.record);
-            let mut part = Part { segment, last: at.record, stop, places: Some(Vec::new()) };
+            let detour = segment.detour();
+            let mut part = Part { segment, detour, last: at.record, stop, places: Some(Vec::new()) };
             next = part.walk(stream, |place| {
                 walk.note(place);
                 kept += 1;
@@ -130,27 +138,28 @@ impl Walk {
             Format::Classic(link) => format::classic_header(&mut out, link, self.longest),
             Format::Ng => {
                 format::section(&mut out);
-                self.links.iter().for_each(|&link| format::interface(&mut out, link, None));
+                self.links
+                    .iter()
+                    .for_each(|&link| format::interface(&mut out, link, &InterfaceInfo::default()));
             }
         }
         out
     }
 
     /// Writes the records, oldest first.
-    pub(super) fn write(self, stream: StreamId, format: Format, file: &File) -> io::Result<()> {
+    pub(super) fn write(&self, stream: StreamId, format: Format, file: &File) -> io::Result<()> {
         let mut out = BufWriter::with_capacity(256 << 10, file);
         let mut buffer = Vec::new();
-        for mut part in self.parts.into_iter().rev() {
-            let places = match part.places.take() {
-                Some(places) => places,
+        for part in self.parts.iter().rev() {
+            let writer = Records { links: &self.links, format, part };
+            match &part.places {
+                Some(places) => writer.copy(places, &mut buffer, &mut out)?,
                 None => {
-                    part.places = Some(Vec::new());
-                    part.walk(stream, |_| {})?;
-                    part.places.take().unwrap_or_default()
+                    let mut places = Vec::new();
+                    part.follow(stream, |place| places.push(place))?;
+                    writer.copy(&places, &mut buffer, &mut out)?;
                 }
-            };
-            let writer = Records { links: &self.links, format, segment: &part.segment };
-            writer.copy(&places, &mut buffer, &mut out)?;
+            }
         }
         out.flush()
     }
@@ -159,10 +168,21 @@ impl Walk {
 impl Part {
     /// Collects the stream's records in this segment. Gives where the stream goes on, before this segment.
     fn walk(&mut self, stream: StreamId, mut each: impl FnMut(Place)) -> io::Result<Option<Position>> {
-        let mut links = Links { file: File::open(&self.segment.links)?, first: 0, window: Vec::new() };
+        let mut places = Vec::new();
+        let next = self.follow(stream, |place| {
+            each(place);
+            places.push(place);
+        });
+        self.places = Some(places);
+        next
+    }
+
+    /// Goes through the stream's records in this segment, the last one first.
+    fn follow(&self, stream: StreamId, mut each: impl FnMut(Place)) -> io::Result<Option<Position>> {
+        let mut links = None;
         let mut at = Position { segment: self.segment.number, record: self.last };
         loop {
-            let link = links.at(at.record)?;
+            let Some(link) = self.link(&mut links, at.record)? else { return Ok(None) };
             if link.stream != Some(stream) || link.previous.is_some_and(|p| p >= at) {
                 return Err(damaged(
                     &self.segment,
@@ -171,9 +191,6 @@ impl Part {
             }
             let place = Place { offset: link.offset, captured: link.captured, link: link.link };
             each(place);
-            if let Some(places) = &mut self.places {
-                places.push(place);
-            }
             match link.previous {
                 Some(previous) if previous.segment == at.segment && self.stop != Some(previous.record) => {
                     at = previous;
@@ -182,16 +199,49 @@ impl Part {
             }
         }
     }
+
+    /// A record's link; `None`: the record is gone. `links`: the file that was read last.
+    fn link(&self, links: &mut Option<Links>, record: u32) -> io::Result<Option<Link>> {
+        let known = links.as_ref().is_some_and(|links| links.range.contains(&record));
+        if !known {
+            *links = Some(match self.detour.as_ref().filter(|detour| record >= detour.first) {
+                Some(detour) => Links::open(&detour.links, detour.first)?,
+                None => Links::open(&self.segment.links, 0)?,
+            });
+        }
+        links.as_mut().filter(|links| links.range.contains(&record)).map(|links| links.at(record)).transpose()
+    }
+
+    /// Whether what begins at `offset` is in memory.
+    fn is_detoured(&self, offset: u32) -> bool {
+        self.detour.as_ref().is_some_and(|detour| u64::from(offset) >= detour.base)
+    }
+
+    fn open(&self, detoured: bool) -> io::Result<File> {
+        File::open(match self.detour.as_ref().filter(|_| detoured) {
+            Some(detour) => &detour.data,
+            None => &self.segment.data,
+        })
+    }
 }
 
 /// Links of a segment, read backwards in windows.
 struct Links {
     file: File,
+    /// Records whose links are in the file.
+    range: Range<u32>,
     first: u32,
     window: Vec<u8>,
 }
 
 impl Links {
+    fn open(path: &Path, start: u32) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let end = (file.metadata()?.len() / link::SIZE as u64).saturating_sub(1);
+        let range = start..u32::try_from(end).unwrap_or(u32::MAX);
+        Ok(Self { file, range, first: 0, window: Vec::new() })
+    }
+
     fn at(&mut self, record: u32) -> io::Result<Link> {
         loop {
             let within = record.checked_sub(self.first).map(|i| i as usize * link::SIZE);
@@ -199,7 +249,7 @@ impl Links {
                 return Ok(Link::decode(bytes));
             }
             let end = record as usize + 1;
-            let first = end.saturating_sub(WINDOW / link::SIZE);
+            let first = end.saturating_sub(WINDOW / link::SIZE).max(self.range.start as usize);
             self.window.resize((end - first) * link::SIZE, 0);
             self.file.read_exact_at(&mut self.window, (first as u64 + 1) * link::SIZE as u64)?;
             self.first = first as u32;
@@ -216,33 +266,51 @@ pub(super) enum Format {
     Ng,
 }
 
+impl Format {
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Self::Classic(_) => "pcap",
+            Self::Ng => "pcapng",
+        }
+    }
+}
+
 struct Records<'a> {
     links: &'a [LinkType],
     format: Format,
-    segment: &'a Segment,
+    part: &'a Part,
 }
 
 impl Records<'_> {
     /// Copies the records at `places` (last first), in order.
     fn copy(&self, places: &[Place], buffer: &mut Vec<u8>, out: &mut impl Write) -> io::Result<()> {
-        let file = File::open(&self.segment.data)?;
+        let mut open: Option<(bool, File)> = None;
         let mut encoded = Vec::new();
         let mut left = places.iter().rev().copied().peekable();
         let mut span = Vec::new();
         while let Some(first) = left.next() {
             let start = u64::from(first.offset);
+            let detoured = self.part.is_detoured(first.offset);
             let mut end = start + format::epb_len(first.captured);
             span.clear();
             span.push(first);
             while let Some(next) = left.next_if(|next| {
                 let at = u64::from(next.offset);
-                at >= end && at - end <= NEAR && at + format::epb_len(next.captured) - start <= SPAN
+                self.part.is_detoured(next.offset) == detoured
+                    && at >= end
+                    && at - end <= NEAR
+                    && at + format::epb_len(next.captured) - start <= SPAN
             }) {
                 end = u64::from(next.offset) + format::epb_len(next.captured);
                 span.push(next);
             }
+            let file = match open.take_if(|(known, _)| *known == detoured) {
+                Some((_, file)) => file,
+                None => self.part.open(detoured)?,
+            };
             buffer.resize((end - start) as usize, 0);
             file.read_exact_at(buffer, start)?;
+            open = Some((detoured, file));
             for place in &span {
                 let bytes = buffer.get((place.offset - first.offset) as usize..).unwrap_or_default();
                 encoded.clear();
@@ -256,7 +324,7 @@ impl Records<'_> {
     fn encode(&self, place: Place, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         let Some((time, original, data)) = format::parse_packet(bytes, place.captured) else {
             return Err(damaged(
-                self.segment,
+                &self.part.segment,
                 &format!("no packet of {} bytes at {}", place.captured, place.offset),
             ));
         };

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use agent_core::item::StreamId;
 
 use super::extract::Format;
+use super::fallback::{Budget, Room};
 use super::link::Position;
 use super::lock;
 
@@ -55,6 +56,8 @@ pub(super) struct Made {
     pub(super) at: Vec<Position>,
     pub(super) len: u64,
     pub(super) packets: u64,
+    /// What it takes, of the disk or of memory.
+    pub(super) room: Room,
 }
 
 impl Made {
@@ -68,38 +71,39 @@ pub(super) struct Extracted {
     folder: PathBuf,
     limits: Limits,
     entries: Mutex<HashMap<Key, Arc<Mutex<Entry>>>>,
-    bytes: AtomicU64,
+    /// What files may take on the disk…
+    disk: Arc<Budget>,
+    /// …and in memory, while the disk takes none.
+    memory: Arc<Budget>,
     temporary: AtomicU64,
 }
 
 impl Extracted {
-    pub(super) fn new(folder: PathBuf, limits: Limits) -> Self {
+    pub(super) fn new(folder: PathBuf, limits: Limits, memory: Arc<Budget>) -> Self {
         let entries = Mutex::new(HashMap::new());
-        Self { folder, limits, entries, bytes: AtomicU64::new(0), temporary: AtomicU64::new(0) }
+        let disk = Budget::new(limits.bytes);
+        Self { folder, limits, entries, disk, memory, temporary: AtomicU64::new(0) }
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Where the stream's finished file lies.
-    pub(super) fn path(&self, stream: StreamId, format: Format) -> PathBuf {
-        self.folder.join(match format {
-            Format::Classic(_) => format!("{stream}.pcap"),
-            Format::Ng => format!("{stream}.pcapng"),
-        })
+    /// What the stream's finished file is called.
+    pub(super) fn name(stream: StreamId, format: Format) -> String {
+        format!("{stream}.{}", format.extension())
     }
 
     /// A new name for a merged file.
-    pub(super) fn snapshot(&self, extension: &str) -> PathBuf {
+    pub(super) fn snapshot(&self, extension: &str) -> String {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(format!("snapshot-{number:06}.{extension}"))
+        format!("snapshot-{number:06}.{extension}")
     }
 
     /// A name for a file that is not finished.
-    pub(super) fn temporary(&self) -> PathBuf {
+    pub(super) fn temporary(&self) -> String {
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(format!(".{number}.tmp"))
+        format!(".{number}.tmp")
     }
 
     /// The stream's entry. Who holds its lock makes the stream's file.
@@ -117,46 +121,36 @@ impl Extracted {
         }
     }
 
-    /// Takes room for a file of `len` bytes. `false`: there is none.
-    pub(super) fn take_room(&self, len: u64) -> bool {
+    /// Takes room for a file of `len` bytes, on the disk or in memory. `None`: there is none.
+    pub(super) fn take_room(&self, len: u64, in_memory: bool) -> Option<Room> {
+        let budget = if in_memory { &self.memory } else { &self.disk };
         let room = charge(len);
-        if room > self.limits.bytes {
-            return false;
+        if room > budget.limit() {
+            return None;
         }
-        for sweep in [true, false] {
-            let taken = self.bytes.fetch_add(room, Ordering::AcqRel);
-            if taken + room <= self.limits.bytes {
-                return true;
-            }
-            self.bytes.fetch_sub(room, Ordering::AcqRel);
-            if sweep {
-                self.sweep_to(self.limits.bytes.saturating_sub(room).min(self.limits.bytes / 8 * 7));
-            }
-        }
-        false
+        budget.take(room).or_else(|| {
+            self.sweep_to(budget, budget.limit().saturating_sub(room).min(budget.limit() / 8 * 7));
+            budget.take(room)
+        })
     }
 
-    /// Gives back the room of a file of `len` bytes.
-    pub(super) fn give_room(&self, len: u64) {
-        self.bytes.fetch_sub(charge(len), Ordering::AcqRel);
-    }
-
-    /// Bytes that the files take.
+    /// Bytes that the files take on the disk.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Acquire)
+        self.disk.used()
     }
 
-    pub(super) fn limit(&self) -> u64 {
-        self.limits.bytes
+    /// Bytes that they may take there, or in memory.
+    pub(super) fn limit(&self, in_memory: bool) -> u64 {
+        if in_memory { self.memory.limit() } else { self.disk.limit() }
     }
 
     /// Removes files past their age.
     pub(super) fn sweep(&self) {
-        self.sweep_to(self.limits.bytes);
+        self.sweep_to(&self.disk, self.disk.limit());
     }
 
-    /// Removes files past their age, and then the longest unused until at most `target` bytes are left.
-    fn sweep_to(&self, target: u64) {
+    /// Removes files past their age, and then the longest unused of `budget` until at most `target` bytes of it are taken.
+    fn sweep_to(&self, budget: &Arc<Budget>, target: u64) {
         let mut entries = lock(&self.entries);
         let mut unheld: Vec<(Duration, Key)> = entries
             .iter()
@@ -165,9 +159,15 @@ impl Extracted {
             .collect();
         unheld.sort_unstable_by(|a, b| b.cmp(a));
         for (age, key) in unheld {
-            let spare = self.bytes() > target && age >= self.limits.grace;
+            let spare = budget.used() > target && age >= self.limits.grace;
             if age < self.limits.age && !spare {
                 break;
+            }
+            let elsewhere = |entry: &Arc<Mutex<Entry>>| {
+                lock(entry).made.as_ref().is_some_and(|made| !made.room.is_of(budget))
+            };
+            if age < self.limits.age && entries.get(&key).is_some_and(elsewhere) {
+                continue;
             }
             let opened =
                 |entry: &Arc<Mutex<Entry>>| lock(entry).made.as_ref().is_some_and(|made| is_open(&made.path));
@@ -177,7 +177,6 @@ impl Extracted {
             let Some(entry) = entries.remove(&key) else { continue };
             if let Some(made) = lock(&entry).made.take() {
                 remove(&made.path);
-                self.give_room(made.len);
             }
         }
     }

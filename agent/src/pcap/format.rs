@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use agent_core::{LinkType, Timestamp};
 
+use super::InterfaceInfo;
+
 /// Bytes of an enhanced packet block around its data and padding.
 pub(super) const EPB_FRAME: u32 = 32;
 /// Bytes of an enhanced packet block before its data.
@@ -27,6 +29,7 @@ const NANOS_MAGIC: u32 = 0xa1b2_3c4d;
 /// Snap length of classic files, as tcpdump writes it; super-packets may be larger.
 const SNAPLEN: u32 = 262_144;
 const OPT_IF_NAME: u16 = 2;
+const OPT_IF_DESCRIPTION: u16 = 3;
 const OPT_IF_TSRESOL: u16 = 9;
 const OPT_USERAPPL: u16 = 4;
 
@@ -44,12 +47,14 @@ pub(super) fn section(out: &mut Vec<u8>) {
     });
 }
 
-/// Appends an interface description: nanosecond times, no snap length, a name where one is known.
-pub(super) fn interface(out: &mut Vec<u8>, link: LinkType, name: Option<&str>) {
+/// Appends an interface description: nanosecond times, no snap length, and what is known of it.
+pub(super) fn interface(out: &mut Vec<u8>, link: LinkType, info: &InterfaceInfo) {
     block(out, INTERFACE, |out| {
         words(out, [u32::from(link.0), 0]);
-        if let Some(name) = name {
-            option(out, OPT_IF_NAME, name.as_bytes());
+        for (code, text) in [(OPT_IF_NAME, &info.name), (OPT_IF_DESCRIPTION, &info.description)] {
+            if let Some(text) = text {
+                option(out, code, text.as_bytes());
+            }
         }
         option(out, OPT_IF_TSRESOL, &[9]);
         words(out, [0]);
@@ -108,31 +113,33 @@ pub(super) fn names<'n>(out: &mut Vec<u8>, names: impl Iterator<Item = (IpAddr, 
     }
 }
 
-/// Link types and names of the interfaces described in `blocks`.
-pub(super) fn interfaces(blocks: &[u8], mut each: impl FnMut(LinkType, Option<String>)) {
+/// The interfaces described in `blocks`.
+pub(super) fn interfaces(blocks: &[u8], mut each: impl FnMut(LinkType, InterfaceInfo)) {
     let mut rest = blocks;
     while let Some((kind, len)) = word(rest, 0).zip(word(rest, 4)) {
         let Some(body) = rest.get(8..(len as usize).saturating_sub(4)) else { return };
         if kind == INTERFACE {
-            each(LinkType(word(body, 0).unwrap_or_default() as u16), interface_name(body.get(8..)));
+            each(LinkType(word(body, 0).unwrap_or_default() as u16), interface_info(body.get(8..)));
         }
         rest = rest.get(len.max(12) as usize..).unwrap_or_default();
     }
 }
 
-fn interface_name(options: Option<&[u8]>) -> Option<String> {
-    let mut rest = options?;
-    loop {
-        let head = word(rest, 0)?;
+fn interface_info(options: Option<&[u8]>) -> InterfaceInfo {
+    let mut info = InterfaceInfo::default();
+    let mut rest = options.unwrap_or_default();
+    while let Some(head) = word(rest, 0) {
         let (code, len) = (head as u16, (head >> 16) as usize);
-        if code == OPT_IF_NAME {
-            return Some(String::from_utf8_lossy(rest.get(4..4 + len)?).into_owned());
+        let Some(value) = rest.get(4..4 + len).filter(|_| code != 0) else { break };
+        let text = || Some(String::from_utf8_lossy(value).into_owned());
+        match code {
+            OPT_IF_NAME => info.name = text(),
+            OPT_IF_DESCRIPTION => info.description = text(),
+            _ => {}
         }
-        if code == 0 {
-            return None;
-        }
-        rest = rest.get(4 + len.next_multiple_of(4)..)?;
+        rest = rest.get(4 + len.next_multiple_of(4)..).unwrap_or_default();
     }
+    info
 }
 
 /// Number of the interface of the enhanced packet block at the start of `bytes`.

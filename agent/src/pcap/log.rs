@@ -97,8 +97,6 @@ pub(super) enum Commit {
 /// What the writer has to do.
 pub(super) enum Work {
     Write(Block),
-    /// Nothing more goes into the segment at hand.
-    Seal,
     /// Nothing for a while.
     Idle,
     /// Nothing any more.
@@ -138,7 +136,6 @@ struct State {
     /// The last position in the files, packed; 0: none.
     written: u64,
     flush: bool,
-    seal: bool,
     closed: bool,
     /// How often writing failed.
     failures: u64,
@@ -161,7 +158,6 @@ impl Log {
             committed: 0,
             written: 0,
             flush: false,
-            seal: false,
             closed: false,
             failures: 0,
             down: false,
@@ -233,12 +229,6 @@ impl Log {
         lock(&self.state).down
     }
 
-    /// The segment at hand is full enough: it is closed once what waits is written.
-    pub(super) fn seal(&self) {
-        lock(&self.state).seal = true;
-        self.work.notify_one();
-    }
-
     pub(super) fn close(&self) {
         lock(&self.state).closed = true;
         self.work.notify_one();
@@ -251,14 +241,11 @@ impl Log {
         loop {
             let now = Instant::now();
             let due = state.since.map(|since| since + self.pace.flush_age);
-            let urgent = state.closed || state.flush || state.seal || state.queued >= self.pace.flush_bytes;
+            let urgent = state.closed || state.flush || state.queued >= self.pace.flush_bytes;
             if (urgent || due.is_some_and(|due| due <= now))
                 && let Some(block) = state.pending.pop_front()
             {
                 return Work::Write(block);
-            }
-            if std::mem::take(&mut state.seal) {
-                return Work::Seal;
             }
             if state.closed {
                 return Work::End;
@@ -272,14 +259,14 @@ impl Log {
         }
     }
 
-    /// `block` is in the files.
-    pub(super) fn written(&self, mut block: Block) {
+    /// `block` is in the files; `down`: not in those on the disk.
+    pub(super) fn written(&self, mut block: Block, down: bool) {
         let mut state = lock(&self.state);
         if let Some((_, last)) = block.positions().next_back() {
             state.written = last.pack();
         }
         state.queued = state.queued.saturating_sub(block.memory());
-        state.down = false;
+        state.down = down;
         if state.pending.is_empty() {
             state.since = None;
         }

@@ -9,12 +9,14 @@
 //!                       │ index: stream → last record
 //! script ─ path() ──────┴─► walk back the links, read the records ─► streams/ID.pcap
 //! ```
+//! While the disk takes nothing, what would go there goes to a small folder in memory, and what is old there goes for it.
 
 mod appender;
 mod config;
 mod disk;
 mod extract;
 mod extracted;
+mod fallback;
 mod format;
 mod index;
 mod link;
@@ -37,7 +39,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use agent_core::item::StreamId;
 use agent_core::{LinkType, Packet, Timestamp};
 
-pub use config::{InterfaceName, Mode, Overflow, StoreConfig, StoreStats};
+pub use config::{DescribeInterface, InterfaceInfo, Mode, Overflow, StoreConfig, StoreStats};
 pub use reader::{ExportFormat, Exported, Select, StoreFolder, StreamEntry};
 pub use store::{Opened, SegmentStore};
 
@@ -142,6 +144,10 @@ pub trait PcapStore: Send + Sync {
     fn note(&self, stream: StreamId, text: &str);
     /// Folder under which [`PcapStore::path`] puts its files: scripts may read there.
     fn folder(&self) -> PathBuf;
+    /// Where it puts them while the disk takes none, if anywhere: scripts may read there, too.
+    fn memory_folder(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// How far back the store goes, in words.

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_core::Timestamp;
 
+use super::fallback::Detour;
 use super::lock;
 
 /// One segment: a pcapng file and its links.
@@ -28,6 +29,29 @@ pub(super) struct Segment {
     written: AtomicU64,
     sealed: AtomicBool,
     doomed: AtomicBool,
+    /// Its last records, where the disk did not take them.
+    detour: Mutex<Option<Arc<Detour>>>,
+    /// The next packet should begin another one.
+    turn: AtomicBool,
+}
+
+impl Segment {
+    pub(super) fn detour(&self) -> Option<Arc<Detour>> {
+        lock(&self.detour).clone()
+    }
+
+    /// From now on its records are in memory.
+    pub(super) fn take_detour(&self, detour: &Arc<Detour>) {
+        *lock(&self.detour) = Some(Arc::clone(detour));
+    }
+
+    pub(super) fn turn(&self) {
+        self.turn.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_to_turn(&self) -> bool {
+        self.turn.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Segment {
@@ -124,11 +148,16 @@ impl Registry {
 
     /// Counts bytes written to a segment; `first` is the time of the first packet in them.
     pub(super) fn grow(&self, segment: &Segment, bytes: u64, first: Timestamp) {
+        self.touch(segment, first);
+        segment.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Something was written to the segment, wherever it went.
+    pub(super) fn touch(&self, segment: &Segment, first: Timestamp) {
         // Err: it has begun already.
         let _ = segment.began.compare_exchange(0, first.0, Ordering::Relaxed, Ordering::Relaxed);
         segment.written.store(millis(SystemTime::now()), Ordering::Relaxed);
-        segment.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The segment is written no more: retention may have it.
@@ -152,9 +181,30 @@ impl Registry {
         }
     }
 
-    /// Takes out the oldest finished segment for want of room. `false`: there is none.
+    /// Takes out the oldest finished segment on the disk for want of room there. `false`: there is none.
     pub(super) fn give_up(&self) -> bool {
-        self.take_out(|_| true)
+        self.take_out(|segment| segment.bytes.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Lets the oldest records go that are in memory, of finished segments. `false`: there are none.
+    pub(super) fn give_up_detour(&self) -> bool {
+        let segments = lock(&self.segments);
+        let oldest =
+            segments.known.values().find(|s| s.sealed.load(Ordering::Acquire) && s.detour().is_some());
+        let Some(segment) = oldest.cloned() else { return false };
+        drop(segments);
+        let detour = lock(&segment.detour).take();
+        if detour.is_some_and(|detour| detour.first == 0) {
+            // Nothing else is left of it.
+            self.take_out(|s| s.number == segment.number);
+        }
+        true
+    }
+
+    /// The records that are in memory, with their segments' numbers.
+    pub(super) fn detours(&self) -> Vec<(u32, Arc<Detour>)> {
+        let segments = lock(&self.segments);
+        segments.known.values().filter_map(|s| Some((s.number, s.detour()?))).collect()
     }
 
     /// Takes out the oldest finished segment that will do. `false`: there is none.
@@ -215,6 +265,8 @@ impl Registry {
             written: AtomicU64::new(millis(SystemTime::now())),
             sealed: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
+            detour: Mutex::new(None),
+            turn: AtomicBool::new(false),
         }
     }
 }

@@ -16,6 +16,7 @@ use agent_core::item::StreamId;
 use super::config::{Counters, StoreConfig};
 use super::disk::Disk;
 use super::extracted::Extracted;
+use super::fallback::Fallback;
 use super::notes::NoteBook;
 use super::segment::Registry;
 use super::{lock, writer};
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) disk: Disk,
     pub(super) extracted: Extracted,
+    pub(super) fallback: Fallback,
     pub(super) notes: NoteBook,
     pub(super) counters: Counters,
     /// The file that says below which stream id all may have been used.
@@ -53,6 +55,7 @@ impl Shared {
         registry: Registry,
         disk: Disk,
         extracted: Extracted,
+        fallback: Fallback,
         mark: PathBuf,
     ) -> Self {
         Self {
@@ -61,6 +64,7 @@ impl Shared {
             registry,
             disk,
             extracted,
+            fallback,
             counters: Counters::default(),
             mark,
             reserved: AtomicU64::new(0),

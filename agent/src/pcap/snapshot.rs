@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use agent_core::LinkType;
@@ -14,10 +14,11 @@ use agent_core::item::StreamId;
 
 use super::extract::Format;
 use super::extracted::{Entry, Key, Made, remove};
+use super::fallback::Room;
 use super::index::Found;
 use super::link::Position;
 use super::log::Flushed;
-use super::reader::{ExportFormat, Exported, Select, StoreFolder};
+use super::reader::{ExportFormat, Select, StoreFolder};
 use super::store::{PATIENCE, TRIES, trouble};
 use super::{PcapStore, SegmentStore, StoreError, lock, writer};
 
@@ -90,65 +91,82 @@ impl SegmentStore {
         entry: &mut Entry,
     ) -> Result<PathBuf, StoreError> {
         let extracted = &self.shared.extracted;
-        let temporary = extracted.temporary();
-        let written = self.write_merged(streams, &temporary);
-        let (format, len, exported) = written.inspect_err(|_| remove(&temporary))?;
-        if !extracted.take_room(len) {
-            remove(&temporary);
-            return Err(self.too_large(len));
-        }
-        let extension = if format == ExportFormat::Ng { "pcapng" } else { "pcap" };
-        let path = extracted.snapshot(extension);
-        if let Err(source) = fs::rename(&temporary, &path) {
-            remove(&temporary);
-            extracted.give_room(len);
-            return Err(trouble("writing a snapshot")(source));
-        }
-        let format = if format == ExportFormat::Ng { Format::Ng } else { Format::Classic(LinkType(0)) };
-        let made = Made { path: path.clone(), format, at, len, packets: exported.packets };
+        let merged = match (self.merge_in(streams, extracted.folder(), false), self.shared.fallback.folder())
+        {
+            (Err(refused @ StoreError::Io { .. }), Some(folder)) => {
+                self.merge_in(streams, folder, true).map_err(|_| refused)
+            }
+            (result, _) => result,
+        };
+        let (path, format, len, packets, room) = merged?;
+        let made = Made { path: path.clone(), format, at, len, packets, room };
         if let Some(old) = entry.made.replace(made) {
-            extracted.give_room(old.len);
             remove(&old.path);
         }
         entry.used = Instant::now();
         Ok(path)
     }
 
-    /// Writes a classic file, or pcapng where link types mix.
+    /// Makes the file in `folder`.
+    fn merge_in(
+        &self,
+        streams: &[StreamId],
+        folder: &Path,
+        in_memory: bool,
+    ) -> Result<(PathBuf, Format, u64, u64, Room), StoreError> {
+        let extracted = &self.shared.extracted;
+        let temporary = folder.join(extracted.temporary());
+        let placed = self.write_merged(streams, &temporary, in_memory).and_then(|(format, len, packets)| {
+            let room = extracted.take_room(len, in_memory).ok_or_else(|| self.too_large(len, in_memory))?;
+            let path = folder.join(extracted.snapshot(format.extension()));
+            fs::rename(&temporary, &path).map_err(trouble("writing a snapshot"))?;
+            Ok((path, format, len, packets, room))
+        });
+        placed.inspect_err(|_| remove(&temporary))
+    }
+
+    /// Writes a classic file, or pcapng where link types mix. Gives its format, its length and its packets.
     fn write_merged(
         &self,
         streams: &[StreamId],
-        temporary: &std::path::Path,
-    ) -> Result<(ExportFormat, u64, Exported), StoreError> {
+        temporary: &Path,
+        in_memory: bool,
+    ) -> Result<(Format, u64, u64), StoreError> {
         let wanted: HashSet<StreamId> = streams.iter().copied().collect();
         let filter = |stream: Option<StreamId>| stream.is_some_and(|stream| wanted.contains(&stream));
         let select = Select { filter: (!streams.is_empty()).then_some(&filter as _), ..Select::default() };
-        let folder = StoreFolder::open(&self.shared.config.dir)?;
-        for format in [ExportFormat::Classic, ExportFormat::Ng] {
+        let mut folder = StoreFolder::open(&self.shared.config.dir)?;
+        // Held: their files stay as long as they are read.
+        let detours = self.shared.registry.detours();
+        folder.include(&detours)?;
+        for (format, kind) in
+            [(Format::Classic(LinkType(0)), ExportFormat::Classic), (Format::Ng, ExportFormat::Ng)]
+        {
             remove(temporary);
             let file = writer::create(temporary).map_err(trouble("writing a snapshot"))?;
-            let limit = self.shared.extracted.limit();
+            let limit = self.shared.extracted.limit(in_memory);
             let mut out = BufWriter::with_capacity(256 << 10, Limited { file, len: 0, limit });
-            let result = folder.export(&select, format, &mut out, &mut |_| {});
+            let result = folder.export(&select, kind, &mut out, &mut |_| {});
             let flushed = out.flush();
             let len = out.get_ref().len;
             if len > limit {
-                return Err(self.too_large(len));
+                return Err(self.too_large(len, in_memory));
             }
             match result {
                 Ok(exported) => {
                     flushed.map_err(trouble("writing a snapshot"))?;
-                    return Ok((format, len, exported));
+                    return Ok((format, len, exported.packets));
                 }
-                Err(StoreError::Mixed(..)) if format == ExportFormat::Classic => {}
+                Err(StoreError::Mixed(..)) if kind == ExportFormat::Classic => {}
                 Err(error) => return Err(error),
             }
         }
         Err(trouble("writing a snapshot")(io::Error::other("no format holds it")))
     }
 
-    fn too_large(&self, needed: u64) -> StoreError {
-        StoreError::NoRoom { what: "the snapshot".to_owned(), needed, limit: self.shared.extracted.limit() }
+    fn too_large(&self, needed: u64, in_memory: bool) -> StoreError {
+        let limit = self.shared.extracted.limit(in_memory);
+        StoreError::NoRoom { what: "the snapshot".to_owned(), needed, limit }
     }
 }
 

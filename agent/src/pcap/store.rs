@@ -23,6 +23,7 @@ use super::config::{Mode, StoreConfig, StoreStats};
 use super::disk::Disk;
 use super::extract::{Format, Walk};
 use super::extracted::{Entry, Extracted, Key, Limits, Made, remove};
+use super::fallback::{Fallback, Room};
 use super::index::{Found, Index};
 use super::link::{Ids, Position};
 use super::log::{Flushed, Log, Pace};
@@ -109,6 +110,8 @@ impl SegmentStore {
             bytes: read(&counters.bytes),
             refused_packets: read(&counters.refused_packets),
             refused_bytes: read(&counters.refused_bytes),
+            detoured_packets: read(&counters.detoured_packets),
+            fallback_bytes: self.shared.fallback.used(),
             errors: read(&counters.errors),
             segments: self.shared.registry.count() as u64,
             stored_bytes: self.shared.registry.bytes(),
@@ -148,7 +151,9 @@ impl SegmentStore {
         let recovered =
             recover::recover(&registry, config.index_bytes).map_err(trouble(segments.display()))?;
         let mark = config.dir.join("next-stream");
-        let mut shared = Shared::new(config, registry, disk, Extracted::new(streams, limits), mark.clone());
+        let fallback = Fallback::new(&config.fallback_dir, config.fallback_bytes, workers);
+        let extracted = Extracted::new(streams, limits, Arc::clone(fallback.files()));
+        let mut shared = Shared::new(config, registry, disk, extracted, fallback, mark.clone());
         shared.temporary = temporary;
         let shared = Arc::new(shared);
 
@@ -251,9 +256,7 @@ impl SegmentStore {
     fn make(&self, stream: StreamId, at: Position, entry: &mut Entry) -> Result<CaptureFile, StoreError> {
         let failed = |source| StoreError::Io { what: format!("reading stream {stream}"), source };
         let registry = &self.shared.registry;
-        if let Some(lost) = entry.made.take_if(|made| !made.intact()) {
-            self.shared.extracted.give_room(lost.len);
-        }
+        entry.made.take_if(|made| !made.intact());
         let before = entry.made.as_ref().filter(|made| matches!(made.format, Format::Classic(_)));
         let mut walk = Walk::back(registry, stream, at, before.and_then(|made| made.at.first().copied()))
             .map_err(failed)?;
@@ -264,13 +267,12 @@ impl SegmentStore {
         if walk.packets == 0 {
             return Err(self.expired(stream));
         }
-        let made = self.write(stream, at, walk, base)?;
+        let made = self.write(stream, at, &walk, base)?;
         let file = made.file();
-        if let Some(old) = entry.made.replace(made) {
-            self.shared.extracted.give_room(old.len);
-            if old.path != file.path {
-                remove(&old.path);
-            }
+        if let Some(old) = entry.made.replace(made)
+            && old.path != file.path
+        {
+            remove(&old.path);
         }
         entry.used = Instant::now();
         self.shared.counters.extractions.fetch_add(1, Ordering::Relaxed);
@@ -281,36 +283,53 @@ impl SegmentStore {
         &self,
         stream: StreamId,
         at: Position,
-        walk: Walk,
+        walk: &Walk,
         base: Option<&Made>,
     ) -> Result<Made, StoreError> {
-        let extracted = &self.shared.extracted;
         let format = walk.format();
         let header = if base.is_some() { Vec::new() } else { walk.header(format) };
         let len = base.map_or(header.len() as u64, |made| made.len) + walk.size(format);
-        if !extracted.take_room(len) {
-            return Err(StoreError::NoRoom {
-                what: format!("stream {stream}"),
-                needed: len,
-                limit: extracted.limit(),
-            });
-        }
         let packets = base.map_or(0, |made| made.packets) + walk.packets;
-        let (temporary, path) = (extracted.temporary(), extracted.path(stream, format));
-        let written = writer::create(&temporary).and_then(|mut file| {
+        let write = |temporary: &Path| {
+            let mut file = writer::create(temporary)?;
             if let Some(made) = base {
                 io::copy(&mut File::open(&made.path)?, &mut file)?;
             }
             writer::write_all(&file, &header)?;
-            walk.write(stream, format, &file)?;
-            fs::rename(&temporary, &path)
-        });
-        if let Err(source) = written {
-            remove(&temporary);
-            extracted.give_room(len);
-            return Err(StoreError::Io { what: format!("writing the capture of stream {stream}"), source });
+            walk.write(stream, format, &file)
+        };
+        let (path, room) = self.put(stream, format, len, &write)?;
+        Ok(Made { path, format, at: vec![at], len, packets, room })
+    }
+
+    /// Puts the stream's file of `len` bytes that `write` makes where it belongs, or in memory if the disk does not take it.
+    fn put(
+        &self,
+        stream: StreamId,
+        format: Format,
+        len: u64,
+        write: &dyn Fn(&Path) -> io::Result<()>,
+    ) -> Result<(PathBuf, Room), StoreError> {
+        let extracted = &self.shared.extracted;
+        let put_in = |folder: &Path, in_memory: bool| {
+            let Some(room) = extracted.take_room(len, in_memory) else {
+                let limit = extracted.limit(in_memory);
+                return Err(StoreError::NoRoom { what: format!("stream {stream}"), needed: len, limit });
+            };
+            let temporary = folder.join(extracted.temporary());
+            let path = folder.join(Extracted::name(stream, format));
+            let written = write(&temporary).and_then(|()| fs::rename(&temporary, &path));
+            if let Err(source) = written {
+                remove(&temporary);
+                return Err(trouble(format!("writing the capture of stream {stream}"))(source));
+            }
+            Ok((path, room))
+        };
+        match (put_in(extracted.folder(), false), self.shared.fallback.folder()) {
+            // A file that could not be read does not get better elsewhere, but does no harm there either.
+            (Err(refused @ StoreError::Io { .. }), Some(folder)) => put_in(folder, true).map_err(|_| refused),
+            (result, _) => result,
         }
-        Ok(Made { path, format, at: vec![at], len, packets })
     }
 }
 
@@ -348,6 +367,10 @@ impl PcapStore for SegmentStore {
 
     fn folder(&self) -> PathBuf {
         self.shared.extracted.folder().to_owned()
+    }
+
+    fn memory_folder(&self) -> Option<PathBuf> {
+        self.shared.fallback.folder().map(Path::to_owned)
     }
 }
 

@@ -65,6 +65,7 @@ struct Held {
     time: Timestamp,
     link: LinkType,
     interface: u32,
+    at_socket: bool,
     original_len: u32,
     data: Range<u32>,
     /// It is in the log already.
@@ -94,6 +95,7 @@ impl Chunk {
             time: packet.time,
             link: packet.link,
             interface: packet.origin.interface,
+            at_socket: packet.origin.at_socket,
             original_len: packet.original_len,
             data: start..self.bytes.len() as u32,
             moved: false,
@@ -275,7 +277,7 @@ impl Window {
 
 fn put(log: &mut dyn PcapAppender, held: &Held, bytes: &[u8]) {
     let data = bytes.get(held.data.start as usize..held.data.end as usize).unwrap_or_default();
-    let origin = Origin { interface: held.interface, ..Origin::default() };
+    let origin = Origin { interface: held.interface, at_socket: held.at_socket, ..Origin::default() };
     let packet = Packet { time: held.time, link: held.link, data, original_len: held.original_len, origin };
     log.append(held.stream, &packet);
 }

@@ -18,8 +18,10 @@ pub use worker::{Worker, WorkerReport};
 
 use crate::captured::Source;
 use crate::hooks::Scripts;
+use crate::kfl::Filter;
 use crate::process::Processes;
 use crate::resolve::Resolver;
+use crate::view::ItemView;
 
 /// Whether a full queue makes the worker wait or drop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +58,8 @@ pub struct Sinks {
     pub processes: Option<Arc<dyn Processes>>,
     /// Where packets come from, as items tell it.
     pub source: Source,
+    /// Which items go to sinks, seen by this view; `None`: all.
+    pub filter: Option<(Arc<Filter>, Arc<ItemView>)>,
     /// The users' scripts.
     pub scripts: Option<Arc<Scripts>>,
     /// Items and streams as lines.

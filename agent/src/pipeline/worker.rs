@@ -9,6 +9,7 @@ use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, Packet, StreamS
 use super::{Pace, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
 use crate::captured::{Captured, ClosedStream};
+use crate::hooks::PacketInfo;
 use crate::pcap::PcapAppender;
 use crate::process::Remembered;
 
@@ -40,6 +41,8 @@ pub struct Worker {
 pub struct WorkerReport {
     /// The engine's counters.
     pub engine: EngineStats,
+    /// Items that `--filter` kept from the sinks.
+    pub filtered: u64,
     /// What the source lost.
     pub loss: Loss,
     /// Why it ended before its source did.
@@ -58,9 +61,13 @@ impl Worker {
             pace,
             processes: sinks.processes.clone().map(Remembered::new),
             sinks,
+            packets: None,
             batch: Batch::default(),
+            filtered: 0,
             wishes: Vec::new(),
         };
+        line.packets =
+            line.sinks.scripts.as_ref().filter(|scripts| scripts.wants_packets()).map(|_| Vec::new());
         let error = loop {
             let progress = source.poll(BATCH, WAIT, &mut |packet| line.packet(packet));
             if pace == Pace::Live {
@@ -85,7 +92,12 @@ impl Worker {
                 break error;
             }
         };
-        WorkerReport { engine: line.engine.stats().clone(), loss: source.loss(), error }
+        WorkerReport {
+            engine: line.engine.stats().clone(),
+            filtered: line.filtered,
+            loss: source.loss(),
+            error,
+        }
     }
 }
 
@@ -97,7 +109,11 @@ struct Line {
     pace: Pace,
     processes: Option<Remembered>,
     sinks: Sinks,
+    /// Packets that scripts are to be told of; `None` while none wants to be.
+    packets: Option<Vec<PacketInfo>>,
     batch: Batch,
+    /// Items that did not match.
+    filtered: u64,
     /// What the source is told after its batch.
     wishes: Vec<Trim>,
 }
@@ -107,6 +123,9 @@ impl Line {
         let handled = self.engine.handle_packet(packet);
         if let Some(store) = self.store.as_mut().filter(|_| !handled.copy) {
             store.append(handled.stream, packet);
+        }
+        if let Some(packets) = self.packets.as_mut().filter(|_| !handled.copy) {
+            packets.push(info(packet, handled.fragment));
         }
         self.draw();
         // A packet can bring much more than its own size: compressed bodies, thousands of small messages.
@@ -120,7 +139,12 @@ impl Line {
         while let Some(event) = self.engine.poll_event() {
             match event {
                 Event::Item(item) => {
-                    let item = Arc::new(captured(item, self.id, &self.sinks, self.processes.as_mut()));
+                    let item = captured(item, self.id, &self.sinks, self.processes.as_mut());
+                    if self.sinks.filter.as_ref().is_some_and(|(filter, view)| !filter.matches(&item, view)) {
+                        self.filtered += 1;
+                        continue;
+                    }
+                    let item = Arc::new(item);
                     self.batch.bytes += item.memory();
                     self.batch.items.push(item);
                 }
@@ -141,6 +165,10 @@ impl Line {
             store.commit();
         }
         if let Some(scripts) = &self.sinks.scripts {
+            if let Some(packets) = self.packets.take().filter(|packets| !packets.is_empty()) {
+                scripts.packets_captured(&packets.into());
+            }
+            self.packets = scripts.wants_packets().then(Vec::new);
             for item in &self.batch.items {
                 scripts.deliver(item);
             }
@@ -164,6 +192,11 @@ pub(super) struct Batch {
     pub(super) streams: Vec<StreamSummary>,
     /// Memory that the items hold, in bytes.
     pub(super) bytes: usize,
+}
+
+fn info(packet: &Packet<'_>, fragmented: bool) -> PacketInfo {
+    let capture_length = u32::try_from(packet.data.len()).unwrap_or(u32::MAX);
+    PacketInfo { time: packet.time, capture_length, length: packet.original_len, fragmented }
 }
 
 fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, processes: Option<&mut Remembered>) -> Captured {

@@ -1,16 +1,22 @@
 //! Who an address is: here the node itself. Pods and services join when the Kubernetes watcher does.
 
+mod history;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::captured::{Name, Node};
+
+pub use history::NameHistory;
 
 /// Names for addresses, and the node's own.
 #[derive(Clone, Debug)]
 pub struct Resolver {
     node: Arc<Node>,
     local: Arc<HashSet<IpAddr>>,
+    history: Arc<NameHistory>,
 }
 
 impl Resolver {
@@ -25,7 +31,19 @@ impl Resolver {
             .filter(|ip| !ip.is_loopback() && !is_link_local(*ip))
             .min_by_key(|ip| (ip.is_ipv6(), *ip))
             .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Self { node: Arc::new(Node { name, ip }), local: Arc::new(local) }
+        let history = Arc::new(NameHistory::default());
+        let mut own: Vec<IpAddr> = local.iter().copied().filter(|ip| !ip.is_loopback()).collect();
+        own.sort();
+        for ip in own {
+            history.record(SystemTime::now(), ip, &name);
+        }
+        Self { node: Arc::new(Node { name, ip }), local: Arc::new(local), history }
+    }
+
+    /// Which names became known when.
+    #[must_use]
+    pub fn history(&self) -> &Arc<NameHistory> {
+        &self.history
     }
 
     /// The node.

@@ -1,29 +1,57 @@
-//! The item as the contract's JSON (`scripts/remora.d.ts` has its types).
+//! What an item's fields are: the one description that its JSON text and the objects of scripts are made from
+//! (`scripts/remora.d.ts` has the types).
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 
-use agent_core::item::http_view::{self as http, Param, Target};
-use agent_core::item::{Body, Endpoint, HeaderBlock, HttpExchange, Message, Request, Response};
+use agent_core::item::http_view as http;
+use agent_core::item::{Endpoint, HttpExchange, Message, Request};
 use agent_core::{Item, Record};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::json::Json;
+use super::item_text::ItemText;
+use super::message::{content, post_data};
+use super::out::{Fields, Out, Short};
 use super::redact::{REDACTED, Redaction};
 use crate::captured::{Captured, Name};
-
-/// Cookies, parameters and pairs of a query that an item shows, of each at most.
-const MOST: usize = 1024;
 
 /// How items are shown.
 #[derive(Clone, Debug, Default)]
 pub struct ItemView {
-    redaction: Redaction,
+    pub(super) redaction: Redaction,
+}
+
+/// An object of an item that has fields of its own. A script's item makes each when it is first looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    Item,
+    Node,
+    Protocol,
+    Source,
+    Destination,
+    Request,
+    Response,
+    PostData,
+    Content,
+    Error,
+    Capture,
+}
+
+/// An item with the view that it is seen by.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown<'a> {
+    pub(super) view: &'a ItemView,
+    pub(super) captured: &'a Captured,
+    pub(super) exchange: &'a HttpExchange,
 }
 
 impl ItemView {
+    /// What stands for a hidden value.
+    pub(crate) const HIDDEN: &[u8] = REDACTED;
+
+    /// What is hidden.
+    pub(crate) fn redaction(&self) -> &Redaction {
+        &self.redaction
+    }
+
     /// A view that hides what `redaction` says.
     #[must_use]
     pub fn new(redaction: Redaction) -> Self {
@@ -32,204 +60,99 @@ impl ItemView {
 
     /// Appends the item as one JSON object, without a line end.
     pub fn json(&self, captured: &Captured, out: &mut Vec<u8>) {
-        let item = &*captured.item;
-        let Record::Http(exchange) = &item.record else { return };
-        Json(out).object(|j| {
-            self.identity(j, captured, exchange);
-            j.key("request");
-            match &exchange.request {
-                Some(request) => j.object(|j| self.request(j, item, request)),
-                None => j.raw("null"),
-            }
-            j.key("response");
-            match &exchange.response {
-                Some(response) => j.object(|j| self.response(j, response, &exchange.interim)),
-                None => j.raw("null"),
-            }
-            quality(j, captured);
-        });
-    }
-
-    fn identity(&self, j: &mut Json<'_>, captured: &Captured, exchange: &HttpExchange) {
-        let item = &*captured.item;
-        j.key("id");
-        j.raw("\"");
-        j.padded(item.stream.0, 12);
-        j.raw("-");
-        j.integer(item.index);
-        j.raw("\"");
-        j.number("index", item.index);
-        j.key("stream");
-        j.raw("\"");
-        j.padded(item.stream.0, 12);
-        j.raw("\"");
-        j.key("node");
-        j.object(|j| {
-            j.field("ip", captured.node.ip.to_string().as_bytes());
-            j.field("name", captured.node.name.as_bytes());
-        });
-        j.number("worker", captured.worker.into());
-        let minor = exchange.request.as_ref().map(|r| &r.message);
-        let minor = minor.or(exchange.response.as_ref().map(|r| &r.message)).map_or(1, |m| m.minor_version);
-        j.key("protocol");
-        j.raw(if minor == 0 {
-            r#"{"name":"http","version":"1.0","abbr":"HTTP","longName":"Hypertext Transfer Protocol -- HTTP/1.0","layer4":"tcp"}"#
-        } else {
-            r#"{"name":"http","version":"1.1","abbr":"HTTP","longName":"Hypertext Transfer Protocol -- HTTP/1.1","layer4":"tcp"}"#
-        });
-        j.boolean("tls", item.tls);
-        j.key("src");
-        end(j, &item.client, &captured.src);
-        j.key("dst");
-        end(j, &item.server, &captured.dst);
-        let namespace =
-            if captured.dst.namespace.is_empty() { &captured.src.namespace } else { &captured.dst.namespace };
-        j.field("namespace", namespace.as_bytes());
-        j.boolean("outgoing", captured.outgoing);
-        j.number("timestamp", item.started.0 / 1_000_000);
-        j.key("startTime");
-        j.rfc3339(item.started);
-        j.key("elapsedTime");
-        if exchange.request.is_some() && exchange.response.is_some() {
-            j.milliseconds(item.finished.0.saturating_sub(item.started.0));
-        } else {
-            j.raw("null");
+        if let Some(shown) = self.show(captured) {
+            ItemText::new(out, shown).part(Part::Item);
         }
-        j.number("requestSize", exchange.request.as_ref().map_or(0, |r| size(&r.message)));
-        j.number("responseSize", exchange.response.as_ref().map_or(0, |r| size(&r.message)));
     }
 
-    fn request(&self, j: &mut Json<'_>, item: &Item, request: &Request) {
-        let message = &request.message;
-        let target = Target::parse(request.method(), request.target());
-        j.field("method", request.method());
-        j.field("url", url(item, request).as_bytes());
-        j.field("target", request.target());
-        j.field("path", target.path);
-        j.key("pathSegments");
-        j.array(|j| http::path_segments(target.path).iter().for_each(|segment| j.string(segment.as_bytes())));
-        version(j, message);
-        self.headers(j, &message.head);
-        self.trailers(j, message);
-        j.key("cookies");
-        j.object(|j| self.request_cookies(j, &message.head));
-        j.key("queryString");
-        j.object(|j| map(j, &http::query_pairs(target.query.unwrap_or_default(), MOST), false));
-        j.key("postData");
-        if message.body.size == 0 && message.body.content.is_empty() {
-            j.raw("null");
-        } else {
-            j.object(|j| post_data(j, message));
+    /// `None`: of a protocol that has no view.
+    pub(crate) fn show<'a>(&'a self, captured: &'a Captured) -> Option<Shown<'a>> {
+        let Record::Http(exchange) = &captured.item.record else { return None };
+        Some(Shown { view: self, captured, exchange })
+    }
+}
+
+impl Shown<'_> {
+    /// The fields of a part, in the contract's order. A part that the item does not have has none.
+    pub(crate) fn fields(&self, part: Part, f: &mut impl Fields) {
+        let (exchange, captured) = (self.exchange, self.captured);
+        let item = &*captured.item;
+        match part {
+            Part::Item => self.item(f),
+            Part::Node => {
+                f.field("ip", |v| v.text(Short::new(format_args!("{}", captured.node.ip)).bytes()));
+                f.field("name", |v| v.text(captured.node.name.as_bytes()));
+            }
+            Part::Protocol => protocol(f, exchange),
+            Part::Source => end(f, &item.client, &captured.src),
+            Part::Destination => end(f, &item.server, &captured.dst),
+            Part::Request => exchange.request.iter().for_each(|request| self.request(f, request)),
+            Part::Response => exchange.response.iter().for_each(|response| self.response(f, response)),
+            Part::PostData => exchange.request.iter().for_each(|request| post_data(f, &request.message)),
+            Part::Content => exchange.response.iter().for_each(|response| content(f, &response.message)),
+            Part::Error => item.error.iter().for_each(|error| {
+                f.field("type", |v| v.text(error.kind.as_str().as_bytes()));
+                f.field("msg", |v| v.text(error.msg.as_bytes()));
+            }),
+            Part::Capture => {
+                f.field("source", |v| v.text(captured.source.as_str().as_bytes()));
+                f.field("gaps", |v| v.number(item.gaps.into()));
+                f.field("truncated", |v| v.boolean(item.truncated));
+            }
         }
-        sizes(j, message);
     }
 
-    fn response(&self, j: &mut Json<'_>, response: &Response, interim: &[Response]) {
-        let message = &response.message;
-        j.number("status", response.status.into());
-        j.field("statusText", response.reason());
-        version(j, message);
-        j.key("interim");
-        j.array(|j| {
-            for response in interim {
-                j.object(|j| {
-                    j.number("status", response.status.into());
-                    j.key("headersList");
-                    self.headers_list(j, &response.message.head);
-                });
+    fn item(&self, f: &mut impl Fields) {
+        let (exchange, captured) = (self.exchange, self.captured);
+        let item = &*captured.item;
+        let stream = item.stream;
+        f.field("id", |v| v.text(Short::new(format_args!("{stream}-{}", item.index)).bytes()));
+        f.field("index", |v| v.number(item.index));
+        f.field("stream", |v| v.text(Short::new(format_args!("{stream}")).bytes()));
+        f.field("node", |v| v.part(Part::Node));
+        f.field("worker", |v| v.number(captured.worker.into()));
+        f.field("protocol", |v| v.part(Part::Protocol));
+        f.field("tls", |v| v.boolean(item.tls));
+        f.field("src", |v| v.part(Part::Source));
+        f.field("dst", |v| v.part(Part::Destination));
+        f.field("namespace", |v| {
+            let (src, dst) = (&captured.src.namespace, &captured.dst.namespace);
+            v.text(if dst.is_empty() { src } else { dst }.as_bytes());
+        });
+        f.field("outgoing", |v| v.boolean(captured.outgoing));
+        f.field("timestamp", |v| v.number(item.started.0 / 1_000_000));
+        f.field("startTime", |v| v.time(item.started));
+        f.field("elapsedTime", |v| {
+            if exchange.request.is_some() && exchange.response.is_some() {
+                v.milliseconds(item.finished.0.saturating_sub(item.started.0));
+            } else {
+                v.null();
             }
         });
-        self.headers(j, &message.head);
-        self.trailers(j, message);
-        j.key("cookies");
-        j.object(|j| self.response_cookies(j, &message.head));
-        j.key("content");
-        j.object(|j| {
-            j.number("size", message.body.content_size);
-            let mime = message.head.get("content-type");
-            j.field("mimeType", mime.unwrap_or_default());
-            text_or_base64(j, mime, &message.body);
-            j.boolean("truncated", message.body.truncated);
-        });
-        j.field("redirectURL", message.head.get("location").unwrap_or_default());
-        sizes(j, message);
-    }
-
-    /// The map for convenience, and the list that keeps order, case and repeats.
-    fn headers(&self, j: &mut Json<'_>, head: &HeaderBlock) {
-        j.key("headers");
-        j.object(|j| {
-            let fields: Vec<(&[u8], &[u8])> = head.iter().collect();
-            let alike = alike(&fields);
-            let mut joined = Vec::new();
-            for (at, &(name, _)) in fields.iter().enumerate().filter(|&(at, _)| alike[at].first) {
-                j.key_bytes(name);
-                joined.clear();
-                let glue: &[u8] = if name.eq_ignore_ascii_case(b"set-cookie") { b"\n" } else { b", " };
-                let mut next = Some(at);
-                while let Some(&(_, value)) = next.and_then(|at| fields.get(at)) {
-                    joined.extend_from_slice(self.redaction.shown(name, value));
-                    next = next.and_then(|at| alike[at].next);
-                    joined.extend_from_slice(if next.is_some() { glue } else { b"" });
+        let (request, response) = (exchange.request.as_ref(), exchange.response.as_ref());
+        f.field("requestSize", |v| v.number(request.map_or(0, |r| size(&r.message))));
+        f.field("responseSize", |v| v.number(response.map_or(0, |r| size(&r.message))));
+        f.field("request", |v| part_if(v, request.is_some(), Part::Request));
+        f.field("response", |v| part_if(v, response.is_some(), Part::Response));
+        f.field("anomalies", |v| {
+            v.list(|v| {
+                for anomaly in &item.anomalies {
+                    v.map(|v| {
+                        v.field("type", |v| v.text(anomaly.kind.as_str().as_bytes()));
+                        v.field("msg", |v| v.text(anomaly.msg.as_bytes()));
+                    });
                 }
-                j.string(&joined);
-            }
+            });
         });
-        j.key("headersList");
-        self.headers_list(j, head);
-    }
-
-    fn headers_list(&self, j: &mut Json<'_>, head: &HeaderBlock) {
-        j.array(|j| {
-            for (name, value) in head.iter() {
-                j.object(|j| {
-                    j.field("name", name);
-                    j.field("value", self.redaction.shown(name, value));
-                });
-            }
-        });
-    }
-
-    fn trailers(&self, j: &mut Json<'_>, message: &Message) {
-        j.key("trailersList");
-        match &message.trailers {
-            Some(trailers) => self.headers_list(j, trailers),
-            None => j.raw("[]"),
-        }
-    }
-
-    fn request_cookies(&self, j: &mut Json<'_>, head: &HeaderBlock) {
-        map(j, &http::cookies(head, MOST), self.redaction.hides(b"cookie"));
-    }
-
-    fn response_cookies(&self, j: &mut Json<'_>, head: &HeaderBlock) {
-        let cookies = http::set_cookies(head, MOST);
-        let pairs: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
-        map(j, &pairs, self.redaction.hides(b"set-cookie"));
+        f.field("error", |v| part_if(v, item.error.is_some(), Part::Error));
+        f.field("capture", |v| v.part(Part::Capture));
+        f.field("passed", |v| v.boolean(false));
+        f.field("failed", |v| v.boolean(false));
     }
 }
 
-/// A field among those of the same name.
-#[derive(Clone, Copy)]
-struct Alike {
-    first: bool,
-    next: Option<usize>,
-}
-
-/// Which fields have the same name, in any case. By sorting: a head may have hundreds of fields.
-fn alike(fields: &[(&[u8], &[u8])]) -> Vec<Alike> {
-    let folded = |at: usize| fields[at].0.iter().map(u8::to_ascii_lowercase);
-    let mut order: Vec<usize> = (0..fields.len()).collect();
-    order.sort_by(|&a, &b| folded(a).cmp(folded(b)));
-    let mut alike = vec![Alike { first: true, next: None }; fields.len()];
-    for pair in order.windows(2) {
-        let (a, b) = (pair[0], pair[1]);
-        if fields[a].0.eq_ignore_ascii_case(fields[b].0) {
-            alike[a].next = Some(b);
-            alike[b].first = false;
-        }
-    }
-    alike
+pub(super) fn part_if(v: &mut impl Out, there: bool, part: Part) {
+    if there { v.part(part) } else { v.null() }
 }
 
 /// The request's URL; where it names no host, the server's address stands for it.
@@ -237,168 +160,49 @@ pub(super) fn url(item: &Item, request: &Request) -> String {
     http::absolute_url(request, item.tls, &SocketAddr::new(item.server.addr, item.server.port).to_string())
 }
 
-fn end(j: &mut Json<'_>, end: &Endpoint, name: &Name) {
-    let mut ip = IpText { text: [0; 46], len: 0 };
-    let ip = ip.write(end.addr);
-    j.object(|j| {
-        j.field("ip", ip);
-        j.key("port");
-        j.raw("\"");
-        j.integer(end.port.into());
-        j.raw("\"");
-        j.field("name", name.name.as_ref().map_or(ip, |name| name.as_bytes()));
-        j.field("namespace", name.namespace.as_bytes());
-        if let Some(process) = &name.process {
-            j.number("processId", process.pid.into());
-            if let Some(name) = &process.name {
-                j.field("processName", name.as_bytes());
-            }
-            if let Some(container) = &process.container_id {
-                j.field("containerId", container.as_bytes());
-            }
-        }
-        // The socket's, as its packets tell it; the process', where only that is known.
-        let cgroup = name.process.as_ref().map_or(0, |process| process.cgroup_id);
-        match if end.cgroup != 0 { end.cgroup } else { cgroup } {
-            0 => {}
-            id => j.number("cgroupId", id),
-        }
+fn end(f: &mut impl Fields, end: &Endpoint, name: &Name) {
+    f.field("ip", |v| v.text(Short::new(format_args!("{}", end.addr)).bytes()));
+    f.field("port", |v| v.text(Short::new(format_args!("{}", end.port)).bytes()));
+    f.field("name", |v| match &name.name {
+        Some(name) => v.text(name.as_bytes()),
+        None => v.text(Short::new(format_args!("{}", end.addr)).bytes()),
     });
-}
-
-/// An address as text without an allocation.
-struct IpText {
-    text: [u8; 46],
-    len: usize,
-}
-
-impl IpText {
-    fn write(&mut self, addr: std::net::IpAddr) -> &[u8] {
-        // 46 bytes hold the longest IPv6 text form, so the write cannot fail.
-        let _ = std::fmt::Write::write_fmt(self, format_args!("{addr}"));
-        &self.text[..self.len]
+    f.field("namespace", |v| v.text(name.namespace.as_bytes()));
+    if let Some(process) = &name.process {
+        f.field("processId", |v| v.number(process.pid.into()));
+        if let Some(name) = &process.name {
+            f.field("processName", |v| v.text(name.as_bytes()));
+        }
+        if let Some(container) = &process.container_id {
+            f.field("containerId", |v| v.text(container.as_bytes()));
+        }
+    }
+    // The socket's, as its packets tell it; the process', where only that is known.
+    let cgroup = name.process.as_ref().map_or(0, |process| process.cgroup_id);
+    match if end.cgroup != 0 { end.cgroup } else { cgroup } {
+        0 => {}
+        id => f.field("cgroupId", |v| v.number(id)),
     }
 }
 
-impl std::fmt::Write for IpText {
-    fn write_str(&mut self, s: &str) -> std::fmt::Result {
-        let end = self.len + s.len();
-        self.text.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(s.as_bytes());
-        self.len = end;
-        Ok(())
-    }
-}
-
-fn version(j: &mut Json<'_>, message: &Message) {
-    j.field("httpVersion", if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" });
+fn protocol(f: &mut impl Fields, exchange: &HttpExchange) {
+    let request = exchange.request.as_ref().map(|r| &r.message);
+    let old =
+        request.or(exchange.response.as_ref().map(|r| &r.message)).is_some_and(|m| m.minor_version == 0);
+    f.field("name", |v| v.text(b"http"));
+    f.field("version", |v| v.text(if old { b"1.0" } else { b"1.1" }));
+    f.field("abbr", |v| v.text(b"HTTP"));
+    f.field("longName", |v| {
+        let name: &[u8] = if old {
+            b"Hypertext Transfer Protocol -- HTTP/1.0"
+        } else {
+            b"Hypertext Transfer Protocol -- HTTP/1.1"
+        };
+        v.text(name);
+    });
+    f.field("layer4", |v| v.text(b"tcp"));
 }
 
 fn size(message: &Message) -> u64 {
     u64::from(message.head_size) + message.body.size
-}
-
-fn sizes(j: &mut Json<'_>, message: &Message) {
-    j.number("headersSize", message.head_size.into());
-    j.number("bodySize", message.body.size);
-    if let Some(sum) = &message.body.sha256 {
-        j.key("bodySha256");
-        j.hex(sum);
-    }
-}
-
-/// A map of pairs in which a repeated name has an array of its values.
-fn map(j: &mut Json<'_>, pairs: &[(String, String)], hidden: bool) {
-    let mut at: HashMap<&str, usize> = HashMap::new();
-    let mut entries: Vec<(&str, Vec<&[u8]>)> = Vec::new();
-    for (name, value) in pairs {
-        let shown = if hidden { REDACTED } else { value.as_bytes() };
-        match at.entry(name.as_str()) {
-            Entry::Occupied(entry) => entries[*entry.get()].1.push(shown),
-            Entry::Vacant(entry) => {
-                entry.insert(entries.len());
-                entries.push((name, vec![shown]));
-            }
-        }
-    }
-    for (name, values) in entries {
-        j.key_bytes(name.as_bytes());
-        match *values {
-            [value] => j.string(value),
-            _ => j.array(|j| values.iter().for_each(|value| j.string(value))),
-        }
-    }
-}
-
-fn post_data(j: &mut Json<'_>, message: &Message) {
-    let mime = message.head.get("content-type");
-    j.field("mimeType", mime.unwrap_or_default());
-    j.key("params");
-    j.array(|j| {
-        for param in params(mime.unwrap_or_default(), &message.body.content) {
-            j.object(|j| {
-                j.field("name", param.name.as_bytes());
-                for (name, text) in [
-                    ("value", &param.value),
-                    ("fileName", &param.file_name),
-                    ("contentType", &param.content_type),
-                ] {
-                    if let Some(text) = text {
-                        j.field(name, text.as_bytes());
-                    }
-                }
-            });
-        }
-    });
-    text_or_base64(j, mime, &message.body);
-    j.boolean("truncated", message.body.truncated);
-}
-
-fn params(content_type: &[u8], body: &[u8]) -> Vec<Param> {
-    match http::mime_type(content_type).as_str() {
-        "application/x-www-form-urlencoded" => http::form_params(body, MOST),
-        "multipart/form-data" => http::multipart_params(content_type, body, MOST).unwrap_or_default(),
-        _ => Vec::new(),
-    }
-}
-
-fn text_or_base64(j: &mut Json<'_>, mime: Option<&[u8]>, body: &Body) {
-    match http::text(mime, &body.content, body.truncated) {
-        http::Text::Text(text) => {
-            j.field("encoding", b"");
-            j.field("text", text.as_bytes());
-        }
-        http::Text::Binary(bytes) => {
-            j.field("encoding", b"base64");
-            j.field("text", BASE64.encode(bytes).as_bytes());
-        }
-    }
-}
-
-fn quality(j: &mut Json<'_>, captured: &Captured) {
-    let item = &*captured.item;
-    j.key("anomalies");
-    j.array(|j| {
-        for anomaly in &item.anomalies {
-            j.object(|j| {
-                j.field("type", anomaly.kind.as_str().as_bytes());
-                j.field("msg", anomaly.msg.as_bytes());
-            });
-        }
-    });
-    j.key("error");
-    match &item.error {
-        Some(error) => j.object(|j| {
-            j.field("type", error.kind.as_str().as_bytes());
-            j.field("msg", error.msg.as_bytes());
-        }),
-        None => j.raw("null"),
-    }
-    j.key("capture");
-    j.object(|j| {
-        j.field("source", captured.source.as_str().as_bytes());
-        j.number("gaps", item.gaps.into());
-        j.boolean("truncated", item.truncated);
-    });
-    j.boolean("passed", false);
-    j.boolean("failed", false);
 }

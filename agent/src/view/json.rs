@@ -3,6 +3,7 @@
 
 use agent_core::Timestamp;
 
+use super::out::readable;
 use crate::utc::civil;
 
 /// A JSON text under construction. Commas come by themselves: a key or element puts one unless it is the first.
@@ -36,20 +37,35 @@ impl Json<'_> {
         self.0.push(b':');
     }
 
+    /// Begins an object or array as value or element.
+    pub(super) fn open(&mut self, bracket: u8) {
+        self.separate();
+        self.0.push(bracket);
+    }
+
+    /// Ends what [`Json::open`] began.
+    pub(super) fn close(&mut self, bracket: u8) {
+        self.0.push(bracket);
+    }
+
+    /// A literal as value or element.
+    pub(super) fn value(&mut self, literal: &str) {
+        self.separate();
+        self.raw(literal);
+    }
+
     /// An object as value or element.
     pub(super) fn object(&mut self, body: impl FnOnce(&mut Self)) {
-        self.separate();
-        self.0.push(b'{');
+        self.open(b'{');
         body(self);
-        self.0.push(b'}');
+        self.close(b'}');
     }
 
     /// An array as value or element.
     pub(super) fn array(&mut self, body: impl FnOnce(&mut Self)) {
-        self.separate();
-        self.0.push(b'[');
+        self.open(b'[');
         body(self);
-        self.0.push(b']');
+        self.close(b']');
     }
 
     /// A string as value or element.
@@ -115,17 +131,10 @@ impl Json<'_> {
         self.0.push(b'"');
     }
 
-    /// Quotes and escapes. What is not UTF-8 is read as Latin-1, byte for byte, so that nothing is lost.
+    /// Quotes and escapes, as `JSON.stringify` does it.
     fn quoted(&mut self, text: &[u8]) {
         self.0.push(b'"');
-        if std::str::from_utf8(text).is_ok() {
-            self.escaped(text);
-        } else {
-            for &byte in text {
-                let mut utf8 = [0; 2];
-                self.escaped(char::from(byte).encode_utf8(&mut utf8).as_bytes());
-            }
-        }
+        self.escaped(readable(text).as_bytes());
         self.0.push(b'"');
     }
 
@@ -143,6 +152,8 @@ impl Json<'_> {
                 b'\n' => self.raw("\\n"),
                 b'\r' => self.raw("\\r"),
                 b'\t' => self.raw("\\t"),
+                0x08 => self.raw("\\b"),
+                0x0c => self.raw("\\f"),
                 _ => {
                     self.raw("\\u00");
                     self.0.push(HEX[usize::from(byte >> 4)]);
@@ -157,11 +168,16 @@ impl Json<'_> {
     pub(super) fn hex(&mut self, bytes: &[u8]) {
         self.separate();
         self.0.push(b'"');
-        for &byte in bytes {
-            self.0.push(HEX[usize::from(byte >> 4)]);
-            self.0.push(HEX[usize::from(byte & 15)]);
-        }
+        hex(bytes, self.0);
         self.0.push(b'"');
+    }
+}
+
+/// Appends lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
+        out.push(HEX[usize::from(byte >> 4)]);
+        out.push(HEX[usize::from(byte & 15)]);
     }
 }
 

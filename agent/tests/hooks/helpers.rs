@@ -74,7 +74,8 @@ fn data_is_all_of_the_item_and_plain() {
         lines,
         [
             "000000000001 http 500 12.5 shop",
-            "id,index,stream,node,protocol,src,dst,namespace,elapsedTime,request,response,error,passed,failed",
+            "id,index,stream,node,worker,protocol,tls,src,dst,namespace,outgoing,timestamp,startTime,elapsedTime,requestSize,\
+             responseSize,request,response,anomalies,error,capture,passed,failed",
             "/pay 000000000001-0",
             "5 1",
         ]

@@ -7,8 +7,15 @@ use agent::hooks::{Backpressure, ScriptLimits};
 use crate::rig::{PATIENCE, Rig, item};
 
 fn quick() -> Rig {
+    let mut rig = small();
+    rig.limits.call_time = Duration::from_millis(100);
+    rig
+}
+
+/// Little memory, and time enough to fill it on a busy machine.
+fn small() -> Rig {
     let mut rig = Rig::new();
-    rig.limits = ScriptLimits { call_time: Duration::from_millis(100), memory: 8 << 20, ..rig.limits };
+    rig.limits = ScriptLimits { call_time: Duration::from_secs(30), memory: 8 << 20, ..rig.limits };
     rig
 }
 
@@ -82,7 +89,7 @@ fn memory_without_end_is_ended_named_and_recovered_from() {
         ("for (;;) { try {\n    for (;;) kept.push([1, 2, 3]);\n  } catch (e) {} }", Some(4)),
         ("for (;;)\n    kept.push(new ArrayBuffer(1 << 20));", Some(4)),
     ] {
-        let rig = quick();
+        let rig = small();
         let text = format!("var kept = [];\nfunction onItemCaptured(data) {{\n  {body}\n}}");
         let stats = rig.run(&text, 2);
         assert_eq!((stats.calls, stats.out_of_memory), (2, 2), "{body}: {:?}", rig.log.about());
@@ -100,7 +107,7 @@ fn memory_without_end_is_ended_named_and_recovered_from() {
 
 #[test]
 fn after_running_out_of_memory_the_next_item_is_served() {
-    let rig = quick();
+    let rig = small();
     let stats = rig.run(
         "var kept = [], calls = 0;\nfunction onItemCaptured(data) {\n\
          if (data.index === 1) for (;;) kept.push({});\n  calls++; console.log(data.index, calls, kept.length) }",
@@ -113,7 +120,7 @@ fn after_running_out_of_memory_the_next_item_is_served() {
 
 #[test]
 fn memory_that_is_let_go_needs_no_restart() {
-    let rig = quick();
+    let rig = small();
     let stats = rig.run(
         "var calls = 0;\nfunction onItemCaptured(data) { calls++;\n\
          if (data.index === 0) { var mine = []; for (;;) mine.push({}) }\n  console.log(calls) }",
@@ -125,7 +132,7 @@ fn memory_that_is_let_go_needs_no_restart() {
 
 #[test]
 fn cycles_do_not_fill_the_heap_of_a_script_that_keeps_much() {
-    let rig = quick();
+    let rig = small();
     let stats = rig.run(
         "var kept = []; for (var i = 0; i < 44000; i++) kept.push({});\n\
          function onItemCaptured() { for (var i = 0; i < 100; i++) { var a = { big: new ArrayBuffer(4096) }; a.a = a } }",

@@ -84,7 +84,7 @@ fn a_script_without_a_hook_costs_nothing_and_is_told() {
     let rig = Rig::new();
     let (scripts, _) = rig.load(&[
         rig.script("a.js", "var onItemCaptured = 5;"),
-        rig.script("b.js", "function onPacketCaptured() {}"),
+        rig.script("b.js", "function onPodEvent() {}"),
     ]);
     assert!(!scripts.wants_items());
     scripts.deliver(&item(0));
@@ -93,8 +93,8 @@ fn a_script_without_a_hook_costs_nothing_and_is_told() {
     assert_eq!(
         rig.log.about(),
         [
-            "script a.js: defines no hook, so it will not be called",
-            "script b.js: defines onPacketCaptured, which this version does not call",
+            "script a.js: defines no hook and no job, so it will not be called",
+            "script b.js: defines onPodEvent, which this version does not call",
         ]
     );
 }

@@ -12,7 +12,8 @@ use agent::hooks::{
 };
 use agent::outbox::{Delivery, DeliveryId, Outbox, OutboxError};
 use agent::pcap::{CaptureFile, PcapStore, StoreError};
-use agent_core::item::{Endpoint, StreamId};
+use agent::resolve::NameHistory;
+use agent_core::item::{Endpoint, HeaderBlock, Message, Request, Response, Span, StreamId};
 use agent_core::{HttpExchange, Item, Record, Timestamp};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -126,6 +127,7 @@ pub(crate) struct Rig {
     pub(crate) backpressure: Backpressure,
     pub(crate) store: bool,
     pub(crate) s3_endpoint: Option<String>,
+    pub(crate) names: Arc<NameHistory>,
 }
 
 impl Rig {
@@ -148,6 +150,7 @@ impl Rig {
             backpressure: Backpressure::Wait,
             store: true,
             s3_endpoint: None,
+            names: Arc::default(),
         }
     }
 
@@ -179,7 +182,11 @@ impl Rig {
             trust: agent::tls::Trust::default(),
             s3_endpoint: self.s3_endpoint.clone(),
             node_name: "node-7".to_owned(),
-            item_json: Arc::new(json),
+            names: {
+                let names = Arc::clone(&self.names);
+                Arc::new(move || names.by_second())
+            },
+            view: Arc::default(),
             log: self.log.clone(),
         }
     }
@@ -216,10 +223,40 @@ impl Rig {
     }
 }
 
-/// An item of stream 1, or 100 + `index` from index 1 on.
+/// An item of stream 1, or 100 + `index` from index 1 on. Every third has no response; the others are 500 and 200 in turn.
 pub(crate) fn item(index: u64) -> Arc<Captured> {
+    let status = if index.is_multiple_of(2) { "500" } else { "200" };
+    let request = request("GET", "/pay?x=1", &[("Host", "shop")]);
+    let response = (index % 3 != 2).then(|| response(status.parse().unwrap(), &[]));
+    captured(index, HttpExchange { request: Some(request), response, interim: Vec::new() })
+}
+
+/// A head of these words and fields, and where the words are in it.
+fn head<const N: usize>(words: [&str; N], fields: &[(&str, &str)]) -> ([Span; N], HeaderBlock) {
+    let mut buffer = Vec::new();
+    let mut put = |text: &str| {
+        let start = u32::try_from(buffer.len()).unwrap();
+        buffer.extend_from_slice(text.as_bytes());
+        Span { start, end: u32::try_from(buffer.len()).unwrap() }
+    };
+    let words = words.map(&mut put);
+    let fields = fields.iter().map(|(name, value)| (put(name), put(value))).collect();
+    (words, HeaderBlock::new(buffer.into(), fields))
+}
+
+pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request {
+    let ([method, target], head) = head([method, target], fields);
+    Request { method, target, message: Message { minor_version: 1, head, ..Message::default() } }
+}
+
+pub(crate) fn response(status: u16, fields: &[(&str, &str)]) -> Response {
+    let ([reason], head) = head(["x"], fields);
+    Response { status, reason, message: Message { minor_version: 1, head, ..Message::default() } }
+}
+
+/// What was said, as an item.
+pub(crate) fn captured(index: u64, exchange: HttpExchange) -> Arc<Captured> {
     let end = |last: u8, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
-    let time = Timestamp::default();
     Arc::new(Captured {
         outgoing: false,
         item: std::boxed::Box::new(Item {
@@ -228,9 +265,9 @@ pub(crate) fn item(index: u64) -> Arc<Captured> {
             client: end(1, 40000),
             server: end(2, 80),
             tls: false,
-            record: Record::Http(std::boxed::Box::<HttpExchange>::default()),
-            started: time,
-            finished: time,
+            record: Record::Http(std::boxed::Box::new(exchange)),
+            started: Timestamp::default(),
+            finished: Timestamp(12_500_000),
             anomalies: Vec::new(),
             error: None,
             gaps: 0,
@@ -242,30 +279,6 @@ pub(crate) fn item(index: u64) -> Arc<Captured> {
         worker: 0,
         source: Source::Pcap,
     })
-}
-
-/// An item in the contract's shape: every third has no response; the others are 200 and 500 in turn.
-fn json(item: &Captured, out: &mut Vec<u8>) {
-    let index = item.item.index;
-    let status = if index.is_multiple_of(2) { 500 } else { 200 };
-    let response = serde_json::json!({ "status": status, "statusText": "x" });
-    let value = serde_json::json!({
-        "id": format!("{}-{index}", item.item.stream),
-        "index": index,
-        "stream": item.item.stream.to_string(),
-        "node": { "ip": item.node.ip.to_string(), "name": item.node.name },
-        "protocol": { "name": "http", "version": "1.1", "abbr": "HTTP" },
-        "src": { "ip": "10.0.0.1", "port": "40000", "name": "10.0.0.1", "namespace": "" },
-        "dst": { "ip": "10.0.0.2", "port": "80", "name": item.dst.name, "namespace": item.dst.namespace },
-        "namespace": item.dst.namespace,
-        "elapsedTime": 12.5,
-        "request": { "method": "GET", "path": "/pay", "url": "http://shop/pay?x=1" },
-        "response": if index % 3 == 2 { serde_json::Value::Null } else { response },
-        "error": null,
-        "passed": false,
-        "failed": false,
-    });
-    serde_json::to_writer(out, &value).unwrap();
 }
 
 /// Name, path and content of a folder's files, sorted.

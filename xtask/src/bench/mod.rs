@@ -1,6 +1,7 @@
 //! `cargo xtask bench PART`: what things cost on this machine, held against the budgets and, where there is one, against a
 //! peer in the same run; as a table or as JSON.
 
+mod hooks;
 mod kernel;
 mod outbox;
 mod store;
@@ -11,7 +12,7 @@ use clap::{Args, Subcommand};
 /// What to measure.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  sudo cargo xtask bench kernel\n  sudo cargo xtask bench --json kernel > kernel.json\n  cargo xtask bench store"
+    after_help = "Examples:\n  sudo cargo xtask bench kernel\n  sudo cargo xtask bench --json kernel > kernel.json\n  cargo xtask bench store\n  cargo xtask bench hooks"
 )]
 pub(crate) struct Bench {
     /// One JSON object on standard output instead of a table.
@@ -26,6 +27,9 @@ enum Part {
     /// The eBPF programs' own cost of a packet, by BPF_PROG_TEST_RUN, on one CPU and on all at once (root). Other load on the
     /// machine shows in it.
     Kernel,
+    /// Users' scripts: items a second through a hook and before a filter, memory over many items, and capture beside a script
+    /// that does not get on.
+    Hooks(hooks::Hooks),
     /// The PCAP store: writing against `tcpdump -w`, a stream's file out of a large store, memory of the index.
     Store(store::Store),
     /// The outbox: alerts queued a second, each on the disk when its call returns, against the disk's own synced writes.
@@ -36,7 +40,13 @@ enum Part {
 pub(crate) fn run(options: &Bench) -> Result<()> {
     match &options.part {
         Part::Kernel => kernel::run(options.json),
+        Part::Hooks(part) => hooks::run(part, options.json),
         Part::Store(part) => store::run(part, options.json),
         Part::Outbox(part) => outbox::run(part, options.json),
     }
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_unstable_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or_default()
 }

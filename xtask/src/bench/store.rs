@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::median;
 use crate::sys::{calm, interrupt, project, run, term};
 
 /// Least share of tcpdump's rate.
@@ -123,9 +124,4 @@ fn writing(options: &Store, folder: &Path) -> Result<Value> {
         "tcpdump_seconds": tcpdump,
         "ratio": tcpdump / store,
     }))
-}
-
-fn median(mut all: Vec<f64>) -> f64 {
-    all.sort_unstable_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or_default()
 }

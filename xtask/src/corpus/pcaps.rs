@@ -1,7 +1,8 @@
 //! `cargo xtask corpus DIR --pcaps`: every stream's capture file out of the store against what tshark extracts.
 //!
 //! `remora replay` stores a capture, `remora streams pcap` takes each stream out; `tshark -Y tcp.stream==N -w` does the same
-//! with the capture. Packet for packet, bytes, times and both lengths must be equal. Where tshark's idea of a stream
+//! with the capture. Packet for packet, bytes, times and both lengths must be equal. So must be what a script gets from
+//! `pcap.path` while the store is open: it asks for each item, so that files grow bit by bit, and at each stream's end. Where tshark's idea of a stream
 //! differs, a line in `tests/corpus/pcap-differences` says why: `FILE ours:ID|tshark:N reason…`.
 
 use std::collections::BTreeMap;
@@ -15,6 +16,9 @@ use super::Corpus;
 use crate::sys::{project, run, term};
 
 const DIFFERENCES: &str = "tests/corpus/pcap-differences";
+const ASKS: &str = "function onItemCaptured(data) { pcap.path(data.stream); }
+function onStreamClosed(info) { pcap.path(info.stream); }
+";
 
 /// Time in nanoseconds, original length, bytes.
 type Packet = (u64, u32, Vec<u8>);
@@ -81,9 +85,8 @@ fn known(list: &str) -> Result<BTreeMap<(String, String), bool>> {
 
 fn compare(capture: &Path) -> Result<Outcome> {
     let folder = tempfile::tempdir()?;
-    let (ours, theirs) = (ours(capture, folder.path())?, theirs(capture, folder.path())?);
+    let ((ours, mut different), theirs) = (ours(capture, folder.path())?, theirs(capture, folder.path())?);
     let (mut equal, mut left) = (Vec::new(), theirs);
-    let mut different = Vec::new();
     for (name, packets) in ours {
         match left.iter().find(|(_, theirs)| **theirs == packets).map(|(name, _)| name.clone()) {
             Some(same) => {
@@ -102,27 +105,36 @@ fn shown(packets: &[Packet]) -> String {
     format!("{} packets from {}.{:09}", packets.len(), first / 1_000_000_000, first % 1_000_000_000)
 }
 
-fn ours(capture: &Path, folder: &Path) -> Result<Streams> {
-    let store = folder.join("store");
+/// The streams as they are taken out of the store's folder, and those that were others while it was open.
+fn ours(capture: &Path, folder: &Path) -> Result<(Streams, Vec<(String, String)>)> {
+    let (store, script) = (folder.join("store"), folder.join("asks.js"));
+    fs::write(&script, ASKS)?;
     let remora = || run::command(project::built("remora"));
     run::output(
         remora()
             .arg("replay")
             .arg(std::path::absolute(capture)?)
             .arg("--quiet")
+            .arg("--script")
+            .arg(&script)
             .arg("--pcap-dir")
             .arg(&store),
     )?;
     let list = run::output(remora().args(["streams", "list", "--json", "--pcap-dir"]).arg(&store))?;
-    let mut streams = Streams::new();
+    let (mut streams, mut different) = (Streams::new(), Vec::new());
     for line in list.lines() {
         let line: Value = serde_json::from_str(line)?;
         let id = line["stream"].as_str().context("a line without a stream")?.to_owned();
         let file = folder.join("ours.pcap");
         run::output(remora().args(["streams", "pcap", &id, "--pcap-dir"]).arg(&store).arg("-o").arg(&file))?;
-        streams.insert(format!("ours:{}", id.trim_start_matches('0')), read(&file)?);
+        let (number, packets) = (id.trim_start_matches('0'), read(&file)?);
+        let live = read(&store.join("streams").join(format!("{id}.pcap")))?;
+        if live != packets {
+            different.push((format!("live:{number}"), shown(&live)));
+        }
+        streams.insert(format!("ours:{number}"), packets);
     }
-    Ok(streams)
+    Ok((streams, different))
 }
 
 fn theirs(capture: &Path, folder: &Path) -> Result<Streams> {

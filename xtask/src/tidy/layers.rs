@@ -15,7 +15,7 @@ struct Layer {
 
 const AGENT: &[Layer] = &[
     Layer { folder: "agent/src/capture", may: &["capture*", "doctor::Check", "process*"] },
-    Layer { folder: "agent/src/pcap", may: &["pcap*", "utc*"] },
+    Layer { folder: "agent/src/pcap", may: &["pcap*", "scratch*", "utc*"] },
     Layer { folder: "agent/src/outbox", may: &["outbox*", "scratch*", "secret*", "tls*", "utc*"] },
     Layer { folder: "agent/src/view", may: &["view*", "captured*", "secret*", "utc*"] },
     Layer {
@@ -23,6 +23,7 @@ const AGENT: &[Layer] = &[
         may: &[
             "hooks*",
             "captured*",
+            "kfl*",
             "secret*",
             "tls*",
             "view*",
@@ -47,6 +48,7 @@ const AGENT: &[Layer] = &[
             "outbox::SplunkTarget",
         ],
     },
+    Layer { folder: "agent/src/kfl", may: &["kfl*", "captured*", "view*"] },
     Layer { folder: "agent/src/process", may: &["process*"] },
     Layer { folder: "agent/src/resolve", may: &["resolve*", "captured*"] },
 ];

@@ -1,13 +1,18 @@
 //! A helper's arguments, read with errors that name helper, argument and cause.
 
+use std::cell::Cell;
+
+use rquickjs::atom::PredefinedAtom;
 use rquickjs::object::Filter;
-use rquickjs::{Ctx, Exception, IntoJs, Object, Value};
+use rquickjs::{Ctx, Exception, Function, IntoJs, Object, Value};
 
 use crate::hooks::limits::size_text;
 use crate::hooks::raw;
 
 /// Entries that an object argument (fields, files, headers) may have.
 const ENTRIES: usize = 256;
+/// Above it JavaScript's numbers are not whole any more.
+const MOST_COUNT: f64 = 9_007_199_254_740_991.0;
 
 /// Why a helper failed.
 #[derive(Debug)]
@@ -33,12 +38,14 @@ pub(crate) struct Call<'js> {
     ctx: Ctx<'js>,
     helper: &'static str,
     args: Vec<Value<'js>>,
+    /// Bytes of one text, and of all texts of the call together: one string may be named many times.
     longest: usize,
+    taken: Cell<usize>,
 }
 
 impl<'js> Call<'js> {
     pub(crate) fn new(ctx: Ctx<'js>, helper: &'static str, args: Vec<Value<'js>>, longest: usize) -> Self {
-        Self { ctx, helper, args, longest }
+        Self { ctx, helper, args, longest, taken: Cell::new(0) }
     }
 
     pub(crate) fn ctx(&self) -> &Ctx<'js> {
@@ -70,6 +77,39 @@ impl<'js> Call<'js> {
         self.given(index).map(|value| self.to_text(value, index, name)).transpose()
     }
 
+    /// A required text of at most so many bytes.
+    pub(crate) fn short_text(&self, index: usize, name: &str, longest: usize) -> Result<String, HelperError> {
+        let text = self.text(index, name)?;
+        if text.len() > longest {
+            return Err(self.failed(name, format!("is longer than {longest} bytes")));
+        }
+        Ok(text)
+    }
+
+    /// A required number.
+    pub(crate) fn number(&self, index: usize, name: &str) -> Result<f64, HelperError> {
+        let value = self.required(index, name)?;
+        value.as_number().ok_or_else(|| self.wrong_type(index, name, "a number", value))
+    }
+
+    /// An optional whole number from 0.
+    pub(crate) fn optional_count(&self, index: usize, name: &str) -> Result<Option<u64>, HelperError> {
+        if self.given(index).is_none() {
+            return Ok(None);
+        }
+        let number = self.number(index, name)?;
+        if number.fract() != 0.0 || !(0.0..=MOST_COUNT).contains(&number) {
+            return Err(self.failed(name, format!("{number} is no whole number from 0")));
+        }
+        Ok(Some(number as u64))
+    }
+
+    /// A required function.
+    pub(crate) fn function(&self, index: usize, name: &str) -> Result<&Function<'js>, HelperError> {
+        let value = self.required(index, name)?;
+        value.as_function().ok_or_else(|| self.wrong_type(index, name, "a function", value))
+    }
+
     /// An optional text or array of texts.
     pub(crate) fn optional_texts(
         &self,
@@ -78,7 +118,8 @@ impl<'js> Call<'js> {
     ) -> Result<Option<Vec<String>>, HelperError> {
         let Some(value) = self.given(index) else { return Ok(None) };
         let Some(array) = value.as_array() else { return Ok(Some(vec![self.to_text(value, index, name)?])) };
-        if array.len() > ENTRIES {
+        // Not `len`: it asserts that the length is a 32-bit integer.
+        if array.as_object().get::<_, f64>(PredefinedAtom::Length)? > ENTRIES as f64 {
             return Err(self.failed(name, format!("has more than {ENTRIES} entries")));
         }
         array
@@ -99,6 +140,12 @@ impl<'js> Call<'js> {
             return Err(
                 self.failed(name, format!("is {size} bytes long, more than the {bound} that are allowed"))
             );
+        }
+        let taken = self.taken.get().saturating_add(text.len());
+        self.taken.set(taken);
+        if taken > self.longest.saturating_mul(2) {
+            let bound = size_text(self.longest.saturating_mul(2) as u64);
+            return Err(self.failed(name, format!("the call's texts are more than {bound} together")));
         }
         Ok(text)
     }
@@ -134,7 +181,7 @@ impl<'js> Call<'js> {
             if pairs.len() == ENTRIES {
                 return Err(self.failed(name, format!("has more than {ENTRIES} entries")));
             }
-            let key = raw::text(&key)?;
+            let key = self.bounded(raw::text(&key)?, name)?;
             let text = self.member_text(&value, name, &key)?;
             pairs.push((key, text));
         }
@@ -168,7 +215,13 @@ impl<'js> Call<'js> {
             .ok_or_else(|| self.wrong_type(index, name, "an object", value))
     }
 
-    fn wrong_type(&self, index: usize, name: &str, wanted: &str, value: &Value<'_>) -> HelperError {
+    pub(crate) fn wrong_type(
+        &self,
+        index: usize,
+        name: &str,
+        wanted: &str,
+        value: &Value<'_>,
+    ) -> HelperError {
         let (helper, is) = (self.helper, type_text(value));
         HelperError::Type(format!("{helper}: argument {} ({name}) must be {wanted}, not {is}", index + 1))
     }

@@ -4,9 +4,11 @@
 //! whatever changes meanwhile. The folder of the PCAP store may be read in the same way. Quota counts whole 4 KiB
 //! blocks, one at least for each file and folder, as a disk does.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::io::{self, Read as _, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions};
@@ -48,8 +50,8 @@ type Result<T> = std::result::Result<T, FolderError>;
 enum Spot {
     /// Relative to the data folder; `.` is the folder itself.
     Own(PathBuf),
-    /// Relative to the PCAP folder.
-    Pcap(PathBuf),
+    /// A PCAP folder, and the path relative to it.
+    Pcap(PathBuf, PathBuf),
 }
 
 struct Root {
@@ -60,9 +62,10 @@ struct Root {
 pub(super) struct Folder {
     wanted: PathBuf,
     root: OnceCell<Root>,
-    pcap: Option<PathBuf>,
+    pcap: Vec<PathBuf>,
     quota: u64,
-    used: Cell<u64>,
+    /// Shared by the versions of one script: two may run for a moment while it is replaced.
+    used: Arc<AtomicU64>,
 }
 
 fn blocks(bytes: u64) -> u64 {
@@ -70,9 +73,24 @@ fn blocks(bytes: u64) -> u64 {
 }
 
 impl Folder {
-    /// A folder at `wanted`, made when it is first needed. `pcap`: a folder that may be read.
-    pub(super) fn new(wanted: PathBuf, pcap: Option<PathBuf>, quota: u64) -> Self {
-        Self { wanted, root: OnceCell::new(), pcap, quota, used: Cell::new(0) }
+    /// A folder at `wanted`, made when it is first needed. `pcap`: folders that may be read.
+    pub(super) fn new(wanted: PathBuf, pcap: Vec<PathBuf>, quota: u64, used: Arc<AtomicU64>) -> Self {
+        Self { wanted, root: OnceCell::new(), pcap, quota, used }
+    }
+
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn set_used(&self, bytes: u64) {
+        self.used.store(bytes, Ordering::Relaxed);
+    }
+
+    /// `now` bytes take the place of `old` ones.
+    fn change(&self, old: u64, now: u64) {
+        let change = |used: u64| Some(used.saturating_sub(old).saturating_add(now));
+        // Err: never, the closure always has an answer.
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
     }
 
     fn root(&self) -> Result<&Root> {
@@ -86,7 +104,7 @@ impl Folder {
         };
         let root = open().map_err(|error| FolderError::NoFolder(error.to_string()))?;
         // What an earlier run left counts too.
-        self.used.set(tree_size(&root.dir, Path::new(".")).map_err(|error| io_error("", error))?);
+        self.set_used(tree_size(&root.dir, Path::new(".")).map_err(|error| io_error("", error))?);
         Ok(self.root.get_or_init(|| root))
     }
 
@@ -103,9 +121,11 @@ impl Folder {
         if let Ok(inside) = given.strip_prefix(&root.path) {
             return normal(inside, path).map(Spot::Own);
         }
-        for folder in self.pcap.iter().flat_map(|folder| [Some(folder.clone()), folder.canonicalize().ok()]) {
-            if let Some(Ok(inside)) = folder.as_ref().map(|folder| given.strip_prefix(folder)) {
-                return normal(inside, path).map(Spot::Pcap);
+        for folder in &self.pcap {
+            for known in [Some(folder.clone()), folder.canonicalize().ok()].into_iter().flatten() {
+                if let Ok(inside) = given.strip_prefix(known) {
+                    return normal(inside, path).map(|inside| Spot::Pcap(folder.clone(), inside));
+                }
             }
         }
         Err(FolderError::Outside(path.to_owned()))
@@ -120,7 +140,7 @@ impl Folder {
     fn own_or_root(&self, path: &str) -> Result<(&Dir, PathBuf)> {
         match self.spot(path)? {
             Spot::Own(inside) => Ok((&self.root()?.dir, inside)),
-            Spot::Pcap(_) => Err(FolderError::ReadOnly(path.to_owned())),
+            Spot::Pcap(..) => Err(FolderError::ReadOnly(path.to_owned())),
         }
     }
 
@@ -128,14 +148,11 @@ impl Folder {
     fn open(&self, path: &str) -> Result<(File, u64)> {
         let opened = match self.spot(path)? {
             Spot::Own(inside) => open_regular(&self.root()?.dir, &inside),
-            Spot::Pcap(inside) => self.pcap_dir(path)?.and_then(|dir| open_regular(&dir, &inside)),
+            Spot::Pcap(folder, inside) => {
+                Dir::open_ambient_dir(folder, ambient_authority()).and_then(|dir| open_regular(&dir, &inside))
+            }
         };
         opened.map_err(|error| io_error(path, error))?.ok_or_else(|| FolderError::NotAFile(path.to_owned()))
-    }
-
-    fn pcap_dir(&self, path: &str) -> Result<io::Result<Dir>> {
-        let folder = self.pcap.as_ref().ok_or_else(|| FolderError::Outside(path.to_owned()))?;
-        Ok(Dir::open_ambient_dir(folder, ambient_authority()))
     }
 
     /// The absolute path of a regular file that the script may read, for those who open it on its behalf.
@@ -143,7 +160,7 @@ impl Folder {
         self.open(path)?;
         match self.spot(path)? {
             Spot::Own(inside) => Ok(self.root()?.path.join(inside)),
-            Spot::Pcap(_) => Ok(PathBuf::from(path)),
+            Spot::Pcap(..) => Ok(PathBuf::from(path)),
         }
     }
 
@@ -180,7 +197,7 @@ impl Folder {
         }
         let replaced = if from == to { 0 } else { existing_size(dir, &to).map_or(0, blocks) };
         dir.rename(&from, dir, &to).map_err(|error| io_error(old, error))?;
-        self.used.set(self.used.get().saturating_sub(replaced));
+        self.change(replaced, 0);
         Ok(())
     }
 
@@ -209,7 +226,7 @@ impl Folder {
         };
         let removed = if metadata.is_dir() { dir.remove_dir_all(&inside) } else { dir.remove_file(&inside) };
         // Counted anew: a removal may have stopped half-way.
-        self.used.set(tree_size(dir, Path::new(".")).map_err(|error| io_error(path, error))?);
+        self.set_used(tree_size(dir, Path::new(".")).map_err(|error| io_error(path, error))?);
         removed.map_err(|error| io_error(path, error))
     }
 
@@ -221,7 +238,7 @@ impl Folder {
         let needed = missing as u64 * BLOCK;
         self.reserve(0, needed)?;
         dir.create_dir_all(&inside).map_err(|error| io_error(path, error))?;
-        self.used.set(self.used.get() + needed);
+        self.change(0, needed);
         Ok(())
     }
 
@@ -256,7 +273,7 @@ impl Folder {
             let path = normal(&parent.join(format!("{name}-{number:016x}{ending}")), dir)?;
             match create(root, &path) {
                 Ok(()) => {
-                    self.used.set(self.used.get() + BLOCK);
+                    self.change(0, BLOCK);
                     return Ok(self.root()?.path.join(path));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -276,7 +293,7 @@ impl Folder {
         let parent = inside.parent().and_then(Path::to_str).unwrap_or_default();
         let archive = self.temp(name, parent, "tar.gz")?;
         let at = archive.strip_prefix(&self.root()?.path).unwrap_or(&archive).to_owned();
-        let room = self.quota.saturating_sub(self.used.get()) + BLOCK;
+        let room = self.quota.saturating_sub(self.used()) + BLOCK;
         let packed = root
             .create(&at)
             .and_then(|file| super::tarball::write(root, &inside, &at, Bounded { file, room, out_of_time }));
@@ -285,7 +302,7 @@ impl Folder {
             Ok(()) => Ok(archive),
             Err(error) => {
                 let quota = self.quota;
-                let used = self.used.get();
+                let used = self.used();
                 self.delete(&archive.to_string_lossy())?;
                 if error.kind() == io::ErrorKind::QuotaExceeded {
                     return Err(FolderError::Quota { quota, used, needed: BLOCK });
@@ -298,7 +315,7 @@ impl Folder {
     /// Whether `new` blocks may take the place of `old` ones.
     fn reserve(&self, old: u64, new: u64) -> Result<()> {
         self.root()?;
-        let used = self.used.get();
+        let used = self.used();
         if used.saturating_sub(old).saturating_add(new) > self.quota {
             return Err(FolderError::Quota { quota: self.quota, used, needed: new.saturating_sub(old) });
         }
@@ -308,7 +325,7 @@ impl Folder {
     /// Counts what became of a file that held `old` blocks.
     fn settle(&self, old: u64, dir: &Dir, inside: &Path) {
         let now = existing_size(dir, inside).map_or(0, blocks);
-        self.used.set(self.used.get().saturating_sub(old) + now);
+        self.change(old, now);
     }
 }
 

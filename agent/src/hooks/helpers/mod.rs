@@ -7,6 +7,9 @@ mod args;
 mod console;
 mod files;
 mod folder;
+mod jobs;
+mod kfl;
+mod metric;
 mod small;
 mod tarball;
 mod vendor;
@@ -14,8 +17,10 @@ mod vendor_data;
 mod vendor_objects;
 mod webhook;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use rquickjs::function::Rest;
 use rquickjs::{Ctx, Function, Object, Value};
@@ -24,10 +29,15 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::limits::ScriptLimits;
 use super::log::{Level, Logger};
+use super::metrics::{Metrics, Owner};
+use super::registered::Registry;
 use super::services::HostServices;
+use super::stats::Counters;
+use crate::kfl::FilterCache;
 
 pub(crate) use args::{Call, HelperError, HelperResult};
 use folder::Folder;
+pub(crate) use jobs::{Jobs, Run};
 pub(crate) use webhook::Http;
 
 /// What a script's thread is given to build its [`Host`] from, each time it starts.
@@ -38,6 +48,12 @@ pub(crate) struct HostSetup {
     pub(crate) services: Arc<HostServices>,
     pub(crate) logger: Arc<Logger>,
     pub(crate) http: Arc<Http>,
+    pub(crate) counters: Arc<Counters>,
+    /// What scripts publish, and as whom this one does.
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) series: Owner,
+    /// Bytes in the script's data folder, whichever version of it wrote them.
+    pub(crate) used: Arc<AtomicU64>,
     /// Turns true when the script is to stop: waits end.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -47,17 +63,26 @@ pub(crate) struct Host {
     setup: HostSetup,
     clock: Rc<Clock>,
     folder: Folder,
+    jobs: Jobs,
+    registry: Rc<Registry>,
+    filters: RefCell<FilterCache>,
 }
 
 impl Host {
-    pub(crate) fn new(setup: &HostSetup, clock: Rc<Clock>) -> Rc<Self> {
+    pub(crate) fn new(setup: &HostSetup, clock: Rc<Clock>, registry: Rc<Registry>) -> Rc<Self> {
         let services = &setup.services;
         let folder = Folder::new(
             services.data_dir.join(super::source::folder_name(&setup.name)),
-            services.store.as_ref().map(|store| store.folder()),
+            services.store.iter().flat_map(|s| [Some(s.folder()), s.memory_folder()]).flatten().collect(),
             setup.limits.file_quota,
+            Arc::clone(&setup.used),
         );
-        Rc::new(Self { setup: setup.clone(), clock, folder })
+        let filters = RefCell::new(FilterCache::new(setup.limits.filters));
+        Rc::new(Self { setup: setup.clone(), clock, folder, jobs: Jobs::default(), registry, filters })
+    }
+
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     pub(crate) fn services(&self) -> &HostServices {
@@ -66,6 +91,10 @@ impl Host {
 
     fn name(&self) -> &str {
         &self.setup.name
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     fn limits(&self) -> &ScriptLimits {
@@ -88,7 +117,12 @@ const HELPERS: &[(&str, &[Member])] = &[
     ("console", console::MEMBERS),
     ("file", files::MEMBERS),
     ("hash", small::HASH),
+    ("hooks", kfl::HOOKS),
+    ("jobs", jobs::MEMBERS),
+    ("jobs.scheduler", jobs::SCHEDULER),
+    ("kfl", kfl::KFL),
     ("pcap", small::PCAP),
+    ("prometheus", metric::MEMBERS),
     ("test", small::TEST),
     ("utils", small::UTILS),
     ("vendor", vendor::MEMBERS),

@@ -3,21 +3,57 @@
 use std::path::Path;
 
 use agent_core::item::StreamId;
-use rquickjs::Value;
+use rquickjs::{Object, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::{Call, HelperError, HelperResult, Host, Member};
+use crate::hooks::limits::size_text;
 use crate::pcap::PcapStore;
 
-pub(super) const PCAP: &[Member] =
-    &[("path", "pcap.path", pcap_path), ("snapshot", "pcap.snapshot", pcap_snapshot)];
+pub(super) const PCAP: &[Member] = &[
+    ("nameResolutionHistory", "pcap.nameResolutionHistory", name_history),
+    ("path", "pcap.path", pcap_path),
+    ("snapshot", "pcap.snapshot", pcap_snapshot),
+];
 pub(super) const TEST: &[Member] = &[
     ("fail", "test.fail", |_, call| mark(call, "failed")),
     ("pass", "test.pass", |_, call| mark(call, "passed")),
 ];
-pub(super) const UTILS: &[Member] =
-    &[("nodeName", "utils.nodeName", |host, call| call.returns(host.services().node_name.as_str()))];
+pub(super) const UTILS: &[Member] = &[
+    ("json2Yaml", "utils.json2Yaml", json_to_yaml),
+    ("nodeName", "utils.nodeName", |host, call| call.returns(host.services().node_name.as_str())),
+];
 pub(super) const HASH: &[Member] = &[("sha256", "hash.sha256", sha256)];
+
+/// Longest JSON that is turned into YAML: its tree in memory is many times as large.
+const LONGEST_JSON: usize = 1 << 20;
+
+fn name_history<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
+    let history = (host.services().names)();
+    let object = Object::new(call.ctx().clone())?;
+    for (second, names) in history {
+        let at = Object::new(call.ctx().clone())?;
+        for (ip, name) in names {
+            at.set(ip.to_string(), name)?;
+        }
+        object.set(second.to_string(), at)?;
+    }
+    call.returns(object)
+}
+
+fn json_to_yaml<'js>(_: &Host, call: &Call<'js>) -> HelperResult<'js> {
+    let (text, _) = call.text_or_json(0, "text")?;
+    if text.len() > LONGEST_JSON {
+        let (size, bound) = (text.len(), size_text(LONGEST_JSON as u64));
+        return Err(
+            call.failed("text", format!("is {size} bytes long, more than the {bound} that are allowed"))
+        );
+    }
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| call.failed("text", format!("is not JSON: {error}")))?;
+    let yaml = serde_norway::to_string(&value).map_err(|error| call.failed("text", error))?;
+    call.returns(yaml)
+}
 
 fn pcap_path<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
     let stream = stream_number(call, "stream", &call.text(0, "stream")?)?;

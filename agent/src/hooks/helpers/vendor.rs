@@ -92,9 +92,11 @@ fn files(host: &Host, call: &Call<'_>, index: usize) -> Result<Vec<(String, Path
 /// What the store is to know of an alert: the stream whose capture file goes with it, and what it says.
 fn note(host: &Host, delivery: &Delivery) -> Option<(StreamId, String)> {
     let Delivery::SlackBot { alert, files, .. } = delivery else { return None };
-    let folder = host.services().store.as_ref()?.folder();
+    let store = host.services().store.as_ref()?;
+    let folders = [Some(store.folder()), store.memory_folder()];
     let of_stream = |(_, path): &(String, PathBuf)| {
-        let stem = path.strip_prefix(&folder).ok()?.file_stem()?.to_str()?;
+        let inside = folders.iter().flatten().find_map(|folder| path.strip_prefix(folder).ok())?;
+        let stem = inside.file_stem()?.to_str()?;
         stem.parse().ok().map(StreamId)
     };
     let stream = files.iter().find_map(of_stream)?;

@@ -28,7 +28,7 @@ use super::folds::{self, Closing, Folds};
 use super::lock::Lock;
 use super::sender::{Batch, Services};
 use super::stats::{Counters, DeliveryStats};
-use super::store::{Found, Found1, Keep, Op, Outside, Row, Store};
+use super::store::{Found, Keep, Op, Outside, Queued, Row, Store};
 use super::{BLOBS, Delivery, Outbox, OutboxError};
 
 use state::State;
@@ -192,10 +192,10 @@ impl Shared {
         }
     }
 
-    fn take_up_one(self: &Arc<Self>, destination: Destination, one: Found1) {
+    fn take_up_one(self: &Arc<Self>, destination: Destination, one: Queued) {
         self.counters.taken_up.add();
         self.lock().occupy(one.bytes);
-        let Found1 { id, bytes, queued } = one;
+        let Queued { id, bytes, queued } = one;
         self.push(destination, Waiting { id, bytes, queued, attempts: 0, answered: 0, memory: None });
     }
 

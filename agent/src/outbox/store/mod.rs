@@ -63,7 +63,7 @@ pub(super) struct Row {
 /// What is found at the start.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub(super) waiting: Vec<(Destination, Found1)>,
+    pub(super) waiting: Vec<(Destination, Queued)>,
     pub(super) folds: Vec<(Key, Entry, Destination)>,
     pub(super) next_id: u64,
     /// Names of all copies that letters need.
@@ -72,7 +72,7 @@ pub(super) struct Found {
 
 /// A delivery that waits, without what it says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Found1 {
+pub(super) struct Queued {
     pub(super) id: DeliveryId,
     pub(super) bytes: u64,
     /// When it was queued, in ms since 1970.
@@ -82,7 +82,7 @@ pub(super) struct Found1 {
 /// What `remora outbox` did while we run.
 #[derive(Debug)]
 pub(super) enum Outside {
-    Retried(Destination, Found1),
+    Retried(Destination, Queued),
     Dropped(DeliveryId),
 }
 

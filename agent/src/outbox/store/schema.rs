@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::{Destinations, Found, Found1, unsigned};
+use super::{Destinations, Found, Queued, unsigned};
 use crate::outbox::config::DeadLimits;
 use crate::outbox::delivery::{Attachment, Body, DeliveryId};
 
@@ -197,8 +197,8 @@ pub(super) fn found(connection: &Connection) -> Result<Found> {
 }
 
 /// From columns id, bytes, queued.
-pub(super) fn found_one(row: &Row<'_>) -> rusqlite::Result<Found1> {
-    Ok(Found1 {
+pub(super) fn found_one(row: &Row<'_>) -> rusqlite::Result<Queued> {
+    Ok(Queued {
         id: DeliveryId(unsigned(row.get(0)?)),
         bytes: unsigned(row.get(1)?),
         queued: unsigned(row.get(2)?),

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use agent_core::item::StreamId;
 use agent_core::{LinkType, Timestamp};
 
 use super::Found;
+use crate::pcap::InterfaceInfo;
 use crate::pcap::format;
 use crate::pcap::link::{self, Link};
 
@@ -21,7 +22,7 @@ const ALONE: usize = 8 << 10;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Interface {
     pub(super) link: LinkType,
-    pub(super) name: Option<String>,
+    pub(super) info: InterfaceInfo,
 }
 
 /// One record.
@@ -97,11 +98,12 @@ struct Segment {
 impl Segment {
     fn open(found: &Found) -> io::Result<Self> {
         let (data, links) = (File::open(&found.data)?, File::open(&found.links)?);
-        let left = (links.metadata()?.len() / link::SIZE as u64).saturating_sub(1);
+        let first = u64::from(found.first) + 1;
+        let left = (links.metadata()?.len() / link::SIZE as u64).saturating_sub(first);
         let mut links = BufReader::with_capacity(256 << 10, links);
-        links.read_exact(&mut [0; link::SIZE])?;
-        let (interfaces, window) = (Vec::new(), Vec::new());
-        Ok(Self { found: found.clone(), data, links, left, end: 0, interfaces, window, start: 0 })
+        links.seek(SeekFrom::Start(first * link::SIZE as u64))?;
+        let (interfaces, window, end) = (Vec::new(), Vec::new(), found.base);
+        Ok(Self { found: found.clone(), data, links, left, end, interfaces, window, start: 0 })
     }
 
     fn position(&self) -> u64 {
@@ -129,7 +131,7 @@ impl Segment {
     fn describe(&mut self, from: u64, to: u64) -> io::Result<()> {
         let mut blocks = vec![0; (to - from) as usize];
         self.data.read_exact_at(&mut blocks, from)?;
-        format::interfaces(&blocks, |link, name| self.interfaces.push(Interface { link, name }));
+        format::interfaces(&blocks, |link, info| self.interfaces.push(Interface { link, info }));
         Ok(())
     }
 
@@ -152,7 +154,10 @@ impl Segment {
             let what = format!("{}: no packet at {offset}", self.found.data.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         };
-        let interface = self.interfaces.get(format::interface_of(block) as usize).cloned();
+        // Those that were described before the first record are not known.
+        let known = self.found.first == 0;
+        let number = format::interface_of(block) as usize;
+        let interface = self.interfaces.get(number).filter(|_| known).cloned();
         Ok(Record {
             time,
             stream: link.stream,

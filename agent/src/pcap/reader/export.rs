@@ -9,10 +9,10 @@ use agent_core::{LinkType, Origin, Packet, Timestamp};
 use super::cursor::{Interface, Record};
 use super::merge::Merge;
 use super::{StoreFolder, identity};
-use crate::pcap::StoreError;
 use crate::pcap::format;
 use crate::pcap::notes::Notes;
 use crate::pcap::store::trouble;
+use crate::pcap::{InterfaceInfo, StoreError};
 
 /// Records of each worker that are put in the order of time.
 const AHEAD: usize = 1024;
@@ -81,6 +81,34 @@ impl StoreFolder {
         })
     }
 
+    /// Hands every packet that is wanted to `sink`, with its stream, in the order of time.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn packets(
+        &self,
+        select: &Select<'_>,
+        sink: &mut dyn FnMut(Option<StreamId>, &Packet<'_>),
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), StoreError> {
+        let mut hand = || -> io::Result<()> {
+            let wanted = |stream: Option<StreamId>| select.wants_stream(stream);
+            let mut merge = Merge::new(self.logs.values().map(Vec::as_slice), &wanted, AHEAD)?;
+            let mut looked = 0u64;
+            while let Some(record) = merge.next()? {
+                looked += 1;
+                if looked.is_multiple_of(TELL) {
+                    progress(merge.position());
+                }
+                if select.wants_time(record.time) {
+                    sink(record.stream, &packet(&record));
+                }
+            }
+            Ok(())
+        };
+        hand().map_err(trouble(format!("reading {}", self.dir.display())))
+    }
+
     fn try_export(
         &self,
         select: &Select<'_>,
@@ -122,6 +150,17 @@ impl StoreFolder {
         exported.streams = streams.len() as u64;
         exported.vanished = merge.vanished();
         Ok(exported)
+    }
+}
+
+/// A record as the engine takes it.
+fn packet(record: &Record) -> Packet<'_> {
+    Packet {
+        time: record.time,
+        link: record.link,
+        data: &record.data,
+        original_len: record.original_len,
+        origin: Origin::default(),
     }
 }
 
@@ -189,12 +228,15 @@ impl Ng {
 
     /// `first`: the stream's first packet, which bears the stream's comments.
     fn put(&mut self, record: &Record, first: bool, out: &mut Vec<u8>) {
-        let interface = record.interface.clone().unwrap_or(Interface { link: record.link, name: None });
+        let interface = record
+            .interface
+            .clone()
+            .unwrap_or(Interface { link: record.link, info: InterfaceInfo::default() });
         let next = self.interfaces.len() as u32;
         let number = match self.interfaces.get(&interface) {
             Some(&number) => number,
             None => {
-                format::interface(out, interface.link, interface.name.as_deref());
+                format::interface(out, interface.link, &interface.info);
                 self.interfaces.insert(interface, next);
                 next
             }
@@ -205,13 +247,7 @@ impl Ng {
     }
 
     fn comments(&self, stream: StreamId, record: &Record) -> Vec<String> {
-        let packet = Packet {
-            time: record.time,
-            link: record.link,
-            data: &record.data,
-            original_len: record.original_len,
-            origin: Origin::default(),
-        };
+        let packet = packet(record);
         let mut identity = format!("stream {stream}");
         if let Some((client, server)) = identity::ends(&packet) {
             identity.push_str(&format!(": {} to {}", self.named(client), self.named(server)));

@@ -18,8 +18,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::StoreError;
+use super::fallback::Detour;
 use super::link::{self, Ids};
 use super::segment::{data_name, links_name, number_of};
 use super::store::trouble;
@@ -37,6 +39,11 @@ pub struct StoreFolder {
 /// One segment.
 #[derive(Clone)]
 struct Found {
+    number: u32,
+    /// The first record in it…
+    first: u32,
+    /// …and where its data lies, in bytes.
+    base: u64,
     data: PathBuf,
     links: PathBuf,
     ids: Ids,
@@ -62,10 +69,28 @@ impl StoreFolder {
         for number in numbers {
             let (data, links) = (segments.join(data_name(number)), segments.join(links_name(number)));
             // Removed since, or not begun yet.
-            let Some(found) = look(data, links).map_err(trouble(segments.display()))? else { continue };
+            let Some(found) = look(number, data, links).map_err(trouble(segments.display()))? else {
+                continue;
+            };
             logs.entry((found.ids.first, found.ids.step)).or_default().push(found);
         }
         Ok(Self { dir: dir.to_owned(), logs })
+    }
+
+    /// Takes in records that are in memory, with their segments' numbers.
+    pub(super) fn include(&mut self, detours: &[(u32, Arc<Detour>)]) -> Result<(), StoreError> {
+        for (number, detour) in detours {
+            let found = look(*number, detour.data.clone(), detour.links.clone());
+            let found = found.map_err(trouble(detour.links.display()))?;
+            let Some(found) = found.map(|found| Found { first: detour.first, base: detour.base, ..found })
+            else {
+                continue;
+            };
+            let log = self.logs.entry((found.ids.first, found.ids.step)).or_default();
+            log.push(found);
+            log.sort_by_key(|found| (found.number, found.first));
+        }
+        Ok(())
     }
 
     /// Bytes of all segments: what reading all of it means.
@@ -82,7 +107,7 @@ impl StoreFolder {
     }
 }
 
-fn look(data: PathBuf, links: PathBuf) -> io::Result<Option<Found>> {
+fn look(number: u32, data: PathBuf, links: PathBuf) -> io::Result<Option<Found>> {
     let gone = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => Ok(None),
         _ => Err(error),
@@ -96,7 +121,7 @@ fn look(data: PathBuf, links: PathBuf) -> io::Result<Option<Found>> {
     };
     let mut read = read;
     match read() {
-        Ok((bytes, Some(ids))) => Ok(Some(Found { data, links, ids, bytes })),
+        Ok((bytes, Some(ids))) => Ok(Some(Found { number, first: 0, base: 0, data, links, ids, bytes })),
         Ok((_, None)) => Ok(None),
         Err(error) => gone(error),
     }

@@ -93,7 +93,7 @@ fn a_file_at_hand_is_reused_and_a_longer_one_takes_its_place() {
 
 #[test]
 fn link_types_that_mix_make_pcapng() {
-    let mut bench = Bench::new(|c| c.interface_name = Some(Arc::new(|n| Some(format!("eth{n}")))));
+    let mut bench = Bench::new(|c| c.interfaces = Some(named("eth")));
     let stream = bench.stream(0);
     let mut all = bench.send(stream, 0..2, 10);
     assert!(bench.store.path(stream).unwrap().ends_with(format!("{stream}.pcap")));

@@ -7,7 +7,7 @@ use super::*;
 use crate::pcap::StoreError;
 
 /// Commits until the store is tried again after a failure.
-fn wait_until_ready(bench: &mut Bench) {
+pub(super) fn wait_until_ready(bench: &mut Bench) {
     let until = Instant::now() + Duration::from_secs(20);
     let probe = bench.stream(1000);
     let before = bench.store.stats().packets;
@@ -22,6 +22,7 @@ fn wait_until_ready(bench: &mut Bench) {
 #[test]
 fn a_full_disk_costs_what_did_not_fit_and_nothing_else() {
     let mut bench = Bench::new(|c| {
+        c.fallback_bytes = 0;
         c.flush_bytes = 8 << 10;
         c.flush_age = Duration::from_millis(20);
         c.retry_after = Duration::from_millis(20);
@@ -53,24 +54,18 @@ fn a_full_disk_costs_what_did_not_fit_and_nothing_else() {
     assert_eq!(read(&store.path(stream).unwrap()), expected);
 }
 
-/// The same on a real file system of 2 MiB, in a mount namespace of this thread's own.
+/// The same on a real file system of 2 MiB.
 #[test]
 fn a_real_full_disk() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("not root: no file system can be mounted; the simulated disk stands for it");
         return;
     }
-    std::thread::spawn(|| {
-        use nix::mount::{MsFlags, mount, umount};
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=2m")).unwrap();
-
-        let mut config = StoreConfig::new(folder.path());
-        config.reserve_bytes = Some(0);
+    with_file_system(2, |folder| {
+        let mut config = StoreConfig::new(folder);
+        (config.reserve_bytes, config.fallback_bytes) = (Some(0), 0);
         let (store, mut appenders) = SegmentStore::open(config, 1).unwrap();
-        let ballast = folder.path().join("ballast");
+        let ballast = folder.join("ballast");
         std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
         let mut bench = Bench { folder: tempfile::tempdir().unwrap(), store, appender: appenders.pop() };
         let stream = bench.stream(0);
@@ -93,11 +88,7 @@ fn a_real_full_disk() {
         assert_eq!(bench.read(later), sent);
         let stats = bench.store.stats();
         assert!(stats.packets >= stored.len() as u64 + 10);
-        drop(bench);
-        umount(folder.path()).unwrap();
-    })
-    .join()
-    .unwrap();
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod content;
+mod fallback;
 mod faults;
 mod matched;
 mod reader;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use agent_core::item::StreamId;
 use agent_core::{LinkType, Origin, Packet, Timestamp};
 
-use super::{PcapAppender, PcapStore, SegmentStore, StoreConfig};
+use super::{DescribeInterface, InterfaceInfo, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::capture::file::FileSource;
 use crate::capture::{PacketSource, Progress};
 
@@ -45,15 +46,30 @@ impl Sent {
     }
 
     fn append(&self, to: &mut dyn PcapAppender, stream: Option<StreamId>) {
-        let packet = Packet {
+        to.append(stream, &self.packet());
+    }
+
+    fn packet(&self) -> Packet<'_> {
+        Packet {
             time: Timestamp(self.time),
             link: LinkType(self.link),
             data: &self.data,
             original_len: self.original_len,
             origin: Origin { interface: 2, ..Origin::default() },
-        };
-        to.append(stream, &packet);
+        }
     }
+}
+
+/// Says of each interface what it is called, and where its packets were taken.
+fn named(prefix: &'static str) -> DescribeInterface {
+    Arc::new(move |origin| InterfaceInfo {
+        name: (!origin.at_socket).then(|| format!("{prefix}{}", origin.interface)),
+        description: Some(format!(
+            "at {} {}",
+            if origin.at_socket { "socket" } else { "hook" },
+            origin.interface
+        )),
+    })
 }
 
 /// A store for one worker in a folder that goes with it.
@@ -159,4 +175,27 @@ fn judge(path: &Path) -> Vec<Sent> {
         });
     }
     packets
+}
+
+/// Runs `body` in a mount namespace of its own, with a tmpfs of so many MiB in a folder that is given to it.
+fn with_file_system(mib: u32, body: impl FnOnce(&Path) + Send) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not root: no file system can be mounted; the simulated disk stands for it");
+        return;
+    }
+    std::thread::scope(|scope| {
+        let run = || {
+            use nix::mount::{MsFlags, mount, umount};
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+                .unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let size = format!("size={mib}m");
+            mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+                .unwrap();
+            body(folder.path());
+            umount(folder.path()).unwrap();
+        };
+        scope.spawn(run).join().unwrap();
+    });
 }

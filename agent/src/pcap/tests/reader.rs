@@ -100,8 +100,8 @@ fn a_span_of_time_is_in_order_over_all_workers_and_runs() {
 
 #[test]
 fn an_export_has_names_comments_and_interfaces_as_tshark_sees_them() {
-    let mut bench = Bench::new(|c| c.interface_name = Some(Arc::new(|n| Some(format!("veth{n}")))));
-    let (one, two) = (bench.stream(0), bench.stream(1));
+    let mut bench = Bench::new(|c| c.interfaces = Some(named("veth")));
+    let (one, two, three) = (bench.stream(0), bench.stream(1), bench.stream(2));
     for n in 0..3 {
         bench.append(one, &tcp(1, 1_700_000_000_000_000_000 + n));
         bench.append(
@@ -109,13 +109,17 @@ fn an_export_has_names_comments_and_interfaces_as_tshark_sees_them() {
             &Sent { link: 101, data: tcp(2, 0).data[14..].to_vec(), ..tcp(2, 1_700_000_000_000_000_100 + n) },
         );
     }
+    // The same number in a socket's network namespace is another interface, of unknown name.
+    let inside = tcp(3, 1_700_000_000_000_000_200);
+    let origin = Origin { interface: 2, at_socket: true, ..Origin::default() };
+    bench.appender.as_mut().unwrap().append(Some(three), &Packet { origin, ..inside.packet() });
     bench.commit();
     bench.store.name("10.0.0.2".parse().unwrap(), "shop.prod");
     bench.store.name("2001:db8::1".parse().unwrap(), "six");
     bench.store.note(two, "alert.js: HTTP 500 from shop — \u{1f525}");
     bench.store.path(two).unwrap();
     let file = export(bench.folder.path(), &Select::default(), ExportFormat::Ng, "all.pcapng").unwrap();
-    assert_eq!(read(&file).len(), 6);
+    assert_eq!(read(&file).len(), 7);
     let mixed =
         export(bench.folder.path(), &Select::default(), ExportFormat::Classic, "all.pcap").unwrap_err();
     assert!(mixed.to_string().contains("link types 1 and 101"), "{mixed}");
@@ -126,16 +130,22 @@ fn an_export_has_names_comments_and_interfaces_as_tshark_sees_them() {
     let alert = "alert.js: HTTP 500 from shop — \u{1f525}";
     assert_eq!(comment(3), format!("stream {two}: 10.0.0.1:40002 to 10.0.0.2:80 (shop.prod),{alert}"));
     assert!([1, 2, 4, 5].iter().all(|&n| comment(n).is_empty()));
-    assert!(lines.iter().all(|line| line[1] == "shop.prod" && line[2] == "veth2"), "{lines:?}");
+    assert!(lines.iter().all(|line| line[1] == "shop.prod"), "{lines:?}");
+    let places: Vec<_> = lines.iter().map(|line| &line[2..]).collect();
+    assert!(places[..6].iter().all(|place| *place == ["veth2", "at hook 2"]), "{places:?}");
+    assert_eq!(places[6][1], "at socket 2");
+    assert!(!places[6][0].contains("veth"), "{places:?}");
     let info = std::process::Command::new("capinfos").arg(&file).output().unwrap();
     assert!(info.status.success(), "{}", String::from_utf8_lossy(&info.stderr));
+    let told = String::from_utf8_lossy(&info.stdout).into_owned();
+    assert!(told.contains("Name = veth2") && told.contains("Description = at socket 2"), "{told}");
 }
 
 /// Comment, resolved destination and interface of each packet; `None` where there is no tshark.
 fn tshark(file: &Path) -> Option<String> {
     let mut tshark = std::process::Command::new("tshark");
     tshark.args(["-n", "-NnN", "-r"]).arg(file).args(["-T", "fields", "-E", "aggregator=,"]);
-    for field in ["frame.comment", "ip.dst_host", "frame.interface_name"] {
+    for field in ["frame.comment", "ip.dst_host", "frame.interface_name", "frame.interface_description"] {
         tshark.args(["-e", field]);
     }
     let output = tshark.output().inspect_err(|error| eprintln!("no tshark: {error}")).ok()?;

@@ -1,0 +1,103 @@
+//! What filters cost, in ns an item; in JSON: `cargo run --release -p agent --no-default-features --example kfl_bench`.
+#![expect(clippy::print_stdout, reason = "that is its output")]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use agent::captured::{Captured, Name, Node, Source};
+use agent::kfl::Filter;
+use agent::view::ItemView;
+use agent_core::item::{Endpoint, HeaderBlock, Message, Request, Response, Span, StreamId};
+use agent_core::{HttpExchange, Item, Record, Timestamp};
+
+const ITEMS: u64 = 1024;
+const ROUNDS: usize = 500;
+
+const FILTERS: [&str; 7] = [
+    "http && response.status >= 500",
+    "http && status_code >= 500 && elapsed_time > 5 * 1000000",
+    "http && method == 'POST' && path.contains('/orders')",
+    "request.headers['x-request-id'] == 'none' || 'via' in response.headers",
+    "url.matches('^/api/v[0-9]+/none') && dst.port in [80, 443]",
+    "status_code / 100 == 5",
+    "request.headersList.exists(h, h.name == 'Via')",
+];
+
+fn main() -> anyhow::Result<()> {
+    let items: Vec<Captured> = (0..ITEMS).map(item).collect();
+    let view = ItemView::default();
+    for text in FILTERS {
+        let filter = Filter::compile(text)?;
+        let rounds = if filter.is_interpreted() { ROUNDS / 50 } else { ROUNDS };
+        let began = Instant::now();
+        let mut matched = 0u64;
+        for item in items.iter().cycle().take(items.len() * rounds) {
+            matched += u64::from(filter.matches(item, &view));
+        }
+        let ns = began.elapsed().as_nanos() as f64 / (items.len() * rounds) as f64;
+        println!(
+            "{}",
+            serde_json::json!({ "filter": text, "ns": (ns * 10.0).round() / 10.0, "matched": matched,
+                "interpreted": filter.is_interpreted() })
+        );
+    }
+    Ok(())
+}
+
+/// A head of a line's parts and fields.
+fn head(parts: &[&str], fields: &[(&str, &str)]) -> (HeaderBlock, Vec<Span>) {
+    let mut buffer = Vec::new();
+    let mut put = |text: &str| {
+        let start = buffer.len() as u32;
+        buffer.extend_from_slice(text.as_bytes());
+        Span { start, end: buffer.len() as u32 }
+    };
+    let parts = parts.iter().map(|part| put(part)).collect();
+    let fields = fields.iter().map(|(name, value)| (put(name), put(value))).collect();
+    (HeaderBlock::new(buffer.into(), fields), parts)
+}
+
+fn item(index: u64) -> Captured {
+    let id = format!("{index:032x}");
+    let fields =
+        [("Host", "shop.test"), ("User-Agent", "bench"), ("Accept", "*/*"), ("X-Request-Id", id.as_str())];
+    let (request, line) = head(&["GET", "/api/v1/items?page=2"], &fields);
+    let (response, reason) = head(&["OK"], &[("Content-Type", "application/json"), ("Content-Length", "0")]);
+    let exchange = HttpExchange {
+        request: Some(Request {
+            method: line[0],
+            target: line[1],
+            message: Message { head: request, head_size: 200, ..Message::default() },
+        }),
+        response: Some(Response {
+            status: 200,
+            reason: reason[0],
+            message: Message { head: response, head_size: 90, ..Message::default() },
+        }),
+        interim: Vec::new(),
+    };
+    let end = |last, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
+    Captured {
+        item: Box::new(Item {
+            stream: StreamId(index),
+            index,
+            client: end(1, 40_000),
+            server: end(2, 80),
+            tls: false,
+            record: Record::Http(Box::new(exchange)),
+            started: Timestamp(1_700_000_000_000_000_000),
+            finished: Timestamp(1_700_000_000_010_000_000),
+            anomalies: Vec::new(),
+            error: None,
+            gaps: 0,
+            truncated: false,
+        }),
+        src: Name::default(),
+        dst: Name::default(),
+        node: Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
+        outgoing: false,
+        worker: 0,
+        source: Source::Pcap,
+    }
+}

@@ -1,0 +1,220 @@
+//! The fields of a message: what requests and responses of an item are shown as.
+
+use std::cell::LazyCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use agent_core::item::http_view::{self as http, Param, Target};
+use agent_core::item::{Body, HeaderBlock, Message, Request, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::item::{Part, Shown, part_if, url};
+use super::out::{Fields, Out};
+use super::redact::REDACTED;
+
+/// Cookies, parameters and pairs of a query that an item shows, of each at most.
+pub(crate) const MOST: usize = 1024;
+
+impl Shown<'_> {
+    pub(super) fn request(&self, f: &mut impl Fields, request: &Request) {
+        let message = &request.message;
+        let target = LazyCell::new(|| Target::parse(request.method(), request.target()));
+        f.field("method", |v| v.text(request.method()));
+        f.field("url", |v| v.text(url(&self.captured.item, request).as_bytes()));
+        f.field("target", |v| v.text(request.target()));
+        f.field("path", |v| v.text(target.path));
+        f.field("pathSegments", |v| {
+            v.list(|v| {
+                http::path_segments(target.path).iter().for_each(|segment| v.text(segment.as_bytes()));
+            });
+        });
+        version(f, message);
+        self.headers(f, message);
+        f.field("cookies", |v| {
+            let hidden = self.view.redaction.hides(b"cookie");
+            v.map(|v| pairs(v, &http::cookies(&message.head, MOST), hidden));
+        });
+        f.field("queryString", |v| {
+            let query = http::query_pairs(target.query.unwrap_or_default(), MOST);
+            v.map(|v| pairs(v, &query, false));
+        });
+        let empty = message.body.size == 0 && message.body.content.is_empty();
+        f.field("postData", |v| part_if(v, !empty, Part::PostData));
+        sizes(f, message);
+    }
+
+    pub(super) fn response(&self, f: &mut impl Fields, response: &Response) {
+        let message = &response.message;
+        f.field("status", |v| v.number(response.status.into()));
+        f.field("statusText", |v| v.text(response.reason()));
+        version(f, message);
+        f.field("interim", |v| {
+            v.list(|v| {
+                for response in &self.exchange.interim {
+                    v.map(|v| {
+                        v.field("status", |v| v.number(response.status.into()));
+                        v.field("headersList", |v| self.headers_list(v, &response.message.head));
+                    });
+                }
+            });
+        });
+        self.headers(f, message);
+        f.field("cookies", |v| {
+            let cookies = http::set_cookies(&message.head, MOST);
+            let cookies: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
+            v.map(|v| pairs(v, &cookies, self.view.redaction.hides(b"set-cookie")));
+        });
+        f.field("content", |v| v.part(Part::Content));
+        f.field("redirectURL", |v| v.text(message.head.get("location").unwrap_or_default()));
+        sizes(f, message);
+    }
+
+    /// The map for convenience, and the lists that keep order, case and repeats.
+    fn headers(&self, f: &mut impl Fields, message: &Message) {
+        f.field("headers", |v| v.headers(|v| self.headers_map(v, &message.head)));
+        f.field("headersList", |v| self.headers_list(v, &message.head));
+        f.field("trailersList", |v| match &message.trailers {
+            Some(trailers) => self.headers_list(v, trailers),
+            None => v.list(|_| ()),
+        });
+    }
+
+    fn headers_map(&self, v: &mut impl Out, head: &HeaderBlock) {
+        let fields: Vec<(&[u8], &[u8])> = head.iter().collect();
+        let alike = alike(&fields);
+        let mut joined = Vec::new();
+        for (at, &(name, _)) in fields.iter().enumerate().filter(|&(at, _)| alike[at].first) {
+            joined.clear();
+            let glue: &[u8] = if name.eq_ignore_ascii_case(b"set-cookie") { b"\n" } else { b", " };
+            let mut next = Some(at);
+            while let Some(&(_, value)) = next.and_then(|at| fields.get(at)) {
+                joined.extend_from_slice(self.view.redaction.shown(name, value));
+                next = next.and_then(|at| alike[at].next);
+                joined.extend_from_slice(if next.is_some() { glue } else { b"" });
+            }
+            v.entry(name, |v| v.text(&joined));
+        }
+    }
+
+    fn headers_list(&self, v: &mut impl Out, head: &HeaderBlock) {
+        v.list(|v| {
+            for (name, value) in head.iter() {
+                v.map(|v| {
+                    v.field("name", |v| v.text(name));
+                    v.field("value", |v| v.text(self.view.redaction.shown(name, value)));
+                });
+            }
+        });
+    }
+}
+
+/// A field among those of the same name.
+#[derive(Clone, Copy)]
+struct Alike {
+    first: bool,
+    next: Option<usize>,
+}
+
+/// Which fields have the same name, in any case. By sorting: a head may have hundreds of fields.
+fn alike(fields: &[(&[u8], &[u8])]) -> Vec<Alike> {
+    let folded = |at: usize| fields[at].0.iter().map(u8::to_ascii_lowercase);
+    let mut order: Vec<usize> = (0..fields.len()).collect();
+    order.sort_by(|&a, &b| folded(a).cmp(folded(b)));
+    let mut alike = vec![Alike { first: true, next: None }; fields.len()];
+    for pair in order.windows(2) {
+        let (a, b) = (pair[0], pair[1]);
+        if fields[a].0.eq_ignore_ascii_case(fields[b].0) {
+            alike[a].next = Some(b);
+            alike[b].first = false;
+        }
+    }
+    alike
+}
+
+fn version(f: &mut impl Fields, message: &Message) {
+    f.field("httpVersion", |v| v.text(if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" }));
+}
+
+fn sizes(f: &mut impl Fields, message: &Message) {
+    f.field("headersSize", |v| v.number(message.head_size.into()));
+    f.field("bodySize", |v| v.number(message.body.size));
+    if let Some(sum) = &message.body.sha256 {
+        f.field("bodySha256", |v| v.hex(sum));
+    }
+}
+
+/// Entries of a map in which a repeated name has an array of its values.
+fn pairs(v: &mut impl Out, pairs: &[(String, String)], hidden: bool) {
+    let mut at: HashMap<&str, usize> = HashMap::new();
+    let mut entries: Vec<(&str, Vec<&[u8]>)> = Vec::new();
+    for (name, value) in pairs {
+        let shown = if hidden { REDACTED } else { value.as_bytes() };
+        match at.entry(name.as_str()) {
+            Entry::Occupied(entry) => entries[*entry.get()].1.push(shown),
+            Entry::Vacant(entry) => {
+                entry.insert(entries.len());
+                entries.push((name, vec![shown]));
+            }
+        }
+    }
+    for (name, values) in entries {
+        v.entry(name.as_bytes(), |v| match *values {
+            [value] => v.text(value),
+            _ => v.list(|v| values.iter().for_each(|value| v.text(value))),
+        });
+    }
+}
+
+pub(super) fn post_data(f: &mut impl Fields, message: &Message) {
+    let mime = message.head.get("content-type");
+    f.field("mimeType", |v| v.text(mime.unwrap_or_default()));
+    f.field("params", |v| {
+        v.list(|v| {
+            for param in params(mime.unwrap_or_default(), &message.body.content) {
+                v.map(|v| form_param(v, &param));
+            }
+        });
+    });
+    text_or_base64(f, mime, &message.body);
+    f.field("truncated", |v| v.boolean(message.body.truncated));
+}
+
+fn form_param(v: &mut impl Out, param: &Param) {
+    v.field("name", |v| v.text(param.name.as_bytes()));
+    for (name, text) in
+        [("value", &param.value), ("fileName", &param.file_name), ("contentType", &param.content_type)]
+    {
+        if let Some(text) = text {
+            v.field(name, |v| v.text(text.as_bytes()));
+        }
+    }
+}
+
+fn params(content_type: &[u8], body: &[u8]) -> Vec<Param> {
+    match http::mime_type(content_type).as_str() {
+        "application/x-www-form-urlencoded" => http::form_params(body, MOST),
+        "multipart/form-data" => http::multipart_params(content_type, body, MOST).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn content(f: &mut impl Fields, message: &Message) {
+    let mime = message.head.get("content-type");
+    f.field("size", |v| v.number(message.body.content_size));
+    f.field("mimeType", |v| v.text(mime.unwrap_or_default()));
+    text_or_base64(f, mime, &message.body);
+    f.field("truncated", |v| v.boolean(message.body.truncated));
+}
+
+fn text_or_base64(f: &mut impl Fields, mime: Option<&[u8]>, body: &Body) {
+    let text = LazyCell::new(|| http::text(mime, &body.content, body.truncated));
+    f.field("encoding", |v| match &*text {
+        http::Text::Text(_) => v.text(b""),
+        http::Text::Binary(_) => v.text(b"base64"),
+    });
+    f.field("text", |v| match &*text {
+        http::Text::Text(text) => v.text(text.as_bytes()),
+        http::Text::Binary(bytes) => v.text(BASE64.encode(bytes).as_bytes()),
+    });
+}
