@@ -172,7 +172,7 @@ fn slack_queues_a_webhook_with_its_options() {
 fn options_that_cannot_be_meant_are_refused() {
     let rig = Rig::new();
     for (options, part) in [
-        ("{window: 5}", "options: has no key"),
+        ("{window: 5}", "options: has a window, but no key"),
         ("{key: ''}", "options.key: is empty"),
         ("{key: 'a', window: 0}", "options.window: \"0\" is not a number of seconds above 0"),
         ("{key: 'a', windw: 5}", "options: there is no option \"windw\"; key and window are"),

@@ -43,15 +43,15 @@ fn slack_bot<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
 
 /// `options`: `{key, window}`.
 fn fold(call: &Call<'_>, index: usize) -> Result<Option<Fold>, HelperError> {
-    let (mut key, mut window) = (None, WINDOW);
+    let (mut key, mut window) = (None, None);
     for (name, value) in call.pairs(index, "options")? {
         match name.as_str() {
             "key" => key = Some(value),
             "window" => {
                 let seconds = value.trim().parse().ok().filter(|s: &f64| s.is_finite() && *s > 0.0);
-                window = seconds.ok_or_else(|| {
+                window = Some(seconds.ok_or_else(|| {
                     call.failed("options.window", format!("{value:?} is not a number of seconds above 0"))
-                })?;
+                })?);
             }
             _ => {
                 return Err(
@@ -60,12 +60,12 @@ fn fold(call: &Call<'_>, index: usize) -> Result<Option<Fold>, HelperError> {
             }
         }
     }
-    let window = Duration::try_from_secs_f64(window);
-    let window = window.map_err(|error| call.failed("options.window", error))?;
+    let asked = Duration::try_from_secs_f64(window.unwrap_or(WINDOW));
+    let asked = asked.map_err(|error| call.failed("options.window", error))?;
     match key {
         Some(key) if key.is_empty() => Err(call.failed("options.key", "is empty")),
-        Some(key) => Ok(Some(Fold { key, window })),
-        None if call.given(index).is_some() => Err(call.failed("options", "has no key")),
+        Some(key) => Ok(Some(Fold { key, window: asked })),
+        None if window.is_some() => Err(call.failed("options", "has a window, but no key")),
         None => Ok(None),
     }
 }
