@@ -1,9 +1,11 @@
 //! The command line: parses, runs, and turns what happened into an exit code.
 
 mod af_packet;
+mod agent;
 mod args;
 #[cfg(feature = "ebpf")]
 mod cores;
+mod daemon;
 mod doctor;
 mod replay;
 mod run;
@@ -14,7 +16,7 @@ mod signals;
 mod stats;
 mod streams;
 mod tap;
-mod units;
+pub(crate) mod units;
 
 use std::process::ExitCode;
 
@@ -22,7 +24,9 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command, ScriptsCommand};
+pub(crate) use args::{DirectionArg, Mode, PcapMode, TcHookArg};
 use settings::UsageError;
+pub(crate) use settings::{base_url, is_variable_name};
 
 /// Something is forbidden to this process: exit code 3. The message says which capability or setting is missing.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Replay(args) => replay::run(&args),
         Command::Tap(args) => tap::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Streams { command } => streams::run(&command),
         Command::Export(args) => streams::export(&args),
         Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),

@@ -11,12 +11,12 @@ use tokio::runtime::Runtime;
 
 use super::args::PcapMode;
 use super::say;
-use super::settings::{PcapLimits, Settings};
+use super::settings::{PcapLimits, Settings, Words};
 use super::signals::Signals;
 use super::stats::{self, Totals};
 use crate::capture::PacketSource;
 use crate::captured::Source;
-use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Scripts, TracingLog};
+use crate::hooks::{Backpressure, HostServices, ScriptStats, Scripts, TracingLog};
 use crate::outbox::{MemoryOutbox, OutboxConfig};
 use crate::pcap::{Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
@@ -40,6 +40,7 @@ pub(super) struct Run {
     outbox: Option<Arc<MemoryOutbox>>,
     runtime: Runtime,
     drain: Duration,
+    words: Words,
     stats: bool,
     // Last: nothing uses the folders any more when they vanish.
     _folders: Folders,
@@ -81,9 +82,9 @@ impl Run {
             .enable_all()
             .build()
             .context("starting the delivery runtime")?;
-        let signals = Signals::catch(&runtime);
+        let signals = Signals::catch(&runtime, settings.hang_up.clone());
         let folders = Folders::new(settings)?;
-        runtime.spawn(signals.set(stop.clone(), folders.temporary.path().to_owned()));
+        runtime.spawn(signals.set(stop.clone(), folders.temporary.path().to_owned(), settings.end_within));
         let wanted = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
         let storing = wanted && settings.pcap.mode != PcapMode::Off;
         let (store, appenders) = if storing {
@@ -108,7 +109,7 @@ impl Run {
                 },
                 log: Arc::new(TracingLog),
             };
-            (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
+            (Some(Arc::new(load_scripts(settings, services, pace)?)), Some(outbox))
         };
         let output = start_output(settings, &stop)?;
         Ok(Self {
@@ -121,6 +122,7 @@ impl Run {
             outbox,
             runtime,
             drain: settings.drain,
+            words: settings.words,
             stats: settings.stats,
             _folders: folders,
         })
@@ -178,7 +180,8 @@ impl Run {
         if let Some(outbox) = &self.outbox {
             let drained = self.runtime.block_on(outbox.drain(self.drain));
             if !drained.undelivered.is_empty() {
-                tracing::error!("{drained}; nothing moved for {} s (--drain-timeout)", self.drain.as_secs());
+                let (idle, option) = (self.drain.as_secs(), self.words.name("--drain-timeout"));
+                tracing::error!("{drained}; nothing moved for {idle} s ({option})");
             }
             failed |= !drained.undelivered.is_empty() || outbox.stats().failed > 0;
         }
@@ -231,20 +234,17 @@ fn open_store(dir: &Path, limits: PcapLimits, workers: u16, pace: Pace) -> anyho
 }
 
 fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::Result<Arc<MemoryOutbox>> {
-    let config = OutboxConfig {
-        slack_api_url: settings.slack_api_url.clone(),
-        spool_dir: data.join("spool"),
-        ..OutboxConfig::default()
-    };
+    let config = OutboxConfig { spool_dir: data.join("spool"), ..settings.outbox.clone() };
     MemoryOutbox::start(config, runtime.handle()).context("starting the outbox")
 }
 
-fn load_scripts(paths: &[PathBuf], services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {
+fn load_scripts(settings: &Settings, services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {
+    let paths = &settings.scripts;
     let mode = match pace {
         Pace::Live => Backpressure::DropNewest,
         Pace::Replay => Backpressure::Wait,
     };
-    let (scripts, failures) = Scripts::load(paths, &ScriptLimits::default(), mode, services);
+    let (scripts, failures) = Scripts::load(paths, &settings.script_limits, mode, services);
     for failure in &failures {
         tracing::error!("{failure}");
     }

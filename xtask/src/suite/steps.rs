@@ -124,6 +124,12 @@ pub(super) fn tests(ready: &Ready, filter: &[String], counts: &mut Counts) -> Re
     if let Some(python) = setup::judge_python() {
         cargo.env("REMORA_JUDGE_PYTHON", python);
     }
+    match setup::helm_program() {
+        Some(helm) => drop(cargo.env("REMORA_HELM", helm)),
+        None => term::say(
+            "Helm is not there (`cargo xtask setup --only helm`): the tests of the chart are skipped.",
+        ),
+    }
     if !filter.is_empty() {
         cargo.arg("--").args(filter);
     }
