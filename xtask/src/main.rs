@@ -7,6 +7,7 @@ mod bench;
 mod corpus;
 mod demo;
 mod fuzz;
+mod image;
 mod load;
 mod loss;
 mod record;
@@ -54,6 +55,8 @@ enum Task {
     Record(record::Record),
     /// Measure: against budgets, and against others' tools in the same run.
     Bench(bench::Bench),
+    /// Make the container image: the static binary, certificates, licences and SBOM, from scratch.
+    Image(image::Image),
     /// Run the fuzz targets for a while.
     Fuzz(fuzz::Fuzz),
     /// Check the project's own rules: direction of dependencies, module docs, licences, …
@@ -84,6 +87,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Loss(options) => loss::run(options),
         Task::Load(options) => load::run(options),
         Task::Bench(options) => bench::run(options),
+        Task::Image(options) => image::run(options),
         Task::Fuzz(options) => fuzz::run(options),
         Task::Tidy => tidy::run(),
     }

@@ -137,6 +137,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Mode 256 is 0400, which YAML 1.1 and 1.2 read differently. */}}
 {{- define "remora.configVolumes" -}}
 - name: config
   configMap: {name: {{ include "remora.fullname" . }}}
@@ -146,11 +147,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- if .Values.env.values }}
 - name: env-chart
-  secret: {secretName: {{ include "remora.fullname" . }}-env, defaultMode: 0400}
+  secret: {secretName: {{ include "remora.fullname" . }}-env, defaultMode: 256}
 {{- end }}
 {{- with .Values.env.existingSecret }}
 - name: env-own
-  secret: {secretName: {{ . }}, defaultMode: 0400}
+  secret: {secretName: {{ . }}, defaultMode: 256}
 {{- end }}
 {{- end }}
 

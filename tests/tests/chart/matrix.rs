@@ -18,7 +18,7 @@ const CHOICES: [&[(&str, &str)]; 6] = [
     ],
     &[
         ("no scripts", ""),
-        ("files", "scripts: {files: {a.js: \"// é\\n{{ x }}\\n\", b.js: x}, modules: {lib.js: y}}"),
+        ("files", "scripts: {files: {a.js: \"// é\\n{{ x }}\\n\", b.js: x}, modules: {lib.js: z}}"),
         ("own ConfigMap", "scripts: {existingConfigMap: {name: mine, run: [z.js]}}"),
     ],
     &[

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::Outcome;
 use super::summary::Counts;
 use crate::setup::{self, Ready};
-use crate::sys::{calm, project, run, term};
+use crate::sys::{calm, is_root, project, run, term};
 
 pub(super) fn format() -> Result<Outcome> {
     let colour = if term::coloured() { "always" } else { "never" };
@@ -105,6 +105,16 @@ pub(super) fn corpus() -> Result<Outcome> {
         return Ok(Outcome::Skipped("no folder ../shared/pcaps with captures here".to_owned()));
     }
     crate::corpus::check(&folder)?;
+    Ok(Outcome::Passed)
+}
+
+/// A debug image, made and tried, where what makes images was asked for.
+pub(super) fn image(ready: &Ready) -> Result<Outcome> {
+    if !crate::image::is_ready() || !ready.can_build_ebpf || !is_root() {
+        let why = "needs root, the eBPF toolchain, and `cargo xtask setup --only image`";
+        return Ok(Outcome::Skipped(why.to_owned()));
+    }
+    crate::image::check()?;
     Ok(Outcome::Passed)
 }
 

@@ -35,6 +35,10 @@ const AGENT: &[Layer] = &[
             "outbox::DeliveryId",
         ],
     },
+    Layer {
+        folder: "agent/src/config",
+        may: &["config*", "cli*", "capture::net::Net", "hooks::ScriptLimits"],
+    },
     Layer { folder: "agent/src/process", may: &["process*"] },
     Layer { folder: "agent/src/resolve", may: &["resolve*", "captured*"] },
 ];
