@@ -135,6 +135,16 @@ impl Rig {
     }
 }
 
+/// Waits until it has said so that often.
+#[track_caller]
+fn told(agent: &Background, words: &str, times: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while agent.said().matches(words).count() < times {
+        assert!(Instant::now() < deadline, "{words:?} was not said {times} times: {}", agent.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[track_caller]
 fn follows(mode: &str) {
     let rig = Rig::new();
@@ -156,18 +166,14 @@ fn follows(mode: &str) {
     agent.wait_for_words("nothing changed");
     assert!(agent.said().contains("capture.ports[0]: found \"0\""), "{}", agent.said());
     rig.config(&format!("capture: {{{capture}, ports: [8082], trim: true}}\n"));
-    agent.wait_for_words("capture.trim needs a restart");
+    told(&agent, "the kernel's filter has changed", 2);
+    assert!(agent.said().contains("capture.trim needs a restart"), "{}", agent.said());
     let said = rig.requests(&agent, &[8082]);
     assert!(!said.contains("saw 8081"), "{said}");
 
     // By a signal, though nothing is new but what needs a restart.
-    let before = agent.said().matches("needs a restart").count();
     agent.signal(Signal::SIGHUP);
-    let deadline = Instant::now() + PATIENCE;
-    while agent.said().matches("needs a restart").count() == before {
-        assert!(Instant::now() < deadline, "{}", agent.said());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    told(&agent, "capture.trim needs a restart", 2);
     assert!(rig.dir.path().join("beat").exists());
     agent.signal(Signal::SIGTERM);
     let ran = agent.ended().exits(0);
