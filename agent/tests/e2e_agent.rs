@@ -99,11 +99,13 @@ impl Rig {
     }
 
     fn config(&self, rest: &str) {
-        let (file, new) = (self.dir.path().join("agent.yaml"), self.dir.path().join("agent.yaml.new"));
         let say = script(self.dir.path(), "say.js", SAY);
-        let (say, data) = (say.display(), self.dir.path().join("data"));
-        let fixed = format!("scripts: {{paths: [{say}]}}\ndataDir: {}\ndrainTimeout: 20s\n", data.display());
-        fs::write(&new, format!("{fixed}{rest}")).unwrap();
+        self.write(&format!("scripts: {{paths: [{}]}}\ndrainTimeout: 20s\n{rest}", say.display()));
+    }
+
+    fn write(&self, text: &str) {
+        let (file, new) = (self.dir.path().join("agent.yaml"), self.dir.path().join("agent.yaml.new"));
+        fs::write(&new, format!("dataDir: {}\n{text}", self.dir.path().join("data").display())).unwrap();
         // As the kubelet and careful editors do.
         fs::rename(new, file).unwrap();
     }
@@ -194,6 +196,33 @@ fn its_configuration_is_followed_by_af_packet() {
     if is_root("its_configuration_is_followed_by_af_packet") {
         follows("af-packet");
     }
+}
+
+#[test]
+fn limits_and_the_end_are_as_configured() {
+    if !is_root("limits_and_the_end_are_as_configured") {
+        return;
+    }
+    let rig = Rig::new();
+    let forever = script(rig.dir.path(), "forever.js", "function onItemCaptured() { for (;;); }");
+    // Nobody listens there: it is tried again and again.
+    let alert = "function onItemCaptured() { vendor.slack('http://127.0.0.1:9/x', '', 'help', ''); console.log('saw 8081'); }";
+    let alert = script(rig.dir.path(), "alert.js", alert);
+    rig.write(&format!(
+        "capture: {{interfaces: [{}], ports: [8081]}}
+scripts: {{paths: [{}, {}], limits: {{callTime: 0.05s}}}}
+outbox: {{drainTimeout: 10m}}
+drainTimeout: 1s\n",
+        VethPair::SERVER,
+        forever.display(),
+        alert.display()
+    ));
+    let agent = rig.start();
+    rig.requests(&agent, &[8081]);
+    agent.wait_for_words("50 ms");
+    agent.signal(Signal::SIGTERM);
+    let ran = agent.ended().exits(1);
+    assert!(ran.stderr.contains("the end took longer than drainTimeout, 1 s"), "{}", ran.stderr);
 }
 
 /// What `remora agent` is told by the chart is what it takes: the rendered file, scripts and variables, laid out as the

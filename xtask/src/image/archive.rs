@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::root::USER;
-use crate::sys::run;
+use crate::sys::{project, run};
 
 /// Makes an image of the folder, writes it to `output`, and returns its digest.
 pub(super) fn write(work: &Path, folder: &Path, output: &Path, name: &str, epoch: u64) -> Result<String> {
@@ -76,8 +76,9 @@ pub(super) fn try_out(archive: &Path) -> Result<String> {
     let agent = "capture: {interfaces: [lo]}\nscripts: {paths: [/tmp/a.js]}\n";
     fs::write(root.join("tmp/agent.yaml"), agent)?;
     let program = config["config"]["Entrypoint"][0].as_str().context("an image without entrypoint")?;
+    let chroot = project::program("chroot").context("no chroot here (Debian: coreutils)")?;
     let inside = |args: &[&str]| {
-        let mut chroot = Command::new("chroot");
+        let mut chroot = Command::new(&chroot);
         chroot.arg(format!("--userspec={USER}")).arg(&root).arg(program).args(args).env_clear();
         run::output(&mut chroot)
     };

@@ -101,7 +101,8 @@ fn component(package: &Value, sums: &BTreeMap<(String, String), String>) -> Valu
     });
     if let Some(licence) = package["license"].as_str() {
         // An older way to write OR.
-        component["licenses"] = json!([{ "expression": licence.replace('/', " OR ") }]);
+        let licence = licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ");
+        component["licenses"] = json!([{ "expression": licence }]);
     }
     if let Some(sum) = sums.get(&(name, version)) {
         component["hashes"] = json!([{ "alg": "SHA-256", "content": sum }]);
@@ -142,7 +143,7 @@ mod tests {
         let on = |id: &str, kind: Value| json!({"pkg": id, "dep_kinds": [{"kind": kind, "target": null}]});
         json!({
             "packages": [
-                package("agent#1", "MIT"), package("used#1", "MIT/Apache-2.0"), package("tool#1", "MIT"),
+                package("agent#1", "MIT"), package("used#1", "MIT / Apache-2.0"), package("tool#1", "MIT"),
                 package("agent-ebpf#1", "GPL-2.0-only"), package("in-ebpf#1", "MIT"), package("test#1", "MIT"),
             ],
             "resolve": {"nodes": [
