@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::args::{Agent, Tap};
-use super::daemon::{Beat, Daemon, Reload, Wanted};
+use super::daemon::{Beat, Daemon, Reload, Stamp, Wanted};
 use super::settings::{Settings, UsageError, Words};
 use super::{say, scripts, tap};
 use crate::config;
@@ -15,9 +15,14 @@ use crate::config;
 /// The folder of the PCAP store in the data folder.
 const PCAP: &str = "pcap";
 
+/// Bytes of memory that the agent's container may take, as the chart sets it.
+const MEMORY_LIMIT: &str = "REMORA_MEMORY_LIMIT";
+
 /// A configuration as the program takes it.
 pub(super) struct Checked {
     pub(super) read: config::Read,
+    /// The file's state before it was read.
+    pub(super) seen: Option<Stamp>,
     pub(super) settings: Settings,
     pub(super) filter: Wanted,
     tap: Tap,
@@ -38,12 +43,10 @@ pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
     }
     let told = Arc::new(AtomicBool::new(false));
     checked.settings.hang_up = Some(Arc::clone(&told));
-    let redaction = checked.settings.redaction.clone();
-    let mut daemon = Daemon {
-        reload: Some(Reload::new(&args.config, told, checked.read, redaction, checked.filter)),
-        beat: args.beat.as_deref().map(Beat::new),
-    };
-    tap::capture(&checked.tap, &checked.settings, &mut daemon)
+    let Checked { read, seen, settings, filter, tap } = checked;
+    let reload = Reload::new(&args.config, told, read, seen, settings.redaction.clone(), filter);
+    let mut daemon = Daemon { reload: Some(reload), beat: args.beat.as_deref().map(Beat::new) };
+    tap::capture(&tap, &settings, &mut daemon)
 }
 
 /// Reads a configuration and checks all that can be checked without capturing.
@@ -51,6 +54,7 @@ pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// [`UsageError`] naming the key.
 pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
+    let seen = Stamp::of(path);
     let read = config::read(path).map_err(|error| UsageError(error.to_string()))?;
     let of_this = |error: UsageError| UsageError(format!("{}: {error}", path.display()));
     let tap = wishes(&read.file).map_err(|error| UsageError(error.to_string()))?;
@@ -70,7 +74,7 @@ pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
         direction: tap.direction.into(),
         direction_changed: false,
     };
-    Ok(Checked { read, settings, filter, tap })
+    Ok(Checked { read, seen, settings, filter, tap })
 }
 
 /// The file's wishes in the words of the command line, whose defaults hold for what it leaves out. Items are not printed.
@@ -89,7 +93,8 @@ fn wishes(file: &config::File) -> Result<Tap, clap::Error> {
     tap.mode = capture.mode.unwrap_or(tap.mode);
     tap.promiscuous = capture.promiscuous;
     tap.workers = capture.workers.map(|count| count.0 as u16);
-    tap.ring_mib = capture.ring_mib.map(|mib| mib.0);
+    tap.ring_mib =
+        capture.ring_mib.map(|mib| mib.0).or_else(|| ring_mib(memory_limit()?, tap::workers(&tap)));
     tap.pin_workers = capture.pin_workers;
     tap.trim = capture.trim;
     let common = &mut tap.common;
@@ -111,6 +116,18 @@ fn wishes(file: &config::File) -> Result<Tap, clap::Error> {
     Ok(tap)
 }
 
+/// What the pod may take, in bytes. Its own cgroup's file does not tell where the node's cgroups are mounted over it.
+fn memory_limit() -> Option<u64> {
+    std::env::var(MEMORY_LIMIT).ok()?.parse().ok()
+}
+
+/// Size of each ring, so that all take a sixteenth of `limit` bytes, and none more than by default.
+fn ring_mib(limit: u64, workers: u16) -> Option<u32> {
+    let share = limit / 16 / u64::from(workers.max(1));
+    let mib = u32::try_from(share >> 20).unwrap_or(u32::MAX).clamp(1, 32);
+    Some(1 << mib.ilog2())
+}
+
 /// Whether an agent that gives this sign of life has done so lately.
 fn probe(beat: &Path, within: Duration) -> ExitCode {
     let shown = beat.display();
@@ -126,6 +143,20 @@ fn probe(beat: &Path, within: Duration) -> ExitCode {
         Err(error) => {
             say::out(format_args!("not capturing yet, or any more: {shown}: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_keep_within_the_pods_memory() {
+        for (limit, workers, mib) in
+            [(1 << 30, 4, 16), (1 << 30, 64, 1), (3 << 29, 4, 16), (64 << 30, 4, 32), (0, 0, 1)]
+        {
+            assert_eq!(ring_mib(limit, workers), Some(mib), "{limit} {workers}");
         }
     }
 }

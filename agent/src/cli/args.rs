@@ -106,7 +106,8 @@ The file is YAML. Its keys, all of which may be left out but for one of capture.
   outbox        maxWaiting, maxBytes, maxDeliveryBytes, drainTimeout
   redaction     enabled, headers
   slackApiUrl, dataDir, drainTimeout (the end takes no longer)
-They mean what the options of `remora tap` mean. Sizes are as 512M or 4G, times as 90s, 30m, 6h or 7d.
+They mean what the options of `remora tap` mean. Sizes are as 512M or 4G, times as 90s, 30m, 6h or 7d. Without ringMib, rings
+take a sixteenth of the machine's memory, or of REMORA_MEMORY_LIMIT (bytes), and 32 MiB each at most.
 
 SIGTERM ends it: what was captured is read to the end, scripts and deliveries finish. SIGHUP, or an edit of the file, has it
 read again: capture.ports, nets, exclude, direction and redaction change at once, the log says what needs a restart, and a

@@ -83,7 +83,7 @@ pub(super) struct Reload {
 
 /// What tells one state of a file from another.
 #[derive(Clone, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -91,7 +91,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
+    pub(super) fn of(path: &Path) -> Option<Self> {
         let of = std::fs::metadata(path).ok()?;
         let changed = (of.mtime(), of.mtime_nsec());
         Some(Self { device: of.dev(), inode: of.ino(), size: of.size(), changed })
@@ -99,11 +99,12 @@ impl Stamp {
 }
 
 impl Reload {
-    /// Follows `path`, of which `read` and `filter` are in force.
+    /// Follows `path`, of which `read` and `filter` are in force; `seen`: before it was read.
     pub(super) fn new(
         path: &Path,
         told: Arc<AtomicBool>,
         read: config::Read,
+        seen: Option<Stamp>,
         redaction: Redaction,
         filter: Wanted,
     ) -> Self {
@@ -111,7 +112,7 @@ impl Reload {
             path: path.to_owned(),
             told,
             looked: Instant::now(),
-            seen: Stamp::of(path),
+            seen,
             started: read.yaml,
             redaction,
             redacted: read.file.redaction,

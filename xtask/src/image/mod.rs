@@ -100,7 +100,7 @@ fn fill(folder: &Path, debug: bool) -> Result<()> {
 
 /// Seconds since 1970 that stand for the time of everything in the image.
 fn epoch() -> Result<u64> {
-    if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
+    if let Some(given) = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|given| !given.is_empty()) {
         return given.parse().with_context(|| format!("SOURCE_DATE_EPOCH={given:?}: seconds since 1970"));
     }
     let mut git: Command = run::command("git");
