@@ -46,10 +46,10 @@ fn same(at: &str, given: &Value, understood: &Value) -> Result<(), String> {
             Ok(())
         }
         (Value::Array(given), Value::Array(understood)) if given.len() == understood.len() => {
-            let pairs = given.iter().zip(understood).enumerate();
-            pairs
-                .map(|(index, (given, understood))| same(&format!("{at}[{index}]"), given, understood))
-                .collect()
+            let mut pairs = given.iter().zip(understood).enumerate();
+            pairs.try_for_each(|(index, (given, understood))| {
+                same(&format!("{at}[{index}]"), given, understood)
+            })
         }
         _ if given == understood => Ok(()),
         _ => Err(format!("{at}: {given} is understood as {understood}")),
