@@ -5,8 +5,10 @@ mod common;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::live::{Background, PATIENCE, is_root};
@@ -103,11 +105,19 @@ impl Rig {
         self.write(&format!("scripts: {{paths: [{}]}}\ndrainTimeout: 20s\n{rest}", say.display()));
     }
 
+    /// Replaces the file as the kubelet does: a new folder, to which a link is swapped.
     fn write(&self, text: &str) {
-        let (file, new) = (self.dir.path().join("agent.yaml"), self.dir.path().join("agent.yaml.new"));
-        fs::write(&new, format!("dataDir: {}\n{text}", self.dir.path().join("data").display())).unwrap();
-        // As the kubelet and careful editors do.
-        fs::rename(new, file).unwrap();
+        static WRITTEN: AtomicU32 = AtomicU32::new(0);
+        let dir = self.dir.path();
+        let folder = format!("..{}", WRITTEN.fetch_add(1, Ordering::Relaxed));
+        fs::create_dir(dir.join(&folder)).unwrap();
+        let text = format!("dataDir: {}\n{text}", dir.join("data").display());
+        fs::write(dir.join(&folder).join("agent.yaml"), text).unwrap();
+        symlink(folder, dir.join("..data_tmp")).unwrap();
+        fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+        if !dir.join("agent.yaml").exists() {
+            symlink("..data/agent.yaml", dir.join("agent.yaml")).unwrap();
+        }
     }
 
     fn start(&self) -> Background {
