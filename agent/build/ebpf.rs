@@ -34,8 +34,17 @@ pub(crate) fn build() -> Result<()> {
     if toolchain == "debian" {
         use_debian(&linker)?;
     }
-    // SAFETY: a build script has one thread. What the inner cargo says of its progress would be shown as warnings.
-    unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
+    let inner = [
+        // What it says of its progress would be shown as warnings.
+        ("CARGO_TERM_QUIET", "true"),
+        // The programs' line tables would hold this machine's paths: the same sources are to give the same bytes.
+        ("CARGO_UNSTABLE_TRIM_PATHS", "true"),
+        ("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all"),
+    ];
+    for (key, value) in inner {
+        // SAFETY: a build script has one thread.
+        unsafe { env::set_var(key, value) };
+    }
     let package = Package { name: "agent-ebpf", root_dir: root, ..Package::default() };
     aya_build::build_ebpf([package], Toolchain::Custom(&toolchain))
         .with_context(|| format!("the eBPF programs did not compile with {toolchain}; {MEND}"))

@@ -13,6 +13,7 @@
 pub mod capture;
 pub mod captured;
 pub mod cli;
+mod config;
 pub mod doctor;
 pub mod hooks;
 pub mod kfl;

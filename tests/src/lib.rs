@@ -2,6 +2,7 @@
 //! captures. Depends on nothing of Remora's own.
 
 pub mod fakes;
+pub mod helm;
 pub mod load;
 pub mod loss;
 pub mod mangle;

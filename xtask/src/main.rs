@@ -7,6 +7,7 @@ mod bench;
 mod corpus;
 mod demo;
 mod fuzz;
+mod image;
 mod load;
 mod loss;
 mod mutate;
@@ -55,6 +56,8 @@ enum Task {
     Record(record::Record),
     /// Measure: against budgets, and against others' tools in the same run.
     Bench(bench::Bench),
+    /// Make the container image: the static binary, certificates, licences and SBOM, from scratch.
+    Image(image::Image),
     /// Run the fuzz targets for a while.
     Fuzz(fuzz::Fuzz),
     /// Weaken the script runtime in one place after the other, and demand that its attack tests notice.
@@ -87,6 +90,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Loss(options) => loss::run(options),
         Task::Load(options) => load::run(options),
         Task::Bench(options) => bench::run(options),
+        Task::Image(options) => image::run(options),
         Task::Fuzz(options) => fuzz::run(options),
         Task::Mutate(options) => mutate::run(options),
         Task::Tidy => tidy::run(),

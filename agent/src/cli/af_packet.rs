@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::NotPermitted;
 use super::args::Tap;
+use super::daemon::Daemon;
 use super::run::Run;
-use super::settings::{Settings, UsageError};
+use super::settings::{Settings, UsageError, Words};
 use super::tap;
 use crate::capture::afpacket::{AfPacket, AfPacketConfig, AfPacketError, Balance, Tally};
 use crate::captured::Source;
@@ -25,12 +26,12 @@ const TICK: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When a target is none of AF_PACKET's, it is not permitted, or capture or a worker fails.
-pub(super) fn run(args: &Tap, settings: &Settings, why: &str) -> anyhow::Result<ExitCode> {
-    if !args.cgroup.is_empty() {
-        return Err(
-            UsageError("--cgroup needs eBPF: AF_PACKET captures on --interface only".to_owned()).into()
-        );
-    }
+pub(super) fn run(
+    args: &Tap,
+    settings: &Settings,
+    daemon: &mut Daemon,
+    why: &str,
+) -> anyhow::Result<ExitCode> {
     let config = config(args)?;
     let (mut capture, sources) = AfPacket::start(&config).map_err(|error| refusal(error, why))?;
     tracing::info!("mode: AF_PACKET, because {why}");
@@ -44,7 +45,7 @@ pub(super) fn run(args: &Tap, settings: &Settings, why: &str) -> anyhow::Result<
         })
         .collect::<Result<Vec<_>, _>>()?;
     tracing::info!("capturing on {}; Ctrl-C ends it", capture.attachments().join(", "));
-    let watched = watch(&mut capture, &run, &workers);
+    let watched = watch(&mut capture, &run, &workers, settings.words, daemon);
     capture.stop()?;
     let joined = |worker: JoinHandle<WorkerReport>| {
         worker
@@ -84,7 +85,13 @@ fn refusal(error: AfPacketError, why: &str) -> anyhow::Error {
 ///
 /// # Errors
 /// When nothing is left to capture, or the kernel's counters cannot be read.
-fn watch(capture: &mut AfPacket, run: &Run, workers: &[JoinHandle<WorkerReport>]) -> anyhow::Result<()> {
+fn watch(
+    capture: &mut AfPacket,
+    run: &Run,
+    workers: &[JoinHandle<WorkerReport>],
+    words: Words,
+    daemon: &mut Daemon,
+) -> anyhow::Result<()> {
     let (mut looked, mut balanced, mut known) = (Instant::now(), Instant::now(), 0);
     while !run.stop().is_set() {
         // A live source ends only when it is told to: who has ended before has failed, and its report says why.
@@ -92,6 +99,16 @@ fn watch(capture: &mut AfPacket, run: &Run, workers: &[JoinHandle<WorkerReport>]
             return Ok(());
         }
         std::thread::sleep(TICK);
+        daemon.beat();
+        if let Some(wanted) = daemon.look() {
+            if wanted.direction_changed {
+                tracing::warn!(
+                    "capture.direction needs a restart where capture is by AF_PACKET: what was stays in force"
+                );
+            }
+            let set = capture.set_filter(&wanted.ports, &wanted.nets, &wanted.exclude);
+            daemon.done(set.map_err(anyhow::Error::from));
+        }
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
             let changes = capture.look()?;
@@ -108,9 +125,10 @@ fn watch(capture: &mut AfPacket, run: &Run, workers: &[JoinHandle<WorkerReport>]
             let lost = capture.balance()?.total().ring_full;
             if lost > known {
                 tracing::warn!(
-                    "{} packets lost in the last {} s, their rings were full: raise --ring-mib or --workers, or filter with --port and --net",
+                    "{} packets lost in the last {} s, their rings were full: {}",
                     lost - known,
-                    WATCH.as_secs()
+                    WATCH.as_secs(),
+                    tap::more_room(words)
                 );
             }
             known = lost;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agent_core::Timestamp;
 use agent_core::packet::Direction;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
 use super::outbox::{self, DeliveryArgs, OutboxCommand};
 use super::units;
@@ -51,6 +51,9 @@ pub(super) enum Command {
     /// Capture live, on interfaces or on cgroups: by eBPF, or by AF_PACKET where that is not permitted.
     #[command(after_help = TAP_EXAMPLES)]
     Tap(Tap),
+    /// Capture as a daemon, as a configuration file says: what the Helm chart runs.
+    #[command(after_help = AGENT_EXAMPLES)]
+    Agent(Agent),
     /// The streams of a PCAP store, also of one that a running remora is writing.
     Streams {
         /// What to do.
@@ -102,6 +105,44 @@ Examples:
 Needs CAP_BPF and CAP_NET_ADMIN (or root); with CAP_NET_RAW alone, interfaces are captured by AF_PACKET.
 `remora doctor` tells what is missing. Ctrl-C ends it.";
 
+const AGENT_EXAMPLES: &str = "\
+Examples:
+  remora agent --config agent.yaml --check        is the configuration right, and do its scripts compile
+  sudo remora agent --config agent.yaml
+
+The file is YAML. Its keys, all of which may be left out but for one of capture.interfaces and capture.cgroups:
+  capture       mode auto|ebpf|af-packet, interfaces, cgroups, identityCgroups, tcHook, ports, nets, exclude,
+                direction both|in|out, workers, ringMib, pinWorkers, trim, promiscuous
+  store         mode all|matched|off, maxBytes, maxAge, reserve
+  scripts       paths, env {NAME: \"value\"}, envFiles (files of K=V lines, or folders with a file for each variable),
+                limits {memory, stack, callTime, queue, queueBytes, fileQuota, webhookTimeout, waitTotal}
+  outbox        maxWaiting, maxBytes, maxDeliveryBytes, drainTimeout
+  redaction     enabled, headers
+  slackApiUrl, dataDir, drainTimeout (the end takes no longer)
+They mean what the options of `remora tap` mean. Sizes are as 512M or 4G, times as 90s, 30m, 6h or 7d. Without ringMib, rings
+take a sixteenth of the machine's memory, or of REMORA_MEMORY_LIMIT (bytes), and 32 MiB each at most.
+
+SIGTERM ends it: what was captured is read to the end, scripts and deliveries finish. SIGHUP, or an edit of the file, has it
+read again: capture.ports, nets, exclude, direction and redaction change at once, the log says what needs a restart, and a
+file with an error changes nothing.";
+
+/// `remora agent`.
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "REMORA_CONFIG", default_value = "/etc/remora/agent.yaml")]
+    pub(super) config: PathBuf,
+    /// Only check the configuration, and compile its scripts.
+    #[arg(long)]
+    pub(super) check: bool,
+    /// While capturing, touch this file every second, for --probe.
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    pub(super) beat: Option<PathBuf>,
+    /// Only say whether another agent with this --beat captures: whether the file was touched within this time.
+    #[arg(long, value_name = "TIME", value_parser = units::time, requires = "beat", conflicts_with = "check")]
+    pub(super) probe: Option<Duration>,
+}
+
 /// `remora replay`.
 #[derive(Debug, Args)]
 pub(super) struct Replay {
@@ -125,8 +166,9 @@ pub(super) struct Doctor {
 }
 
 /// How `remora tap` attaches to interfaces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(super) enum TcHookArg {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TcHookArg {
     /// tcx where the kernel has it (Linux 6.6), else clsact.
     Auto,
     /// tcx.
@@ -136,8 +178,9 @@ pub(super) enum TcHookArg {
 }
 
 /// Which way `remora tap` captures.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(super) enum DirectionArg {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DirectionArg {
     /// Both ways.
     Both,
     /// What comes in.
@@ -157,8 +200,9 @@ impl From<DirectionArg> for Option<Direction> {
 }
 
 /// How `remora tap` takes packets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(super) enum Mode {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
     /// eBPF where it is permitted, else AF_PACKET for interfaces.
     Auto,
     /// eBPF: Linux 5.8, CAP_BPF and CAP_NET_ADMIN; interfaces and cgroups.
@@ -221,6 +265,18 @@ pub(super) struct Tap {
     pub(super) common: Common,
 }
 
+impl Tap {
+    /// What the command line says where it says nothing; without interface and cgroup, of which it always says one.
+    ///
+    /// # Errors
+    /// When a variable of the environment that stands for an option is wrong.
+    pub(super) fn usual() -> Result<Self, clap::Error> {
+        let command = Self::augment_args(clap::Command::new("tap"));
+        let matches = command.try_get_matches_from(["tap", "--interface", "-"])?;
+        Ok(Self { interface: Vec::new(), ..Self::from_arg_matches(&matches)? })
+    }
+}
+
 /// What replay and tap share.
 #[derive(Debug, Args)]
 pub(super) struct Common {
@@ -231,7 +287,8 @@ pub(super) struct Common {
     /// Variable for the scripts: a bare global and a member of `env` (repeatable).
     #[arg(long, value_name = "K=V")]
     pub(super) env: Vec<String>,
-    /// File of K=V lines for the scripts (repeatable); `--env` wins. Keep tokens here rather than in `--env`.
+    /// File of K=V lines for the scripts, or folder with a file for each variable, as Kubernetes mounts a Secret (repeatable);
+    /// `--env` wins. Keep tokens here rather than in `--env`.
     #[arg(long, value_name = "F")]
     pub(super) env_file: Vec<PathBuf>,
     /// Only items that match this KFL filter are printed and given to scripts: CEL, with the names of docs/kfl.md.
@@ -341,8 +398,9 @@ pub(super) struct Export {
 }
 
 /// `--pcap-store`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(super) enum PcapMode {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PcapMode {
     /// Every packet.
     All,
     /// Streams that a script asks for.

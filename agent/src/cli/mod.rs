@@ -1,9 +1,11 @@
 //! The command line: parses, runs, and turns what happened into an exit code.
 
 mod af_packet;
+mod agent;
 mod args;
 #[cfg(feature = "ebpf")]
 mod cores;
+mod daemon;
 mod doctor;
 mod logging;
 mod matching;
@@ -17,13 +19,15 @@ mod signals;
 mod stats;
 mod streams;
 mod tap;
-mod units;
+pub(crate) mod units;
 
 use std::process::ExitCode;
 
 use args::{Cli, Command, ScriptsCommand};
+pub(crate) use args::{DirectionArg, Mode, PcapMode, TcHookArg};
 use clap::Parser as _;
 use settings::UsageError;
+pub(crate) use settings::{base_url, is_variable_name};
 
 /// Something is forbidden to this process: exit code 3. The message says which capability or setting is missing.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Replay(args) => replay::run(&args),
         Command::Tap(args) => tap::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Streams { command } => streams::run(&command),
         Command::Export(args) => streams::export(&args),
         Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),

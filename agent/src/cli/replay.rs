@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Replay;
 use super::run::Run;
-use super::settings::Settings;
+use super::settings::{Settings, Words};
 use crate::capture::file::FileSource;
 use crate::capture::{PacketSource, Progress};
 use crate::captured::Source;
@@ -20,7 +20,7 @@ const WORTH_A_BAR: u64 = 64 << 20;
 
 /// Reads the files through a run.
 pub(super) fn run(args: &Replay) -> anyhow::Result<ExitCode> {
-    let settings = Settings::new(&args.common)?;
+    let settings = Settings::new(&args.common, Words::Flags)?;
     let mut files = Vec::new();
     for path in &args.files {
         files.push(FileSource::open(path)?);

@@ -11,12 +11,12 @@ use tokio::runtime::Runtime;
 
 use super::args::PcapMode;
 use super::say;
-use super::settings::{PcapLimits, Settings};
+use super::settings::{PcapLimits, Settings, Words};
 use super::signals::Signals;
 use super::stats::{self, Totals};
 use crate::capture::PacketSource;
 use crate::captured::Source;
-use crate::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Scripts, TracingLog};
+use crate::hooks::{Backpressure, HostServices, ScriptStats, Scripts, TracingLog};
 use crate::outbox::{self, DurableOutbox, OutboxConfig};
 use crate::pcap::{InterfaceInfo, Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
@@ -42,6 +42,7 @@ pub(super) struct Run {
     drain: Duration,
     /// Whether what is undelivered survives this run.
     keeps: bool,
+    words: Words,
     stats: bool,
     // Last: nothing uses the folders any more when they vanish.
     _folders: Folders,
@@ -83,9 +84,9 @@ impl Run {
             .enable_all()
             .build()
             .context("starting the delivery runtime")?;
-        let signals = Signals::catch(&runtime);
+        let signals = Signals::catch(&runtime, settings.hang_up.clone());
         let folders = Folders::new(settings)?;
-        runtime.spawn(signals.set(stop.clone(), folders.temporary.path().to_owned()));
+        runtime.spawn(signals.set(stop.clone(), folders.temporary.path().to_owned(), settings.end_within));
         let wanted = pace == Pace::Live || !settings.scripts.is_empty() || settings.pcap_dir.is_some();
         let storing = wanted && settings.pcap.mode != PcapMode::Off;
         let (store, appenders) = if storing {
@@ -113,7 +114,7 @@ impl Run {
                 view: Arc::clone(&settings.view),
                 log: Arc::new(TracingLog),
             };
-            (Some(Arc::new(load_scripts(&settings.scripts, services, pace)?)), Some(outbox))
+            (Some(Arc::new(load_scripts(settings, services, pace)?)), Some(outbox))
         };
         let output = start_output(settings, &stop)?;
         let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
@@ -128,6 +129,7 @@ impl Run {
             runtime,
             drain: settings.drain,
             keeps: settings.data_dir.is_some(),
+            words: settings.words,
             stats: settings.stats,
             _folders: folders,
         })
@@ -186,8 +188,8 @@ impl Run {
             let drained = self.runtime.block_on(outbox.shutdown(self.drain));
             if !drained.undelivered.is_empty() {
                 let kept = if self.keeps { "; they are kept, and sent at the next start" } else { "" };
-                let idle = self.drain.as_secs();
-                tracing::error!("{drained}; nothing moved for {idle} s (--drain-timeout){kept}");
+                let (idle, option) = (self.drain.as_secs(), self.words.name("--drain-timeout"));
+                tracing::error!("{drained}; nothing moved for {idle} s ({option}){kept}");
             }
             failed |= !drained.undelivered.is_empty() || outbox.stats().failed > 0;
         }
@@ -263,12 +265,13 @@ fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::
     DurableOutbox::open(config, runtime.handle()).context("starting the outbox")
 }
 
-fn load_scripts(paths: &[PathBuf], services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {
+fn load_scripts(settings: &Settings, services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {
+    let paths = &settings.scripts;
     let mode = match pace {
         Pace::Live => Backpressure::DropNewest,
         Pace::Replay => Backpressure::Wait,
     };
-    let (scripts, failures) = Scripts::load(paths, &ScriptLimits::default(), mode, services);
+    let (scripts, failures) = Scripts::load(paths, &settings.script_limits, mode, services);
     for failure in &failures {
         tracing::error!("{failure}");
     }

@@ -1,11 +1,15 @@
 //! One validated whole of the raw flags: what the rest of the program is given.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::args::{Common, PcapMode};
+use crate::hooks::ScriptLimits;
 use crate::kfl::Filter;
 use crate::outbox::OutboxConfig;
 use crate::pipeline::Format;
@@ -17,7 +21,40 @@ use crate::view::{ItemView, Redaction};
 #[error("{0}")]
 pub(super) struct UsageError(pub(super) String);
 
-/// What replay and tap share, checked.
+/// What options are called where they came from: flags on the command line, keys in the agent's configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Words {
+    /// `--port`.
+    Flags,
+    /// `capture.ports`.
+    Keys,
+}
+
+/// Flags that messages name, and the keys that mean the same.
+const KEYS: [(&str, &str); 10] = [
+    ("--interface", "capture.interfaces"),
+    ("--cgroup", "capture.cgroups"),
+    ("--mode", "capture.mode"),
+    ("--port", "capture.ports"),
+    ("--net", "capture.nets"),
+    ("--workers", "capture.workers"),
+    ("--ring-mib", "capture.ringMib"),
+    ("--env-file", "scripts.envFiles"),
+    ("--slack-api-url", "slackApiUrl"),
+    ("--drain-timeout", "outbox.drainTimeout"),
+];
+
+impl Words {
+    /// What the user calls the option of this flag.
+    pub(super) fn name(self, flag: &'static str) -> &'static str {
+        match self {
+            Self::Flags => flag,
+            Self::Keys => KEYS.iter().find(|(of, _)| *of == flag).map_or(flag, |(_, key)| key),
+        }
+    }
+}
+
+/// What replay, tap and the agent share, checked.
 #[derive(Debug)]
 pub(super) struct Settings {
     /// Scripts to run.
@@ -42,12 +79,22 @@ pub(super) struct Settings {
     pub(super) stats: bool,
     /// How items are shown.
     pub(super) view: Arc<ItemView>,
+    /// What the view hides: to change it.
+    pub(super) redaction: Redaction,
     /// How alerts are sent; all but the folder.
     pub(super) outbox: OutboxConfig,
     /// Where S3 is, if it is not Amazon's.
     pub(super) s3_endpoint: Option<String>,
     /// Patience with deliveries at the end, counted from the last one that succeeded.
     pub(super) drain: Duration,
+    /// Bounds of each script.
+    pub(super) script_limits: ScriptLimits,
+    /// The end of the run takes no longer, whatever is left undone.
+    pub(super) end_within: Option<Duration>,
+    /// Set by SIGHUP, which then does not end the run.
+    pub(super) hang_up: Option<Arc<AtomicBool>>,
+    /// What the user calls options.
+    pub(super) words: Words,
 }
 
 /// Bounds of the PCAP store.
@@ -67,12 +114,12 @@ impl Settings {
     /// Checks the flags against each other and reads the files that they name.
     ///
     /// # Errors
-    /// [`UsageError`] naming the flag and what is wrong with it.
-    pub(super) fn new(args: &Common) -> Result<Self, UsageError> {
+    /// [`UsageError`] naming the flag, or the key, and what is wrong with it.
+    pub(super) fn new(args: &Common, words: Words) -> Result<Self, UsageError> {
         let redaction = if args.no_redact { Redaction::off() } else { Redaction::with(&args.redact) };
         Ok(Self {
             scripts: args.script.clone(),
-            env: Arc::new(environment(&args.env_file, &args.env)?),
+            env: Arc::new(environment(&args.env_file, &args.env, words)?),
             filter: args.filter.clone(),
             format: match (args.json, args.quiet) {
                 (true, _) => Format::Json,
@@ -90,7 +137,8 @@ impl Settings {
             },
             data_dir: args.data_dir.clone(),
             stats: args.stats,
-            view: Arc::new(ItemView::new(redaction)),
+            view: Arc::new(ItemView::new(redaction.clone())),
+            redaction,
             outbox: OutboxConfig {
                 trust: trust(args.ca_file.as_deref())?,
                 ..args.delivery.config(base(
@@ -106,14 +154,23 @@ impl Settings {
                 .map(|url| base("--s3-endpoint", url, "http://minio:9000"))
                 .transpose()?,
             drain: Duration::from_secs(args.drain_timeout),
+            script_limits: ScriptLimits::default(),
+            end_within: None,
+            hang_up: None,
+            words,
         })
     }
 }
 
-fn environment(files: &[PathBuf], flags: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+fn environment(
+    files: &[PathBuf],
+    flags: &[String],
+    words: Words,
+) -> Result<BTreeMap<String, String>, UsageError> {
     let mut env = BTreeMap::new();
     for file in files {
-        env.extend(env_file(file)?);
+        let place = format!("{} {}", words.name("--env-file"), file.display());
+        env.extend(if file.is_dir() { env_folder(file, &place)? } else { env_file(file, &place)? });
     }
     for flag in flags {
         // The value may be a secret: only the name is ever repeated.
@@ -125,9 +182,38 @@ fn environment(files: &[PathBuf], flags: &[String]) -> Result<BTreeMap<String, S
     Ok(env)
 }
 
-fn env_file(path: &Path) -> Result<Vec<(String, String)>, UsageError> {
-    let place = format!("--env-file {}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| UsageError(format!("{place}: {error}")))?;
+/// A text of variables is no longer, in bytes.
+const MOST_OF_ENV: u64 = 1 << 20;
+
+fn env_text(path: &Path, place: &str) -> Result<String, UsageError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MOST_OF_ENV + 1).read_to_string(&mut text));
+    let read = read.map_err(|error| UsageError(format!("{place}: {error}")))?;
+    if read as u64 > MOST_OF_ENV {
+        return Err(UsageError(format!("{place}: larger than {MOST_OF_ENV} bytes, which no variables are")));
+    }
+    Ok(text)
+}
+
+/// A file for each variable, as Kubernetes mounts a Secret: its own files there begin with two dots.
+fn env_folder(path: &Path, place: &str) -> Result<Vec<(String, String)>, UsageError> {
+    let fail = |error: std::io::Error| UsageError(format!("{place}: {error}"));
+    let mut variables = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') || path.is_dir() {
+            continue;
+        }
+        let value = env_text(&path, &format!("{place}/{name}"))?;
+        let value = value.strip_suffix('\n').unwrap_or(&value);
+        variables.push((variable_name(place, &name)?, value.to_owned()));
+    }
+    Ok(variables)
+}
+
+fn env_file(path: &Path, place: &str) -> Result<Vec<(String, String)>, UsageError> {
+    let text = env_text(path, place)?;
     let mut variables = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -153,10 +239,15 @@ fn unquoted(value: &str) -> &str {
     value
 }
 
-fn variable_name(place: &str, key: &str) -> Result<String, UsageError> {
+/// Whether a script could say it as the name of a global.
+pub(crate) fn is_variable_name(key: &str) -> bool {
     let mut letters = key.chars();
     let starts_well = letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_' || c == '$');
-    if starts_well && letters.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$') {
+    starts_well && letters.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+}
+
+fn variable_name(place: &str, key: &str) -> Result<String, UsageError> {
+    if is_variable_name(key) {
         return Ok(key.to_owned());
     }
     Err(UsageError(format!(
@@ -172,10 +263,18 @@ fn trust(ca_file: Option<&Path>) -> Result<Trust, UsageError> {
 
 /// A URL that others are made of: it ends in a slash.
 fn base(flag: &str, url: &str, like: &str) -> Result<String, UsageError> {
+    base_url(url).map_err(|allowed| UsageError(format!("{flag}: {allowed} such as {like}")))
+}
+
+/// The base of an HTTP API, ending in a slash.
+///
+/// # Errors
+/// What is allowed.
+pub(crate) fn base_url(url: &str) -> Result<String, String> {
     let parsed = reqwest::Url::parse(url)
         .ok()
         .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
-        .ok_or_else(|| UsageError(format!("{flag}: expected an http or https URL such as {like}")))?;
+        .ok_or_else(|| String::from("expected an http or https URL"))?;
     let mut text = parsed.to_string();
     if !text.ends_with('/') {
         text.push('/');
@@ -192,22 +291,52 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("slack.env");
         std::fs::write(&file, "# tokens\nexport A=1\nB = \"x y\" \n\nC='='\nD=a=b\n").unwrap();
-        let env = environment(std::slice::from_ref(&file), &["A=2".into()]).unwrap();
+        let env = environment(std::slice::from_ref(&file), &["A=2".into()], Words::Flags).unwrap();
         let pairs: Vec<_> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("A", "2"), ("B", "x y"), ("C", "="), ("D", "a=b")]);
 
         std::fs::write(&file, "ok=1\nxoxb-secret\n").unwrap();
-        let error = env_file(&file).unwrap_err().to_string();
+        let error = env_file(&file, "--env-file").unwrap_err().to_string();
         assert!(error.contains("line 2") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_a_variable_for_each_file() {
+        let dir = tempfile::tempdir().unwrap();
+        // As the kubelet lays a Secret out.
+        let real = dir.path().join("..2026_11_21");
+        std::fs::create_dir(&real).unwrap();
+        std::fs::write(real.join("TOKEN"), "xoxb-1\n").unwrap();
+        std::os::unix::fs::symlink("..2026_11_21", dir.path().join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/TOKEN", dir.path().join("TOKEN")).unwrap();
+        std::fs::write(dir.path().join("LINES"), "a\nb").unwrap();
+        let files = [dir.path().to_owned()];
+        let env = environment(&files, &["LINES=c".into()], Words::Keys).unwrap();
+        let pairs: Vec<_> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(pairs, [("LINES", "c"), ("TOKEN", "xoxb-1")]);
+
+        std::fs::write(dir.path().join("slack.env"), "hush").unwrap();
+        let error = environment(&files, &[], Words::Keys).unwrap_err().to_string();
+        assert!(error.starts_with("scripts.envFiles") && error.contains("\"slack.env\""), "{error}");
+        assert!(!error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn a_text_of_variables_has_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("endless.env");
+        std::fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
+        let error = environment(&[file], &[], Words::Flags).unwrap_err().to_string();
+        assert!(error.contains("larger than 1048576 bytes"), "{error}");
     }
 
     #[test]
     fn names_that_no_script_could_say_are_refused_without_their_value() {
         for flag in ["1A=hush", "A-B=hush", "=hush"] {
-            let error = environment(&[], &[flag.into()]).unwrap_err().to_string();
+            let error = environment(&[], &[flag.into()], Words::Flags).unwrap_err().to_string();
             assert!(!error.contains("hush"), "{error}");
         }
-        assert!(!environment(&[], &["hush".into()]).unwrap_err().to_string().contains("hush"));
+        assert!(!environment(&[], &["hush".into()], Words::Flags).unwrap_err().to_string().contains("hush"));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Signals: the first SIGINT, SIGTERM or SIGHUP ends a run after the batch at hand, the second ends the program at once.
 //!
 //! Invariant: however a signal ends the program, its temporary folder is gone. SIGHUP is left ignored where it was
-//! (`nohup remora tap …`).
+//! (`nohup remora tap …`); the agent reads its configuration again at it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,10 +24,13 @@ pub(super) struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hang_up: Option<Signal>,
+    /// Set at a SIGHUP, which then ends nothing.
+    told: Option<Arc<AtomicBool>>,
 }
 
 impl Signals {
-    pub(super) fn catch(runtime: &Runtime) -> Self {
+    /// Catches them from now on. With `told`, SIGHUP sets that and ends nothing.
+    pub(super) fn catch(runtime: &Runtime, told: Option<Arc<AtomicBool>>) -> Self {
         let _inside = runtime.enter();
         let catch = |kind| {
             signal(kind)
@@ -34,31 +40,53 @@ impl Signals {
         Self {
             interrupt: catch(SignalKind::interrupt()),
             terminate: catch(SignalKind::terminate()),
-            hang_up: if hang_up_is_ignored() { None } else { catch(SignalKind::hangup()) },
+            hang_up: if told.is_none() && hang_up_is_ignored() { None } else { catch(SignalKind::hangup()) },
+            told,
         }
     }
 
-    /// Sets `stop` at the first signal; at the second removes the folder and exits.
-    pub(super) async fn set(mut self, stop: Stop, temporary: PathBuf) {
+    /// Sets `stop` at the first signal; at the second, or when the end takes longer than `within`, removes the folder and
+    /// exits.
+    pub(super) async fn set(mut self, stop: Stop, temporary: PathBuf, within: Option<Duration>) {
         loop {
             tokio::select! {
                 () = next(&mut self.interrupt) => {}
                 () = next(&mut self.terminate) => {}
-                () = next(&mut self.hang_up) => {}
-            }
-            if stop.is_set() {
-                // What cannot be removed is left to the next run.
-                for _ in 0..TRIES {
-                    if std::fs::remove_dir_all(&temporary).is_ok() {
-                        break;
+                () = next(&mut self.hang_up) => {
+                    if let Some(told) = &self.told {
+                        told.store(true, Ordering::Release);
+                        continue;
                     }
                 }
-                std::process::exit(ENDED);
+            }
+            if stop.is_set() {
+                exit(&temporary, ENDED);
             }
             tracing::info!("ending: once more ends at once");
             stop.set();
+            if let Some(within) = within {
+                let temporary = temporary.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(within).await;
+                    let limit = within.as_secs_f64();
+                    tracing::error!(
+                        "the end took longer than drainTimeout, {limit} s: what is left stays undone"
+                    );
+                    exit(&temporary, 1);
+                });
+            }
         }
     }
+}
+
+fn exit(temporary: &Path, code: i32) -> ! {
+    // What cannot be removed is left to the next run.
+    for _ in 0..TRIES {
+        if std::fs::remove_dir_all(temporary).is_ok() {
+            break;
+        }
+    }
+    std::process::exit(code);
 }
 
 async fn next(signal: &mut Option<Signal>) {

@@ -3,35 +3,75 @@
 use std::process::ExitCode;
 
 use super::args::{Mode, Tap};
-use super::settings::{Settings, UsageError};
+use super::daemon::Daemon;
+use super::settings::{Settings, UsageError, Words};
 use super::{NotPermitted, af_packet};
 use crate::capture::net::Net;
 
-/// Captures in the mode that was asked for, or in the first that can be had.
+/// Captures as the command line says.
 pub(super) fn run(args: &Tap) -> anyhow::Result<ExitCode> {
-    let settings = Settings::new(&args.common)?;
+    let settings = Settings::new(&args.common, Words::Flags)?;
+    check(args, Words::Flags)?;
+    capture(args, &settings, &mut Daemon::default())
+}
+
+/// Checks what parsing lets pass: options against each other.
+///
+/// # Errors
+/// [`UsageError`] naming them.
+pub(super) fn check(args: &Tap, words: Words) -> Result<(), UsageError> {
+    let (interfaces, cgroups) = (words.name("--interface"), words.name("--cgroup"));
+    if args.interface.is_empty() && args.cgroup.is_empty() {
+        return Err(UsageError(format!("nothing to capture on: give {interfaces} or {cgroups}")));
+    }
+    if args.mode == Mode::AfPacket && !args.cgroup.is_empty() {
+        let mode = words.name("--mode");
+        return Err(UsageError(format!(
+            "{cgroups} needs eBPF: with {mode} af-packet, capture is on {interfaces} only"
+        )));
+    }
+    nets(args).map(drop)
+}
+
+/// Captures in the mode that was asked for, or in the first that can be had.
+pub(super) fn capture(args: &Tap, settings: &Settings, daemon: &mut Daemon) -> anyhow::Result<ExitCode> {
     if args.mode == Mode::AfPacket {
-        return af_packet::run(args, &settings, "--mode says so");
+        let why = format!("{} says so", settings.words.name("--mode"));
+        return af_packet::run(args, settings, daemon, &why);
     }
     #[cfg(feature = "ebpf")]
-    return live::run(args, &settings);
+    return live::run(args, settings, daemon);
     #[cfg(not(feature = "ebpf"))]
-    without_ebpf(args, &settings, "this remora was built without it", false)
+    without_ebpf(args, settings, daemon, "this remora was built without it", false)
 }
 
 /// What is done without eBPF, and why there is none: AF_PACKET, where the mode leaves that open and it will do.
-fn without_ebpf(args: &Tap, settings: &Settings, why: &str, refused: bool) -> anyhow::Result<ExitCode> {
+fn without_ebpf(
+    args: &Tap,
+    settings: &Settings,
+    daemon: &mut Daemon,
+    why: &str,
+    refused: bool,
+) -> anyhow::Result<ExitCode> {
     if args.mode == Mode::Auto && args.cgroup.is_empty() {
-        return af_packet::run(args, settings, &format!("there is no eBPF here: {why}"));
+        return af_packet::run(args, settings, daemon, &format!("there is no eBPF here: {why}"));
     }
+    let (interfaces, cgroups) = (settings.words.name("--interface"), settings.words.name("--cgroup"));
     let text = match args.mode {
-        Mode::Auto => format!("{why} (--cgroup needs eBPF; for --interface AF_PACKET would do)"),
+        Mode::Auto => format!("{why} ({cgroups} needs eBPF; for {interfaces} AF_PACKET would do)"),
         _ => why.to_owned(),
     };
     if refused {
         return Err(NotPermitted(format!("{text}; `remora doctor` tells more")).into());
     }
     anyhow::bail!("no eBPF: {text}")
+}
+
+/// What to do about full rings.
+pub(super) fn more_room(words: Words) -> String {
+    let [ring, workers, port, net] =
+        ["--ring-mib", "--workers", "--port", "--net"].map(|flag| words.name(flag));
+    format!("raise {ring} or {workers}, or filter with {port} and {net}")
 }
 
 /// The networks of `--net`.
@@ -56,14 +96,15 @@ mod live {
     use serde_json::{Value, json};
 
     use crate::capture::ebpf::{
-        AttachStats, Balance, Change, IdentityConfig, IdentityStats, Live, LiveConfig, LiveError,
+        AttachStats, Balance, Change, Filter, IdentityConfig, IdentityStats, Live, LiveConfig, LiveError,
         RingBalance, TcHook,
     };
     use crate::captured::Source;
     use crate::cli::args::{Tap, TcHookArg};
     use crate::cli::cores;
+    use crate::cli::daemon::Daemon;
     use crate::cli::run::Run;
-    use crate::cli::settings::Settings;
+    use crate::cli::settings::{Settings, Words};
     use crate::pipeline::WorkerReport;
 
     /// How often losses are looked at, to warn while there is time to act.
@@ -74,12 +115,18 @@ mod live {
     const TOLD: usize = 16;
     const TICK: Duration = Duration::from_millis(100);
 
-    pub(super) fn run(args: &Tap, settings: &Settings) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(args: &Tap, settings: &Settings, daemon: &mut Daemon) -> anyhow::Result<ExitCode> {
         let config = config(args)?;
         let (mut live, sources) = match Live::start(&config) {
             Ok(started) => started,
             Err(error @ (LiveError::NotPermitted { .. } | LiveError::Kernel { .. })) => {
-                return super::without_ebpf(args, settings, &error.to_string(), error.is_not_permitted());
+                return super::without_ebpf(
+                    args,
+                    settings,
+                    daemon,
+                    &error.to_string(),
+                    error.is_not_permitted(),
+                );
             }
             Err(error) => return Err(error.into()),
         };
@@ -106,7 +153,7 @@ mod live {
             .collect::<Result<Vec<_>, _>>()?;
         tracing::info!("mode: {}", live.mode());
         tracing::info!("capturing on {}; Ctrl-C ends it", places(&live.attachments()));
-        let watched = watch(&mut live, &run, &workers);
+        let watched = watch(&mut live, &run, &workers, settings.words, daemon);
         live.stop()?;
         let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
         let mut balance = balance_json(&live.balance()?, live.attach_stats());
@@ -153,7 +200,13 @@ mod live {
     ///
     /// # Errors
     /// When a worker fails, or the kernel's counters cannot be read.
-    fn watch(live: &mut Live, run: &Run, workers: &[JoinHandle<WorkerReport>]) -> anyhow::Result<()> {
+    fn watch(
+        live: &mut Live,
+        run: &Run,
+        workers: &[JoinHandle<WorkerReport>],
+        words: Words,
+        daemon: &mut Daemon,
+    ) -> anyhow::Result<()> {
         let (mut looked, mut balanced, mut known) = (Instant::now(), Instant::now(), 0);
         while !run.stop().is_set() {
             // A live source ends only when it is told to: who has ended before has failed, and its report says why.
@@ -161,6 +214,17 @@ mod live {
                 return Ok(());
             }
             std::thread::sleep(TICK);
+            daemon.beat();
+            if let Some(wanted) = daemon.look() {
+                let set = live.set_filter(&Filter {
+                    ports: wanted.ports,
+                    nets: wanted.nets,
+                    exclude: wanted.exclude,
+                    direction: wanted.direction,
+                    ..Filter::default()
+                });
+                daemon.done(set.map_err(anyhow::Error::from));
+            }
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 tell(&live.changes(), live.attach_stats());
@@ -168,7 +232,7 @@ mod live {
             if balanced.elapsed() >= WATCH {
                 balanced = Instant::now();
                 let lost = live.balance()?.total().dropped().packets;
-                warn_of_loss(lost.saturating_sub(known));
+                warn_of_loss(lost.saturating_sub(known), words);
                 known = lost;
             }
         }
@@ -194,10 +258,11 @@ mod live {
         }
     }
 
-    fn warn_of_loss(lost: u64) {
+    fn warn_of_loss(lost: u64, words: Words) {
         if lost > 0 {
+            let mend = super::more_room(words);
             tracing::warn!(
-                "{lost} packets lost in the last {} s, their rings were full: raise --ring-mib or --workers, or filter with --port and --net",
+                "{lost} packets lost in the last {} s, their rings were full: {mend}",
                 WATCH.as_secs()
             );
         }

@@ -9,7 +9,7 @@ use crate::kfl::{Filter, KflError};
 use crate::utc;
 
 /// A number of bytes: `4096`, `64K`, `4G`, `1.5G`, `4GiB`.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
     let shift = match unit.to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
         "" => 0,
@@ -25,7 +25,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A length of time: `90s`, `30m`, `6h`, `7d`; without a unit, seconds.
-pub(super) fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
         "" | "s" => 1.0,
@@ -39,7 +39,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// A moment: RFC 3339, seconds since 1970, or `-10m` for ten minutes ago.
-pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     let wrong = || "expected a time such as 2026-11-21T14:00:00Z, 1795269600 or -10m".to_owned();
     if let Some(ago) = text.strip_prefix('-') {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -20,16 +20,22 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// What this machine (this network namespace) says of itself.
+    /// What this machine (this network namespace) says of itself; in a pod, which has a name and an address of its own,
+    /// what `REMORA_NODE_NAME` and `REMORA_NODE_IP` say.
     #[must_use]
     pub fn of_this_node() -> Self {
-        let name = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let told = |variable| std::env::var(variable).ok().filter(|text| !text.is_empty());
+        let name = told("REMORA_NODE_NAME")
+            .or_else(|| Some(nix::unistd::gethostname().ok()?.to_string_lossy().into_owned()))
+            .unwrap_or_default();
         let local = local_addresses();
-        let ip = local
-            .iter()
-            .copied()
-            .filter(|ip| !ip.is_loopback() && !is_link_local(*ip))
-            .min_by_key(|ip| (ip.is_ipv6(), *ip))
+        let found = || {
+            let usual = local.iter().copied().filter(|ip| !ip.is_loopback() && !is_link_local(*ip));
+            usual.min_by_key(|ip| (ip.is_ipv6(), *ip))
+        };
+        let ip = told("REMORA_NODE_IP")
+            .and_then(|text| text.parse().ok())
+            .or_else(found)
             .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let history = Arc::new(NameHistory::default());
         let mut own: Vec<IpAddr> = local.iter().copied().filter(|ip| !ip.is_loopback()).collect();

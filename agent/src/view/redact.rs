@@ -1,14 +1,18 @@
 //! Which values never leave the node in items: tokens and cookies. The key stays, the value becomes `[REDACTED]`.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
 /// What stands in place of a redacted value.
 pub(super) const REDACTED: &[u8] = b"[REDACTED]";
 
 const ALWAYS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"];
 
-/// Names of headers whose values are hidden, in any case.
+/// Names of headers whose values are hidden, in any case. Clones share them, also when they are replaced.
 #[derive(Clone, Debug)]
 pub struct Redaction {
-    names: Vec<String>,
+    names: Arc<ArcSwap<Vec<String>>>,
 }
 
 impl Default for Redaction {
@@ -22,19 +26,28 @@ impl Redaction {
     #[must_use]
     pub fn with(more: &[String]) -> Self {
         let names = ALWAYS.iter().map(|name| (*name).to_owned());
-        Self { names: names.chain(more.iter().map(|name| name.trim().to_ascii_lowercase())).collect() }
+        Self::of(names.chain(more.iter().map(|name| name.trim().to_ascii_lowercase())).collect())
     }
 
     /// Nothing is hidden.
     #[must_use]
     pub fn off() -> Self {
-        Self { names: Vec::new() }
+        Self::of(Vec::new())
+    }
+
+    fn of(names: Vec<String>) -> Self {
+        Self { names: Arc::new(ArcSwap::from_pointee(names)) }
+    }
+
+    /// Hides from now on what `other` hides, wherever this one is in use.
+    pub fn replace(&self, other: &Self) {
+        self.names.store(other.names.load_full());
     }
 
     /// Whether values of this header are hidden.
     #[must_use]
     pub fn hides(&self, header: &[u8]) -> bool {
-        self.names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(header))
+        self.names.load().iter().any(|name| name.as_bytes().eq_ignore_ascii_case(header))
     }
 
     /// The value to show.
@@ -55,5 +68,8 @@ mod tests {
         }
         assert_eq!(redaction.shown(b"accept", b"v"), b"v");
         assert_eq!(Redaction::off().shown(b"cookie", b"v"), b"v");
+        let shared = redaction.clone();
+        redaction.replace(&Redaction::with(&["x-other".into()]));
+        assert!(shared.hides(b"X-Other") && shared.hides(b"cookie") && !shared.hides(b"x-session"));
     }
 }

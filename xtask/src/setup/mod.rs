@@ -6,6 +6,7 @@
 mod apt;
 mod ebpf;
 mod fuzz;
+mod helm;
 mod policy;
 mod rust;
 mod sources;
@@ -17,13 +18,14 @@ use clap::{Args, ValueEnum};
 use crate::sys::{NotPermitted, interrupt, term};
 
 pub(crate) use fuzz::toolchain as fuzz_toolchain;
-pub(crate) use rust::{WASM, has_target};
+pub(crate) use helm::program as helm_program;
+pub(crate) use rust::{MUSL, WASM, has_target};
 pub(crate) use venv::{python as judge_python, s3_server};
 
 /// What to make ready.
 #[derive(Args, Debug, Default, Clone)]
 #[command(
-    after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --check\n  cargo xtask setup --only ebpf --only apt"
+    after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --check\n  cargo xtask setup --only ebpf --only apt\n  cargo xtask setup --only image"
 )]
 pub(crate) struct Setup {
     /// Only report; install nothing.
@@ -47,9 +49,14 @@ enum Part {
     Fuzz,
     /// A Python environment with Slack's official client, which judges our Slack fake.
     Judge,
+    /// Helm, which judges the chart; by npm.
+    Helm,
+    /// What `cargo xtask image` needs: buildah, a C compiler and Rust's library for musl. Only where it is named.
+    Image,
 }
 
-const PARTS: [Part; 5] = [Part::Apt, Part::Rust, Part::Ebpf, Part::Fuzz, Part::Judge];
+const PARTS: [Part; 7] =
+    [Part::Apt, Part::Rust, Part::Ebpf, Part::Fuzz, Part::Judge, Part::Helm, Part::Image];
 
 /// What a part came to.
 #[derive(Debug)]
@@ -85,6 +92,13 @@ pub(crate) struct Ready {
     pub(crate) incomplete: bool,
 }
 
+impl Setup {
+    /// What images need.
+    pub(crate) fn for_image() -> Self {
+        Self { check: false, only: vec![Part::Image] }
+    }
+}
+
 /// The command.
 pub(crate) fn run(options: &Setup) -> Result<()> {
     let ready = prepare(options)?;
@@ -101,7 +115,8 @@ pub(crate) fn run(options: &Setup) -> Result<()> {
 pub(crate) fn prepare(options: &Setup) -> Result<Ready> {
     term::section(if options.check { "Set-up (only a look)" } else { "Set-up" });
     let mut ready = Ready { can_build_ebpf: true, ..Ready::default() };
-    let wanted = |part: &Part| options.only.is_empty() || options.only.contains(part);
+    let wanted =
+        |part: &Part| options.only.contains(part) || (options.only.is_empty() && *part != Part::Image);
     for part in PARTS.into_iter().filter(wanted) {
         interrupt::check()?;
         let states = match part {
@@ -115,6 +130,12 @@ pub(crate) fn prepare(options: &Setup) -> Result<Ready> {
             }
             Part::Fuzz => vec![fuzz::install(options.check)],
             Part::Judge => vec![venv::install(options.check)?],
+            Part::Helm => vec![helm::install(options.check)],
+            Part::Image => {
+                let mut states = apt::image(options.check)?;
+                states.push(rust::musl(options.check));
+                states
+            }
         };
         for state in &states {
             ready.incomplete |= matches!(state, State::Missing(m) if !m.optional);

@@ -6,6 +6,17 @@ use super::{Missing, State};
 use crate::sys::{project, run};
 
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
+/// A target whose programs need no library of the system.
+pub(crate) const MUSL: &str = match std::env::consts::ARCH.as_bytes() {
+    b"aarch64" => "aarch64-unknown-linux-musl",
+    _ => "x86_64-unknown-linux-musl",
+};
+
+/// Rust's library for static programs.
+pub(super) fn musl(check: bool) -> State {
+    let without = "`cargo xtask image` makes none";
+    ensure(MUSL, || has_target(MUSL), &["target", "add", MUSL], without, true, check)
+}
 
 /// rustfmt, clippy, and the target that proves the core to be free of IO.
 pub(super) fn components(check: bool) -> Result<Vec<State>> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::Outcome;
 use super::summary::Counts;
 use crate::setup::{self, Ready};
-use crate::sys::{calm, project, run, term};
+use crate::sys::{calm, is_root, project, run, term};
 
 pub(super) fn format() -> Result<Outcome> {
     let colour = if term::coloured() { "always" } else { "never" };
@@ -108,6 +108,16 @@ pub(super) fn corpus() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// A debug image, made and tried, where what makes images was asked for.
+pub(super) fn image(ready: &Ready) -> Result<Outcome> {
+    if !crate::image::is_ready() || !ready.can_build_ebpf || !is_root() {
+        let why = "needs root, the eBPF toolchain, and `cargo xtask setup --only image`";
+        return Ok(Outcome::Skipped(why.to_owned()));
+    }
+    crate::image::check()?;
+    Ok(Outcome::Passed)
+}
+
 /// A few seconds of each fuzz target.
 pub(super) fn fuzz() -> Result<Outcome> {
     if setup::fuzz_toolchain().is_none() {
@@ -126,6 +136,12 @@ pub(super) fn tests(ready: &Ready, filter: &[String], counts: &mut Counts) -> Re
     }
     if let Some(server) = setup::s3_server() {
         cargo.env("REMORA_MOTO_SERVER", server);
+    }
+    match setup::helm_program() {
+        Some(helm) => drop(cargo.env("REMORA_HELM", helm)),
+        None => term::say(
+            "Helm is not there (`cargo xtask setup --only helm`): the tests of the chart are skipped.",
+        ),
     }
     if !filter.is_empty() {
         cargo.arg("--").args(filter);

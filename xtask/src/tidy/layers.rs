@@ -48,6 +48,10 @@ const AGENT: &[Layer] = &[
             "outbox::SplunkTarget",
         ],
     },
+    Layer {
+        folder: "agent/src/config",
+        may: &["config*", "cli*", "capture::net::Net", "hooks::ScriptLimits"],
+    },
     Layer { folder: "agent/src/kfl", may: &["kfl*", "captured*", "view*"] },
     Layer { folder: "agent/src/process", may: &["process*"] },
     Layer { folder: "agent/src/resolve", may: &["resolve*", "captured*"] },

@@ -1,0 +1,162 @@
+//! `remora agent`: what `remora tap` does, with the wishes out of a file.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::args::{Agent, Tap};
+use super::daemon::{Beat, Daemon, Reload, Stamp, Wanted};
+use super::settings::{Settings, UsageError, Words};
+use super::{say, scripts, tap};
+use crate::config;
+
+/// The folder of the PCAP store in the data folder.
+const PCAP: &str = "pcap";
+
+/// Bytes of memory that the agent's container may take, as the chart sets it.
+const MEMORY_LIMIT: &str = "REMORA_MEMORY_LIMIT";
+
+/// A configuration as the program takes it.
+pub(super) struct Checked {
+    pub(super) read: config::Read,
+    /// The file's state before it was read.
+    pub(super) seen: Option<Stamp>,
+    pub(super) settings: Settings,
+    pub(super) filter: Wanted,
+    tap: Tap,
+}
+
+/// Captures as the file says, until a signal; or only checks it, or asks whether another one captures.
+pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
+    if let (Some(beat), Some(within)) = (&args.beat, args.probe) {
+        return Ok(probe(beat, within));
+    }
+    let mut checked = checked(&args.config)?;
+    if args.check {
+        let code = scripts::check(&checked.settings.scripts)?;
+        if code == ExitCode::SUCCESS {
+            say::out(format_args!("{}: ok", args.config.display()));
+        }
+        return Ok(code);
+    }
+    let told = Arc::new(AtomicBool::new(false));
+    checked.settings.hang_up = Some(Arc::clone(&told));
+    let Checked { read, seen, settings, filter, tap } = checked;
+    let reload = Reload::new(&args.config, told, read, seen, settings.redaction.clone(), filter);
+    let mut daemon = Daemon { reload: Some(reload), beat: args.beat.as_deref().map(Beat::new) };
+    tap::capture(&tap, &settings, &mut daemon)
+}
+
+/// Reads a configuration and checks all that can be checked without capturing.
+///
+/// # Errors
+/// [`UsageError`] naming the key.
+pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
+    let seen = Stamp::of(path);
+    let read = config::read(path).map_err(|error| UsageError(error.to_string()))?;
+    let of_this = |error: UsageError| UsageError(format!("{}: {error}", path.display()));
+    let tap = wishes(&read.file).map_err(|error| UsageError(error.to_string()))?;
+    let mut settings = Settings::new(&tap.common, Words::Keys).map_err(of_this)?;
+    tap::check(&tap, Words::Keys).map_err(of_this)?;
+    settings.script_limits = read.file.scripts.limits.whole();
+    settings.end_within = read.file.drain_timeout.as_ref().map(|time| time.0);
+    let (given, outbox) = (&read.file.outbox, &mut settings.outbox);
+    outbox.max_waiting = given.max_waiting.map_or(outbox.max_waiting, |count| count.0 as usize);
+    outbox.max_bytes = given.max_bytes.map_or(outbox.max_bytes, |size| size.0);
+    outbox.max_delivery_bytes = given.max_delivery_bytes.map_or(outbox.max_delivery_bytes, |size| size.0);
+    settings.drain = given.drain_timeout.as_ref().map_or(settings.drain, |time| time.0);
+    let filter = Wanted {
+        ports: tap.port.clone(),
+        nets: tap::nets(&tap).map_err(of_this)?,
+        exclude: tap.exclude.clone(),
+        direction: tap.direction.into(),
+        direction_changed: false,
+    };
+    Ok(Checked { read, seen, settings, filter, tap })
+}
+
+/// The file's wishes in the words of the command line, whose defaults hold for what it leaves out. Items are not printed.
+fn wishes(file: &config::File) -> Result<Tap, clap::Error> {
+    let mut tap = Tap::usual()?;
+    let capture = &file.capture;
+    tap.interface.clone_from(&capture.interfaces);
+    tap.cgroup.clone_from(&capture.cgroups);
+    tap.identity_cgroup.clone_from(&capture.identity_cgroups);
+    tap.tc_hook = capture.tc_hook.unwrap_or(tap.tc_hook);
+    // By its type no port is above 65,535.
+    tap.port = capture.ports.iter().map(|port| port.0 as u16).collect();
+    tap.net = capture.nets.iter().map(|net| net.0.to_string()).collect();
+    tap.exclude = capture.exclude.iter().map(|endpoint| endpoint.0).collect();
+    tap.direction = capture.direction.unwrap_or(tap.direction);
+    tap.mode = capture.mode.unwrap_or(tap.mode);
+    tap.promiscuous = capture.promiscuous;
+    tap.workers = capture.workers.map(|count| count.0 as u16);
+    tap.ring_mib =
+        capture.ring_mib.map(|mib| mib.0).or_else(|| ring_mib(memory_limit()?, tap::workers(&tap)));
+    tap.pin_workers = capture.pin_workers;
+    tap.trim = capture.trim;
+    let common = &mut tap.common;
+    common.quiet = true;
+    common.script.clone_from(&file.scripts.paths);
+    common.env = file.scripts.env.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    common.env_file.clone_from(&file.scripts.env_files);
+    common.pcap_dir = file.data_dir.as_ref().map(|dir: &PathBuf| dir.join(PCAP));
+    common.data_dir.clone_from(&file.data_dir);
+    common.pcap_store = file.store.mode.unwrap_or(common.pcap_store);
+    common.pcap_max_bytes = file.store.max_bytes.map_or(common.pcap_max_bytes, |size| size.0);
+    common.pcap_max_age = file.store.max_age.as_ref().map(|time| time.0).or(common.pcap_max_age);
+    common.pcap_reserve = file.store.reserve.map(|size| size.0).or(common.pcap_reserve);
+    common.no_redact = !file.redaction.enabled;
+    common.redact.clone_from(&file.redaction.headers);
+    if let Some(url) = &file.slack_api_url {
+        common.slack_api_url.clone_from(&url.0);
+    }
+    Ok(tap)
+}
+
+/// What the pod may take, in bytes. Its own cgroup's file does not tell where the node's cgroups are mounted over it.
+fn memory_limit() -> Option<u64> {
+    std::env::var(MEMORY_LIMIT).ok()?.parse().ok()
+}
+
+/// Size of each ring, so that all take a sixteenth of `limit` bytes, and none more than by default.
+fn ring_mib(limit: u64, workers: u16) -> Option<u32> {
+    let share = limit / 16 / u64::from(workers.max(1));
+    let mib = u32::try_from(share >> 20).unwrap_or(u32::MAX).clamp(1, 32);
+    Some(1 << mib.ilog2())
+}
+
+/// Whether an agent that gives this sign of life has done so lately.
+fn probe(beat: &Path, within: Duration) -> ExitCode {
+    let shown = beat.display();
+    match Beat::age(beat) {
+        Ok(age) if age <= within => {
+            say::out(format_args!("capturing: {shown} was touched {:.1} s ago", age.as_secs_f64()));
+            ExitCode::SUCCESS
+        }
+        Ok(age) => {
+            say::out(format_args!("stuck: {shown} was last touched {:.0} s ago", age.as_secs_f64()));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say::out(format_args!("not capturing yet, or any more: {shown}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_keep_within_the_pods_memory() {
+        for (limit, workers, mib) in
+            [(1 << 30, 4, 16), (1 << 30, 64, 1), (3 << 29, 4, 16), (64 << 30, 4, 32), (0, 0, 1)]
+        {
+            assert_eq!(ring_mib(limit, workers), Some(mib), "{limit} {workers}");
+        }
+    }
+}

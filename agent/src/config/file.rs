@@ -1,0 +1,183 @@
+//! The keys of the file. What is left out is `None`, or an empty list: the command line's default then holds.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
+
+use super::env::Variables;
+use super::later::{NotYet, Sink};
+use super::values::{BaseUrl, Count, Endpoint, Network, Size, Time};
+use crate::cli::{DirectionArg, Mode, PcapMode, TcHookArg};
+use crate::hooks::ScriptLimits;
+
+/// A section that is named and left empty is as one left out.
+fn section<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The whole file.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct File {
+    /// What is captured, and with how much memory.
+    #[serde(deserialize_with = "section")]
+    pub(crate) capture: Capture,
+    /// The PCAP store.
+    #[serde(deserialize_with = "section")]
+    pub(crate) store: Store,
+    /// What runs on items.
+    #[serde(deserialize_with = "section")]
+    pub(crate) scripts: Scripts,
+    /// Deliveries.
+    #[serde(deserialize_with = "section")]
+    pub(crate) outbox: Outbox,
+    /// Base of Slack's API.
+    pub(crate) slack_api_url: Option<BaseUrl>,
+    /// What is hidden in items.
+    #[serde(deserialize_with = "section")]
+    pub(crate) redaction: Redaction,
+    /// Folder of the PCAP store (`pcap`), the outbox and the scripts' files.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The end of the agent takes no longer.
+    pub(crate) drain_timeout: Option<Time>,
+    targets: NotYet,
+    api: NotYet,
+    #[serde(deserialize_with = "section")]
+    sinks: Vec<Sink>,
+}
+
+/// `capture`.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Capture {
+    /// How packets are taken.
+    pub(crate) mode: Option<Mode>,
+    /// Interfaces, or patterns.
+    #[serde(deserialize_with = "section")]
+    pub(crate) interfaces: Vec<String>,
+    /// cgroup v2 folders, or patterns.
+    #[serde(deserialize_with = "section")]
+    pub(crate) cgroups: Vec<PathBuf>,
+    /// More cgroups whose processes are named.
+    #[serde(deserialize_with = "section")]
+    pub(crate) identity_cgroups: Vec<PathBuf>,
+    /// How interfaces are attached to.
+    pub(crate) tc_hook: Option<TcHookArg>,
+    /// TCP ports; none: all.
+    #[serde(deserialize_with = "section")]
+    pub(crate) ports: Vec<Count<1, 65_535>>,
+    /// Networks; none: all.
+    #[serde(deserialize_with = "section")]
+    pub(crate) nets: Vec<Network>,
+    /// Endpoints to leave out.
+    #[serde(deserialize_with = "section")]
+    pub(crate) exclude: Vec<Endpoint>,
+    /// Which way.
+    pub(crate) direction: Option<DirectionArg>,
+    /// Threads, each with a ring.
+    pub(crate) workers: Option<Count<1, 64>>,
+    /// Size of each ring.
+    pub(crate) ring_mib: Option<Count<1, 1024>>,
+    /// Whether each worker stays on a core of its own.
+    pub(crate) pin_workers: bool,
+    /// Whether payload that no item shows is left in the kernel.
+    pub(crate) trim: bool,
+    /// By AF_PACKET: packets for other machines, too.
+    pub(crate) promiscuous: bool,
+}
+
+/// `store`.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Store {
+    /// Which packets.
+    pub(crate) mode: Option<PcapMode>,
+    /// All segments together.
+    pub(crate) max_bytes: Option<Size>,
+    /// How long they are kept.
+    pub(crate) max_age: Option<Time>,
+    /// So much of the disk stays free.
+    pub(crate) reserve: Option<Size>,
+}
+
+/// `scripts`.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Scripts {
+    /// The scripts.
+    #[serde(deserialize_with = "section")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Their variables; these win over the files.
+    pub(crate) env: Variables,
+    /// Files of variables, or folders with a file for each.
+    #[serde(deserialize_with = "section")]
+    pub(crate) env_files: Vec<PathBuf>,
+    /// Bounds of each script.
+    #[serde(deserialize_with = "section")]
+    pub(crate) limits: Limits,
+}
+
+/// `scripts.limits`: see [`ScriptLimits`].
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Limits {
+    memory: Option<Size<{ 1 << 20 }, { 4 << 30 }>>,
+    stack: Option<Size<{ 64 << 10 }, { 64 << 20 }>>,
+    call_time: Option<Time>,
+    queue: Option<Count<1, 10_000_000>>,
+    queue_bytes: Option<Size<{ 64 << 10 }, { 16 << 30 }>>,
+    file_quota: Option<Size>,
+    webhook_timeout: Option<Time>,
+    wait_total: Option<Time>,
+}
+
+impl Limits {
+    /// These, and the usual ones for what is left out.
+    pub(crate) fn whole(&self) -> ScriptLimits {
+        let usual = ScriptLimits::default();
+        let time = |given: &Option<Time>, usual| given.as_ref().map_or(usual, |time| time.0);
+        // All sizes are far below what fits a pointer, by their bounds.
+        ScriptLimits {
+            memory: self.memory.map_or(usual.memory, |size| size.0 as usize),
+            stack: self.stack.map_or(usual.stack, |size| size.0 as usize),
+            call_time: time(&self.call_time, usual.call_time),
+            queue: self.queue.map_or(usual.queue, |count| count.0 as usize),
+            queue_bytes: self.queue_bytes.map_or(usual.queue_bytes, |size| size.0 as usize),
+            file_quota: self.file_quota.map_or(usual.file_quota, |size| size.0),
+            webhook_timeout: time(&self.webhook_timeout, usual.webhook_timeout),
+            wait_total: time(&self.wait_total, usual.wait_total),
+            ..usual
+        }
+    }
+}
+
+/// `outbox`.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Outbox {
+    /// Deliveries that may wait.
+    pub(crate) max_waiting: Option<Count<1, 10_000_000>>,
+    /// Bytes of text and files that may wait.
+    pub(crate) max_bytes: Option<Size<{ 1 << 20 }>>,
+    /// Bytes of files of one delivery.
+    pub(crate) max_delivery_bytes: Option<Size>,
+    /// Patience at the end, counted from the last delivery that succeeded.
+    pub(crate) drain_timeout: Option<Time>,
+}
+
+/// `redaction`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Redaction {
+    /// Whether values of sensitive headers are hidden.
+    pub(crate) enabled: bool,
+    /// Headers to hide beside the usual ones.
+    #[serde(deserialize_with = "section")]
+    pub(crate) headers: Vec<String>,
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self { enabled: true, headers: Vec::new() }
+    }
+}

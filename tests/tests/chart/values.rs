@@ -1,0 +1,98 @@
+//! What single values do: scripts arrive byte for byte, secrets stay in Secrets, and only what needs new pods makes them.
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+use testkit::helm::{Helm, object};
+
+use super::{agent, render};
+
+#[test]
+fn scripts_arrive_as_they_are() {
+    let Some(helm) = Helm::find("scripts_arrive_as_they_are").unwrap() else { return };
+    let file = Helm::chart().join("../../scripts/alert-on-error.js");
+    let set = format!("scripts.files.alert\\.js={}", file.display());
+    let objects = helm.template("", &["--set-file", &set]).unwrap().unwrap();
+    let scripts = object(&objects, "ConfigMap", "-scripts").unwrap();
+    assert_eq!(scripts["data"]["alert.js"], json!(std::fs::read_to_string(file).unwrap()));
+    let config = object(&objects, "ConfigMap", "remora").unwrap()["data"]["agent.yaml"].as_str().unwrap();
+    assert!(config.contains("/etc/remora/scripts/alert.js"), "{config}");
+}
+
+#[test]
+fn variables_are_in_a_secret_and_nowhere_else() {
+    let Some(helm) = Helm::find("variables_are_in_a_secret").unwrap() else { return };
+    let objects =
+        render(&helm, "env: {values: {TOKEN: \"xoxb-hush\\n'\\\"\"}}\nscripts: {files: {a.js: x}}\n");
+    let secret = object(&objects, "Secret", "-env").unwrap();
+    let value = secret["data"]["TOKEN"].as_str().unwrap();
+    let value = base64::engine::general_purpose::STANDARD.decode(value).unwrap();
+    assert_eq!(value, b"xoxb-hush\n'\"");
+    for other in objects.iter().filter(|o| o["kind"] != "Secret") {
+        assert!(!other.to_string().contains("hush"), "{other}");
+    }
+}
+
+fn checksums(objects: &[Value]) -> Value {
+    let mut annotations = agent(objects).0["metadata"]["annotations"].clone();
+    annotations.as_object_mut().unwrap().retain(|key, _| key.starts_with("checksum/"));
+    annotations
+}
+
+#[test]
+fn only_what_needs_new_pods_makes_them() {
+    let Some(helm) = Helm::find("only_what_needs_new_pods").unwrap() else { return };
+    let usual = checksums(&render(&helm, ""));
+    assert_eq!(usual.as_object().unwrap().len(), 3);
+    // The running agent takes these over by itself.
+    for values in ["config: {capture: {ports: [80]}}", "config: {redaction: {headers: [x-a]}}"] {
+        assert_eq!(checksums(&render(&helm, values)), usual, "{values}");
+    }
+    for values in [
+        "config: {capture: {trim: true}}",
+        "config: {capture: {direction: in}}",
+        "config: {store: {maxBytes: 8G}}",
+        "scripts: {files: {a.js: x}}",
+        "env: {values: {A: b}}",
+    ] {
+        assert_ne!(checksums(&render(&helm, values)), usual, "{values}");
+    }
+}
+
+#[test]
+fn the_defaults_suit_every_node() {
+    let Some(helm) = Helm::find("the_defaults_suit_every_node").unwrap() else { return };
+    let objects = render(&helm, "");
+    let (pod, container) = agent(&objects);
+    assert_eq!(pod["spec"]["tolerations"], json!([{"operator": "Exists"}]));
+    assert_eq!(container["image"], "remora:0.1.0");
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        let command = container[probe]["exec"]["command"].as_array().unwrap();
+        let beat = container["args"].as_array().unwrap().last().unwrap();
+        assert!(command.contains(beat), "{probe} asks for the file that the agent touches");
+    }
+    let kinds: Vec<_> = objects.iter().map(|o| o["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "ConfigMap", "DaemonSet", "Pod"]);
+}
+
+#[test]
+fn the_notes_say_what_to_do_next() {
+    let Some(helm) = Helm::find("the_notes_say_what_to_do_next").unwrap() else { return };
+    let notes = |more: &[&str]| {
+        let chart = Helm::chart();
+        let chart = chart.to_string_lossy();
+        let mut args = vec!["install", "shop", &chart, "--dry-run=client", "--namespace", "observed"];
+        args.extend(more);
+        let output = helm.run(&args).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        said.split_once("NOTES:").unwrap().1.to_owned()
+    };
+    let usual = notes(&[]);
+    for words in ["rollout status daemonset/shop-remora", "helm -n observed test shop", "No script runs yet"]
+    {
+        assert!(usual.contains(words), "{words:?} is not in {usual}");
+    }
+    let with = notes(&["--set", "scripts.files.a\\.js=x,data.type=emptyDir,env.values.A=b"]);
+    assert!(!with.contains("No script runs yet") && with.contains("data.type is emptyDir"), "{with}");
+    assert!(with.contains("part of the Helm release"), "{with}");
+}
