@@ -63,7 +63,7 @@ fn one(page: &mut String, message: &Message) {
         |file: &&FileView| message.replies.iter().flat_map(|r| &r.files).any(|f| f.id == file.id);
     for file in message.files.iter().filter(|f| !in_replies(f)) {
         let (url, title, name, size) = (html(&file.url), html(&file.title), html(&file.name), file.size);
-        let _ = writeln!(page, "<a class=file href=\"{url}\" title=\"{name}\">📎 {title} ({size} bytes)</a>");
+        let _ = writeln!(page, "<a class=file href=\"{url}\" title=\"{name}\">{title} ({size} bytes)</a>");
     }
 }
 
