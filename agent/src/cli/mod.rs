@@ -14,6 +14,7 @@ mod say;
 mod scripts;
 mod settings;
 mod signals;
+mod stage;
 mod stats;
 mod streams;
 mod tap;
@@ -21,7 +22,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command, ScriptsCommand};
+use args::{Cli, Command};
 use clap::Parser as _;
 use settings::UsageError;
 
@@ -42,7 +43,7 @@ pub fn main() -> ExitCode {
         Command::Tap(args) => tap::run(&args),
         Command::Streams { command } => streams::run(&command),
         Command::Export(args) => streams::export(&args),
-        Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
+        Command::Scripts { command } => scripts::run(&command),
         Command::Outbox { command } => outbox::run(&command),
         Command::Doctor(args) => Ok(doctor::run(&args)),
     };

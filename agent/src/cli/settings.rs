@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{Common, PcapMode};
+use super::scripts::Test;
 use crate::kfl::Filter;
 use crate::outbox::OutboxConfig;
 use crate::pipeline::Format;
@@ -90,6 +91,29 @@ impl Settings {
             view: Arc::new(ItemView::new(redaction)),
             outbox: args.delivery.config(api_base(&args.slack_api_url)?),
             drain: Duration::from_secs(args.drain_timeout),
+        })
+    }
+
+    /// For `remora scripts test`: nothing is printed, kept or sent.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub(super) fn of_test(args: &Test) -> Result<Self, UsageError> {
+        let redaction = if args.no_redact { Redaction::off() } else { Redaction::default() };
+        Ok(Self {
+            scripts: args.files.clone(),
+            env: Arc::new(environment(&args.env_file, &args.env)?),
+            filter: args.filter.clone(),
+            format: Format::None,
+            streams: None,
+            hash: args.hash,
+            pcap_dir: None,
+            pcap: PcapLimits { mode: PcapMode::All, max_bytes: 4 << 30, max_age: None, reserve: None },
+            data_dir: None,
+            stats: false,
+            view: Arc::new(ItemView::new(redaction)),
+            outbox: OutboxConfig::default(),
+            drain: Duration::ZERO,
         })
     }
 }

@@ -22,6 +22,7 @@ mod folds;
 mod http;
 mod lock;
 mod queue;
+mod recorded;
 mod retry;
 mod sender;
 mod slack;
@@ -33,6 +34,7 @@ pub use config::{DeadLimits, FoldPolicy, OutboxConfig, Rate, RetryPolicy, SLACK_
 pub use delivery::{Alert, Delivery, DeliveryId, Fold};
 pub use drained::{Drained, Undelivered};
 pub use queue::DurableOutbox;
+pub use recorded::{Recorded, RecordingOutbox};
 pub use slack::hint;
 pub use stats::DeliveryStats;
 pub use store::{Letter, LetterFile, LetterState, Letters};

@@ -181,6 +181,7 @@ impl Rig {
             },
             view: Arc::default(),
             log: self.log.clone(),
+            rehearsal: None,
         }
     }
 
