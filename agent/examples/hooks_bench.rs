@@ -87,6 +87,8 @@ impl Rig {
         let path: PathBuf = self.folder.path().join("bench.js");
         std::fs::write(&path, text)?;
         let services = HostServices {
+            trust: agent::tls::Trust::default(),
+            s3_endpoint: None,
             names: Arc::new(BTreeMap::new),
             store: None,
             outbox: Arc::new(NoOutbox),

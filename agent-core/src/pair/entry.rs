@@ -73,6 +73,8 @@ pub(super) struct Entry {
     /// Offset of the request; for an orphan, of the (first interim) response.
     pub(super) start: u64,
     pub(super) acked: Option<u64>,
+    /// Offset behind the request's head, as far as it was seen: nobody answers before having read so far.
+    pub(super) head_end: u64,
     /// Offset behind the request, once that is known.
     pub(super) request_end: Option<u64>,
     /// Requests may be missing before it; for an orphan, responses behind it.
@@ -94,7 +96,9 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn of_request(request: Request, place: Place, anomalies: Vec<Anomaly>) -> Self {
         let memory = size_of::<HttpExchange>() + request.message.head.memory();
+        let head_end = place.offset + u64::from(request.message.head_size);
         Self {
+            head_end,
             exchange: Box::new(HttpExchange { request: Some(request), ..HttpExchange::default() }),
             start: place.offset,
             acked: place.acked,
@@ -126,6 +130,16 @@ impl Entry {
     pub(super) fn done(&self) -> bool {
         self.request == Part::Done
             && (self.response == Part::Done || (self.settled && self.response == Part::Missing))
+    }
+
+    /// Where the first response of an orphan began.
+    pub(super) fn place(&self) -> Place {
+        Place { offset: self.start, acked: self.acked, lost: None, shared: false }
+    }
+
+    /// Whether the sender of a response had received the request's head by then, as far as is known.
+    pub(super) fn was_read_by(&self, response: Place) -> bool {
+        response.acked.is_none_or(|acked| acked >= self.head_end)
     }
 
     pub(super) fn method(&self) -> &[u8] {

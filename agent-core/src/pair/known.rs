@@ -17,6 +17,7 @@ pub struct Known {
     last_response: (u64, u64),
     last_acked: Offset,
     held_from: Offset,
+    skipped_acked: Offset,
     waits: u32,
     confirmed: u32,
     /// Of the last request, whether it was answered, if no loss came after it.
@@ -28,6 +29,7 @@ pub struct Known {
     joined: bool,
     pipelines: bool,
     after_interim: bool,
+    believed: bool,
 }
 
 impl Known {
@@ -42,6 +44,7 @@ impl Known {
             last_response: (0, 0),
             last_acked: None.into(),
             held_from: None.into(),
+            skipped_acked: None.into(),
             waits: 0,
             confirmed: 0,
             last_answered: None,
@@ -52,6 +55,7 @@ impl Known {
             joined,
             pipelines: false,
             after_interim: false,
+            believed: false,
         }
     }
 }
@@ -106,6 +110,7 @@ impl Pairing {
         known.last_response = self.last_response;
         known.last_acked = self.last_acked.into();
         known.held_from = self.held_from.into();
+        known.skipped_acked = self.skipped_acked.into();
         known.waits = self.waits;
         known.confirmed = self.confirmed;
         known.last_answered = self.last.map(|last| last.answered);
@@ -116,6 +121,7 @@ impl Pairing {
         known.joined = self.joined;
         known.pipelines = self.pipelines;
         known.after_interim = self.after_interim;
+        known.believed = self.believed;
         #[cfg(test)]
         {
             let mut again = Self::new(false);
@@ -148,8 +154,10 @@ impl Pairing {
         self.decided = read;
         self.last_final_ack = known.last_final_ack.into();
         self.after_interim = known.after_interim;
+        self.believed = known.believed;
         self.last_response = known.last_response;
         self.last_acked = known.last_acked.into();
+        self.skipped_acked = known.skipped_acked.into();
         self.ended = known.ended;
         self.skip_tail = 0;
         self.pending.clear();

@@ -12,8 +12,10 @@ impl Pairing {
             match waiting {
                 Some(at) if self.entries[at].loss.is_none() => {
                     if self.entries[at].skip_before == 0 {
-                        self.expect_start(at, place.offset);
-                        return Reading::Entry(self.first + at as u64);
+                        if self.expect_start(at, place) {
+                            return Reading::Entry(self.first + at as u64);
+                        }
+                        return self.new_orphan(place, false, limit);
                     }
                     self.entries[at].skip_before -= u64::from(!interim);
                     return self.new_orphan(place, true, limit);
@@ -42,12 +44,15 @@ impl Pairing {
         self.new_orphan(place, false, limit)
     }
 
-    /// By order, entry `at` is answered from `offset` on: the request of a client that waits acknowledged just that.
-    pub(super) fn expect_start(&mut self, at: usize, offset: u64) {
+    /// By order, entry `at` is answered by a response at `place`: the request of a client that waits acknowledged just its
+    /// start, and who answers has read the request's head. Whether order still counts.
+    pub(super) fn expect_start(&mut self, at: usize, place: Place) -> bool {
         let entry = &self.entries[at];
-        if entry.exchange.interim.is_empty() && entry.acked.is_some_and(|acked| acked != offset) {
+        let elsewhere = entry.acked.is_some_and(|acked| acked != place.offset);
+        if (entry.exchange.interim.is_empty() && elsewhere) || !entry.was_read_by(place) {
             self.mark_pipelining();
         }
+        self.synced
     }
 
     pub(super) fn new_orphan(&mut self, place: Place, settled: bool, limit: usize) -> Reading {
@@ -80,13 +85,15 @@ impl Pairing {
             let acked = entry.acked;
             self.orphans.iter().position(|o| !o.settled && acked == Some(o.start)).filter(|&found| {
                 let orphan = &self.orphans[found];
-                let place = Place { offset: orphan.start, acked: orphan.acked, lost: None, shared: false };
+                let place = orphan.place();
                 self.may_anchor(at, place)
             })
         };
         let Some(found) = found else { return };
         if by_order {
-            self.expect_start(at, self.orphans[found].start);
+            if !self.expect_start(at, self.orphans[found].place()) {
+                return;
+            }
         } else {
             self.anchor(at);
             // Order counts up to the next loss, which may have come already.
@@ -108,10 +115,15 @@ impl Pairing {
     /// Whether a response at `place` certainly answers entry `at`, which acknowledged its start.
     pub(super) fn may_anchor(&mut self, at: usize, place: Place) -> bool {
         let entry = &self.entries[at];
-        if (self.pipelines && !self.joined) || place.acked.is_some_and(|acked| acked <= entry.start) {
+        let (loss, read) = (entry.loss, entry.was_read_by(place));
+        if !read {
+            // It answers a lost one, for which the client did not wait.
+            self.mark_pipelining();
+        }
+        if (self.pipelines && !self.joined) || !read {
             return false;
         }
-        match (entry.loss, self.accounted) {
+        match (loss, self.accounted) {
             (Some(_), Some(known)) if place.offset < known => false,
             (Some(Loss::Between), Some(known)) if place.offset == known => {
                 // What was lost had not been answered when this was sent.
@@ -133,10 +145,9 @@ impl Pairing {
         self.entries[at].loss = None;
         self.entries[at].skip_before = 0;
         self.synced = true;
-        if self.waits < PROOF {
-            self.held_from = Some(self.first + at as u64);
-            self.confirmed = 0;
-        }
+        self.held_from = Some(self.first + at as u64);
+        self.believed = self.waits >= PROOF;
+        self.confirmed = if self.believed { CONFIRMED - 1 } else { 0 };
     }
 
     /// What a request's acknowledgement tells about the client, given the request before it.
@@ -165,7 +176,7 @@ impl Pairing {
             if self.confirmed < CONFIRMED {
                 return;
             }
-            self.held_from = None;
+            self.release();
             self.joined = false;
             self.waits += 1;
         } else {
@@ -181,9 +192,16 @@ impl Pairing {
         }
     }
 
+    /// The held pairs are certain.
+    pub(super) fn release(&mut self) {
+        self.held_from = None;
+        self.believed = false;
+    }
+
     /// The held pairs are not certain: parts them.
     pub(super) fn refute(&mut self) {
         let Some(from) = self.held_from.take() else { return };
+        self.believed = false;
         self.synced = false;
         let reading = self.reading[Side::Server as usize] == Reading::Orphan;
         let current = if reading { self.orphans.pop_back() } else { None };
@@ -213,11 +231,11 @@ impl Pairing {
         let answered = self.entries.iter().all(|e| e.response != Part::Missing || e.settled);
         let whole = match end {
             End::Fin => true,
-            End::Evicted => false,
+            End::Evicted => self.believed,
             End::Reset | End::Timeout | End::CaptureEnd | End::Reused => !self.pipelines,
         };
         if answered && whole && self.skip_tail == 0 && self.orphans.iter().all(|o| o.settled) {
-            self.held_from = None;
+            self.release();
         } else {
             self.refute();
         }

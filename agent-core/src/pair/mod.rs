@@ -11,16 +11,18 @@
 //!   order counts again. What was skipped is emitted alone;
 //! - after a loss among the requests, R must also acknowledge more than the responses to all known requests: otherwise a lost
 //!   request was sent together with R, and the response at x is that one's;
-//! - a response whose sender had not received R does not answer R;
+//! - a response whose sender had not received R's head does not answer R;
 //! - a client that was ever seen to send a request before the last response was complete (pipelining) may have sent lost
 //!   ones so, too: its messages are not paired any more after a loss. What shows it: a request that acknowledged less than
 //!   the end of the response before it, or the middle of a response, or as much as the request before it; a response that
-//!   acknowledged no more than the one before it, or more than its request, or starts elsewhere than where its request
-//!   acknowledged; two requests, or two responses, in one segment;
-//! - while the client was not yet seen to wait for its responses [`PROOF`] times, pairs are *held* until they are certain:
-//!   until two requests in turn acknowledged exactly the end of the response before them, or the stream ends with every request
-//!   answered. If something else follows they are emitted unpaired. The same goes for a stream that was joined in the
-//!   middle; if that one is pipelined, only its end can tell.
+//!   acknowledged no more than the one before it, or less than its request's head, or more than its request, or starts elsewhere
+//!   than where its request acknowledged; after a loss, a request that acknowledged no more than bytes before it that could
+//!   not be read; two requests, or two responses, in one segment;
+//! - the first pairs are *held* until they are certain: until two requests in turn acknowledged exactly the end of the response
+//!   before them, or the stream ends with every request answered. If something else follows they are emitted unpaired. A
+//!   client that was seen to wait [`PROOF`] times is *believed*: one such request will do, and another loss takes nothing back.
+//!   A stream that was joined in the middle is held as well; if that one is pipelined, only its end can tell;
+//! - what is held may be another's, a HEAD's say: its length is believed only where no other response follows its head.
 //!
 //! What this cannot see: a client that pipelines with a steady number of requests in flight, towards a server so slow that
 //! each answer leaves only after the next request came, and of which all that shows it (the first burst) was lost. Its
@@ -115,9 +117,13 @@ pub struct Pairing {
     held_from: Option<u64>,
     /// How often what is held was confirmed.
     confirmed: u32,
+    /// What is held is of a client that is believed to wait: only what contradicts that parts it, no further loss.
+    believed: bool,
     /// How far each direction was read: everything before is known or lost for good.
     decided: [u64; 2],
     last_final_ack: Option<u64>,
+    /// What the client's last bytes acknowledged that were passed over since its last request.
+    skipped_acked: Option<u64>,
     /// The last response was an interim one.
     after_interim: bool,
     /// Where the last response began and ended.
@@ -171,6 +177,11 @@ impl Pairing {
         if self.joined && self.last.is_none() && self.orphans.is_empty() {
             // Where the other direction's numbers were not known yet: nothing of it had come.
             place.acked = place.acked.or(Some(self.decided[Side::Server as usize]));
+        }
+        let earlier = self.skipped_acked.take().max(self.last_acked);
+        if place.lost.is_some() && place.acked.is_some() && place.acked <= earlier {
+            // Since bytes of an earlier request nothing was answered.
+            self.mark_pipelining();
         }
         self.compare_with_last(place);
         self.last_acked = place.acked;
@@ -274,7 +285,8 @@ impl Pairing {
         let before = entry.memory;
         let kept = entry.begin_response(response, interim, notes, cx.limits.interim);
         self.memory += entry.memory - before;
-        let known = entry.exchange.request.is_some();
+        // Where another request may be the one, the length is as uncertain as that.
+        let known = entry.exchange.request.is_some() && self.held_from.is_none();
         let (head, connect) = (entry.method() == b"HEAD", entry.method() == b"CONNECT");
         if !kept {
             self.refused += 1;
@@ -335,6 +347,9 @@ impl Pairing {
     pub fn lost(&mut self, side: Side, loss: Loss) {
         self.lossy = true;
         self.joined = false;
+        if self.believed {
+            self.release();
+        }
         self.refute();
         match side {
             Side::Client => {
@@ -357,8 +372,11 @@ impl Pairing {
         }
     }
 
-    /// Bytes were passed over in search of a message.
-    pub fn skipped(&mut self) {
+    /// Bytes were passed over in search of a message; what their sender had received by then.
+    pub fn skipped(&mut self, side: Side, acked: Option<u64>) {
+        if side == Side::Client {
+            self.skipped_acked = acked.or(self.skipped_acked);
+        }
         if self.joined {
             self.joined = false;
             if self.pipelines {

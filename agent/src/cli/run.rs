@@ -129,6 +129,8 @@ impl Run {
                 env: Arc::clone(&settings.env),
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
+                trust: settings.outbox.trust.clone(),
+                s3_endpoint: settings.s3_endpoint.clone(),
                 node_name: resolver.node().name.clone(),
                 names: {
                     let history = Arc::clone(resolver.history());
@@ -184,9 +186,13 @@ impl Run {
         Worker { id, source, store, engine, pace: self.pace, sinks: self.sinks.clone() }
     }
 
-    /// Has the scripts' jobs run once.
-    pub(super) fn run_jobs(&self) {
-        self.sinks.scripts.iter().for_each(|scripts| scripts.run_jobs());
+    /// Has the scripts' jobs run once, when all else is done; what they publish then.
+    pub(super) fn run_jobs(&self) -> String {
+        let Some(scripts) = &self.sinks.scripts else { return String::new() };
+        scripts.run_jobs();
+        // Whatever is left after that is told at the end.
+        let _ = scripts.drain(SCRIPTS_PATIENCE);
+        scripts.published()
     }
 
     /// The common end.

@@ -156,16 +156,17 @@ fn test(args: &Test) -> anyhow::Result<ExitCode> {
     let source = replay::open(&args.pcap)?;
     let mut run = Run::rehearse(&settings, &stage)?;
     let report = run.worker(Box::new(source)).run();
-    run.run_jobs();
+    let published = run.run_jobs();
     let ended = run.finish(vec![report], None)?;
     let counts = stage.finish();
     let said = json!({
         "calls": counts.calls, "failures": counts.failures, "console": counts.console,
-        "deliveries": counts.deliveries, "folded": counts.folded, "webhooks": counts.webhooks,
+        "metrics": published.lines().collect::<Vec<_>>(), "deliveries": counts.deliveries, "folded": counts.folded, "webhooks": counts.webhooks,
     });
     if args.json {
         say::out(format_args!("{}", json!({ "summary": said })));
     } else {
+        published.lines().for_each(|line| say::out(format_args!("metric: {line}")));
         say::out(format_args!(
             "{} calls, {} failed; {} console lines; {} deliveries ({} of them folded) and {} webhooks, none sent",
             counts.calls, counts.failures, counts.console, counts.deliveries, counts.folded, counts.webhooks

@@ -260,6 +260,14 @@ impl Scripts {
         text
     }
 
+    /// What scripts publish by `prometheus.metric` alone.
+    #[must_use]
+    pub fn published(&self) -> String {
+        let mut text = String::new();
+        self.shared.common.metrics.render(&mut text);
+        text
+    }
+
     /// Ends all scripts: running calls are interrupted, waits broken off, items that still wait dropped and counted.
     /// Returns the last statistics. A thread that does not end within `timeout` is left behind, and that is logged.
     pub fn shutdown(self, timeout: Duration) -> Vec<ScriptStats> {

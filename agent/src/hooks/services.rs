@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
+use crate::tls::Trust;
 use crate::view::ItemView;
 
 use super::log::ScriptLog;
@@ -20,7 +21,7 @@ pub type NamesBySecond = Arc<dyn Fn() -> BTreeMap<u64, Vec<(IpAddr, String)>> + 
 pub struct HostServices {
     /// `pcap.path`; `None`: the store is off.
     pub store: Option<Arc<dyn PcapStore>>,
-    /// `vendor.slack`, `vendor.slackBot`.
+    /// `vendor.*` but for webhooks.
     pub outbox: Arc<dyn Outbox>,
     /// `env` and the bare globals.
     pub env: Arc<BTreeMap<String, String>>,
@@ -28,6 +29,10 @@ pub struct HostServices {
     pub data_dir: PathBuf,
     /// Where `vendor.webhook` does its waiting. Its reactor must be running.
     pub runtime: tokio::runtime::Handle,
+    /// Whom `vendor.webhook` trusts.
+    pub trust: Trust,
+    /// Where `vendor.s3.put` puts objects; `None`: Amazon's S3.
+    pub s3_endpoint: Option<String>,
     /// `utils.nodeName()`.
     pub node_name: String,
     /// `pcap.nameResolutionHistory()`.

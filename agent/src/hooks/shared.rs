@@ -27,11 +27,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(limits: &ScriptLimits, backpressure: Backpressure, services: HostServices) -> Self {
+        let http = Arc::new(Http::new(services.trust.clone()));
         let common = Common {
             limits: limits.clone(),
             backpressure,
             services: Arc::new(services),
-            http: Arc::new(Http::default()),
+            http,
             metrics: Arc::new(Metrics::new(limits.series)),
         };
         Self { common, running: ArcSwap::default(), gone: Mutex::default() }

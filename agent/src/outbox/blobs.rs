@@ -62,6 +62,13 @@ impl Source {
     }
 }
 
+/// What attachments leave free of the disk of this folder, at most `most` bytes: a small disk's share is small, so that the
+/// rest is of use. The store leaves five times as much, so what it would not take is there for attachments.
+pub(super) fn reserve(folder: &Path, most: u64) -> io::Result<u64> {
+    let disk = nix::sys::statvfs::statvfs(folder)?;
+    Ok(most.min(disk.blocks().saturating_mul(disk.fragment_size()) / 100))
+}
+
 impl Blobs {
     pub(super) fn open(folder: PathBuf, sync: bool, reserve: u64) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -97,10 +104,7 @@ impl Blobs {
     fn room(&self, size: u64) -> io::Result<()> {
         let disk = nix::sys::statvfs::statvfs(&self.folder)?;
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        // A small disk's share is small, so that it is of any use. The store leaves free five times as much: what it would not
-        // take is there for attachments.
-        let reserve = self.reserve.min(disk.blocks().saturating_mul(disk.fragment_size()) / 100);
-        if free < size.saturating_add(reserve) {
+        if free < size.saturating_add(self.reserve) {
             let message = format!("only {} MiB are free on the disk", free >> 20);
             return Err(io::Error::new(io::ErrorKind::StorageFull, message));
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent::capture::ebpf::{Filter, LiveConfig};
+use agent_common::config::MAX_EXCLUDED;
 use agent_core::packet::Direction;
 use testkit::netns::{Cgroup, VethPair};
 
@@ -121,6 +122,37 @@ fn a_new_filter_is_the_only_one_that_counts() {
             None => assert!(!sees, "{local} to {server} is missing"),
         }
     }
+}
+
+#[test]
+fn a_filter_that_was_refused_leaves_nothing_behind() {
+    if skipped() {
+        return;
+    }
+    let pair = VethPair::new().unwrap();
+    let (wanted, server) = echo(&pair.server, "10.77.0.2:0", 1);
+    let (unwanted, other_server) = echo(&pair.server, "10.77.0.2:0", 1);
+    let config = LiveConfig { ports: vec![wanted.port()], ..on_client() };
+    let mut rig = Rig::start(&pair.client, &config);
+    let too_many = (1..=MAX_EXCLUDED as u16 + 1).map(|port| SocketAddr::from(([10, 99, 0, 1], port)));
+    let refused = Filter {
+        ports: vec![wanted.port(), unwanted.port()],
+        exclude: too_many.collect(),
+        ..Filter::default()
+    };
+    assert!(rig.live.set_filter(&refused).is_err());
+    // There is room for all of them again.
+    for port in 1..=MAX_EXCLUDED as u16 {
+        rig.live.exclude(SocketAddr::from(([10, 99, 0, 2], port))).unwrap();
+    }
+    exchange(&pair.client, wanted, 0, 3);
+    exchange(&pair.client, unwanted, 1, 3);
+    server.join().unwrap();
+    other_server.join().unwrap();
+    let outcome = rig.finish();
+    assert!(!outcome.seen.is_empty());
+    let strays = outcome.seen.iter().filter(|p| [segment(p).src, segment(p).dst].contains(&unwanted));
+    assert_eq!(strays.count(), 0, "its port was of the filter that was refused");
 }
 
 #[test]

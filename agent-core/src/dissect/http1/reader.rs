@@ -244,6 +244,7 @@ impl Reader {
         } else if text.is_empty() {
             return self.head_complete(at, data, used, env);
         } else if candidate && !is_field_line(text) {
+            env.pair.skipped(self.side, self.began.acked);
             self.next_candidate(at, used);
             return (used, Turn::Http);
         }
@@ -290,6 +291,7 @@ impl Reader {
         let at_line_start = self.head.last() == Some(&b'\n');
         self.head = Vec::new();
         if let State::Candidate(search) = self.state {
+            env.pair.skipped(self.side, self.began.acked);
             self.state = State::Search(Search { at_line_start, ..search });
             return;
         }
@@ -301,6 +303,7 @@ impl Reader {
             };
             env.pair.note(self.side, note(AnomalyKind::HttpInvalidMessage, msg), env.cx.limits.anomalies);
         }
+        env.pair.left_over(self.side);
         self.lose(Loss::Between, env);
         self.state = State::Search(Search { gap: false, at_line_start });
     }
@@ -461,7 +464,7 @@ impl Reader {
             if begin > 0 {
                 // Where the capture begins with them they may be the end of a head.
                 self.shared = true;
-                env.pair.skipped();
+                env.pair.skipped(self.side, at.acked);
                 return begin;
             }
             let line = memchr::memchr(b'\n', data).map_or(data, |lf| &data[..=lf]);
@@ -472,7 +475,7 @@ impl Reader {
             }
         }
         self.shared = true;
-        env.pair.skipped();
+        env.pair.skipped(self.side, at.acked);
         let lf = memchr::memchr(b'\n', data);
         self.state = State::Search(Search { at_line_start: lf.is_some(), ..search });
         lf.map_or(data.len(), |lf| lf + 1)
@@ -496,14 +499,18 @@ impl Reader {
                     after = State::Start;
                 }
                 Skipped::Lost(tail) => {
+                    // Where the message is known to end within the gap, what was lost behind it begins another.
+                    let loss = if tail.end.is_some() { Loss::Between } else { Loss::Within };
                     self.finish_message(tail, env);
-                    self.lose(Loss::Within, env);
+                    self.lose(loss, env);
                 }
             },
-            State::Search(_) | State::Candidate(_) => {
+            State::Candidate(_) => {
                 self.head = Vec::new();
+                env.pair.skipped(self.side, self.began.acked);
                 self.lose(Loss::Between, env);
             }
+            State::Search(_) => self.lose(Loss::Between, env),
         }
         self.state = after;
         self.offset = at.offset.saturating_add(n);

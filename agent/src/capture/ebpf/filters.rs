@@ -45,7 +45,7 @@ pub struct Filter {
 }
 
 /// The sets as they are in the maps.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Sets {
     ports: BTreeMap<u32, u64>,
     nets: BTreeSet<(u8, [u8; 16])>,
@@ -119,7 +119,8 @@ pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint { address: mapped(ip), port: u32::from(address.port()) }
 }
 
-/// The maps, and what is in them.
+/// The maps, and what is in them: element by element, so that of a change that fails half way the next one takes back what
+/// it had put in.
 pub(super) struct Filters {
     settings: ArrayOfMaps<MapData, Array<MapData, Settings>>,
     ports: Array<MapData, u64>,
@@ -177,8 +178,13 @@ impl Filters {
     /// Replaces the filter.
     pub(super) fn set(&mut self, filter: &Filter) -> Result<(), LiveError> {
         let new = Sets::new(filter)?;
-        self.widen(&new)?;
-        self.put(self.settings_for(&new, filter.direction))?;
+        let old = self.sets.clone();
+        let changed = self.widen(&new).and_then(|()| self.put(self.settings_for(&new, filter.direction)));
+        if let Err(error) = changed {
+            // Back to what was. Where that fails as well, the next change does it.
+            let _ = self.narrow(&old);
+            return Err(error);
+        }
         self.narrow(&new)?;
         self.sets = new;
         Ok(())
@@ -186,9 +192,11 @@ impl Filters {
 
     /// Leaves one more endpoint out.
     pub(super) fn exclude(&mut self, address: SocketAddr) -> Result<(), LiveError> {
-        let endpoint = endpoint(address);
-        self.excluded.insert(endpoint, 1, 0).map_err(|e| LiveError::map("EXCLUDED", &e))?;
-        self.sets.excluded.insert((endpoint.address, endpoint.port));
+        self.insert_excluded(endpoint(address))?;
+        if self.now.flags & FILTER_EXCLUDED != 0 {
+            // New settings cost some milliseconds.
+            return Ok(());
+        }
         self.put(Settings { flags: self.now.flags | FILTER_EXCLUDED, ..self.now })
     }
 
@@ -226,46 +234,63 @@ impl Filters {
                 self.set_ports(word, old | bits)?;
             }
         }
-        for (prefix, address) in new.nets.difference(&self.sets.nets) {
-            let key = Key::new(u32::from(*prefix), *address);
-            self.nets.insert(&key, 1, 0).map_err(|e| LiveError::map("NETS", &e))?;
+        for &(prefix, address) in &new.nets {
+            if !self.sets.nets.contains(&(prefix, address)) {
+                let key = Key::new(u32::from(prefix), address);
+                self.nets.insert(&key, 1, 0).map_err(|e| LiveError::map("NETS", &e))?;
+                self.sets.nets.insert((prefix, address));
+            }
         }
-        for &(address, port) in new.excluded.difference(&self.sets.excluded) {
-            let endpoint = Endpoint { address, port };
-            self.excluded.insert(endpoint, 1, 0).map_err(|e| LiveError::map("EXCLUDED", &e))?;
+        for &(address, port) in &new.excluded {
+            if !self.sets.excluded.contains(&(address, port)) {
+                self.insert_excluded(Endpoint { address, port })?;
+            }
         }
-        for id in new.cgroups.difference(&self.sets.cgroups) {
-            self.cgroups.insert(id, 1, 0).map_err(|e| LiveError::map("CGROUPS", &e))?;
+        for &id in &new.cgroups {
+            if !self.sets.cgroups.contains(&id) {
+                self.cgroups.insert(id, 1, 0).map_err(|e| LiveError::map("CGROUPS", &e))?;
+                self.sets.cgroups.insert(id);
+            }
         }
         Ok(())
     }
 
     /// What only the old filter wanted leaves the sets.
     fn narrow(&mut self, new: &Sets) -> Result<(), LiveError> {
-        let old = std::mem::take(&mut self.sets);
-        for (&word, &bits) in &old.ports {
+        for (word, bits) in self.sets.ports.clone() {
             let wanted = new.ports.get(&word).copied().unwrap_or(0);
             if bits & !wanted != 0 {
                 self.set_ports(word, wanted)?;
             }
         }
-        for (prefix, address) in old.nets.difference(&new.nets) {
-            let key = Key::new(u32::from(*prefix), *address);
+        for &(prefix, address) in &(&self.sets.nets - &new.nets) {
+            let key = Key::new(u32::from(prefix), address);
             self.nets.remove(&key).map_err(|e| LiveError::map("NETS", &e))?;
+            self.sets.nets.remove(&(prefix, address));
         }
-        for &(address, port) in old.excluded.difference(&new.excluded) {
+        for &(address, port) in &(&self.sets.excluded - &new.excluded) {
             let endpoint = Endpoint { address, port };
             self.excluded.remove(&endpoint).map_err(|e| LiveError::map("EXCLUDED", &e))?;
+            self.sets.excluded.remove(&(address, port));
         }
-        for id in old.cgroups.difference(&new.cgroups) {
-            self.cgroups.remove(id).map_err(|e| LiveError::map("CGROUPS", &e))?;
+        for id in &self.sets.cgroups - &new.cgroups {
+            self.cgroups.remove(&id).map_err(|e| LiveError::map("CGROUPS", &e))?;
+            self.sets.cgroups.remove(&id);
         }
+        Ok(())
+    }
+
+    fn insert_excluded(&mut self, endpoint: Endpoint) -> Result<(), LiveError> {
+        self.excluded.insert(endpoint, 1, 0).map_err(|e| LiveError::map("EXCLUDED", &e))?;
+        self.sets.excluded.insert((endpoint.address, endpoint.port));
         Ok(())
     }
 
     fn set_ports(&mut self, word: u32, bits: u64) -> Result<(), LiveError> {
         debug_assert!(word < PORT_WORDS);
-        self.ports.set(word, bits, 0).map_err(|e| LiveError::map("PORTS", &e))
+        self.ports.set(word, bits, 0).map_err(|e| LiveError::map("PORTS", &e))?;
+        self.sets.ports.insert(word, bits);
+        Ok(())
     }
 
     /// Replaces the settings as a whole; returns when no program uses the old ones.

@@ -297,7 +297,7 @@ impl Live {
     /// some milliseconds: returns when no packet is tried by the old one any more.
     ///
     /// # Errors
-    /// When a cgroup does not exist, or there are more than 16,384 of a kind. What is wanted is then at least what was.
+    /// When a cgroup does not exist, or there are more than 16,384 of a kind. The filter is then what it was.
     pub fn set_filter(&mut self, filter: &Filter) -> Result<(), LiveError> {
         self.filters.set(filter)?;
         let mut ends = self.other_ends()?;

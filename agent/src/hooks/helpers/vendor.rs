@@ -1,18 +1,22 @@
-//! `vendor`: Slack through the outbox; webhooks by [`super::webhook`].
+//! `vendor`: Slack through the outbox; webhooks by [`super::webhook`], the others by [`super::vendor_data`] and
+//! [`super::vendor_objects`].
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::item::StreamId;
 
-use crate::outbox::{Alert, Delivery, Fold};
+use crate::outbox::{Alert, Delivery, DeliveryId, Fold};
 use crate::secret::Secret;
 
-use super::{Call, HelperError, HelperResult, Host, Member, webhook};
+use super::{Call, HelperError, HelperResult, Host, Member, vendor_data, webhook};
 
 pub(super) const MEMBERS: &[Member] = &[
+    ("elastic", "vendor.elastic", vendor_data::elastic),
+    ("influxdb", "vendor.influxdb", vendor_data::influxdb),
     ("slack", "vendor.slack", slack),
     ("slackBot", "vendor.slackBot", slack_bot),
+    ("splunk", "vendor.splunk", vendor_data::splunk),
     ("webhook", "vendor.webhook", webhook::webhook),
     ("webhookForm", "vendor.webhookForm", webhook::webhook_form),
 ];
@@ -39,15 +43,15 @@ fn slack_bot<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
 
 /// `options`: `{key, window}`.
 fn fold(call: &Call<'_>, index: usize) -> Result<Option<Fold>, HelperError> {
-    let (mut key, mut window) = (None, WINDOW);
+    let (mut key, mut window) = (None, None);
     for (name, value) in call.pairs(index, "options")? {
         match name.as_str() {
             "key" => key = Some(value),
             "window" => {
                 let seconds = value.trim().parse().ok().filter(|s: &f64| s.is_finite() && *s > 0.0);
-                window = seconds.ok_or_else(|| {
+                window = Some(seconds.ok_or_else(|| {
                     call.failed("options.window", format!("{value:?} is not a number of seconds above 0"))
-                })?;
+                })?);
             }
             _ => {
                 return Err(
@@ -56,12 +60,12 @@ fn fold(call: &Call<'_>, index: usize) -> Result<Option<Fold>, HelperError> {
             }
         }
     }
-    let window = Duration::try_from_secs_f64(window);
-    let window = window.map_err(|error| call.failed("options.window", error))?;
+    let asked = Duration::try_from_secs_f64(window.unwrap_or(WINDOW));
+    let asked = asked.map_err(|error| call.failed("options.window", error))?;
     match key {
         Some(key) if key.is_empty() => Err(call.failed("options.key", "is empty")),
-        Some(key) => Ok(Some(Fold { key, window })),
-        None if call.given(index).is_some() => Err(call.failed("options", "has no key")),
+        Some(key) => Ok(Some(Fold { key, window: asked })),
+        None if window.is_some() => Err(call.failed("options", "has a window, but no key")),
         None => Ok(None),
     }
 }
@@ -100,6 +104,12 @@ fn note(host: &Host, delivery: &Delivery) -> Option<(StreamId, String)> {
 }
 
 fn enqueue<'js>(host: &Host, call: &Call<'js>, delivery: Delivery) -> HelperResult<'js> {
+    let id = queue(host, call, delivery)?;
+    call.returns(id.0.to_string())
+}
+
+/// Queues a delivery; the caller says what the script gets back.
+pub(super) fn queue(host: &Host, call: &Call<'_>, delivery: Delivery) -> Result<DeliveryId, HelperError> {
     // Copying attachments is the agent's work, not the script's time.
     let note = note(host, &delivery);
     let queued = host.clock.wait(|| host.services().outbox.enqueue(host.name(), delivery));
@@ -108,8 +118,5 @@ fn enqueue<'js>(host: &Host, call: &Call<'js>, delivery: Delivery) -> HelperResu
     {
         host.clock.wait(|| store.note(stream, &text));
     }
-    match queued {
-        Ok(id) => call.returns(id.0.to_string()),
-        Err(error) => Err(call.failed_call(error)),
-    }
+    queued.map_err(|error| call.failed_call(error))
 }

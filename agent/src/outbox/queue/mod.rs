@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::blobs::Blobs;
+use super::blobs::{self, Blobs};
 use super::config::OutboxConfig;
 use super::delivery::{DeliveryId, Destination, Job};
 use super::drained::Drained;
@@ -72,7 +72,8 @@ impl DurableOutbox {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(within)?;
         std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).with_context(within)?;
         let lock = Lock::take(&folder)?;
-        let blobs = Blobs::open(folder.join(BLOBS), config.durable, config.disk_reserve);
+        let reserve = blobs::reserve(&folder, config.disk_reserve).with_context(within)?;
+        let blobs = Blobs::open(folder.join(BLOBS), config.durable, reserve);
         let blobs = Arc::new(blobs.with_context(within)?);
         let counters = Arc::new(Counters::default());
         let keep =

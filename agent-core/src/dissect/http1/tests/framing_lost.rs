@@ -305,3 +305,102 @@ fn a_head_answer_is_framed_even_without_its_request() {
     talk.say(Client, get("/4")).say(Server, ok("four"));
     assert_eq!(briefs(&talk.fin()), ["/1 200", "- 200 pair-not-found", "/3 200", "/4 200"]);
 }
+
+/// A client that waited often enough to be believed.
+fn believed() -> Talk {
+    let mut talk = Talk::new();
+    for n in 0..12 {
+        talk.say(Client, get(&format!("/{n}"))).say(Server, ok("x"));
+    }
+    talk.out.clear();
+    talk
+}
+
+/// No request may have got the answer of another one: `/x` is answered by `x`.
+fn assert_no_wrong_pair(drafts: &[Draft]) {
+    for draft in drafts {
+        if let (Some(request), Some(_)) = (&exchange(draft).request, &exchange(draft).response) {
+            assert_eq!(response_body(draft), &request.target()[1..], "{:?}", briefs(drafts));
+        }
+    }
+}
+
+#[test]
+fn a_gap_behind_a_request_may_hold_one_that_was_sent_with_the_next() {
+    let fixed = ("Content-Length: 10", "abcdefghij");
+    for ((field, body), seen) in
+        [(fixed, 3), (fixed, 0), (("Transfer-Encoding: chunked", "1\r\na\r\n0\r\n\r\n"), 4)]
+    {
+        let mut talk = believed();
+        talk.say(Client, format!("POST /a HTTP/1.1\r\n{field}\r\n\r\n{}", &body[..seen]));
+        let rest = (body.len() - seen) as u64;
+        talk.sent[0] += rest;
+        talk.say(Server, ok("a"));
+        talk.sent[0] -= rest;
+        // After the answer two at once, /b and /c, the first of them lost.
+        talk.gap(Client, rest + 36).say(Client, get("/c")).say(Server, ok("b")).say(Server, ok("c"));
+        let drafts = talk.fin();
+        assert_eq!(briefs(&drafts)[..2], ["/a 200 gap", "/c - gap"]);
+        assert_no_wrong_pair(&drafts);
+    }
+}
+
+#[test]
+fn an_answer_that_was_lost_may_have_been_followed_by_two_requests_at_once() {
+    let mut talk = believed();
+    talk.say(Client, get("/a")).gap(Server, ok("a").len() as u64).gap(Client, 36).say(Client, get("/c"));
+    talk.say(Server, ok("b")).say(Server, ok("c")).say(Client, get("/d")).say(Server, ok("d"));
+    assert_no_wrong_pair(&talk.fin());
+}
+
+#[test]
+fn who_is_believed_to_wait_needs_one_more_request_and_no_more() {
+    let mut talk = believed();
+    talk.gap(Client, 36).gap(Server, 41).say(Client, get("/b")).say(Server, ok("b"));
+    assert!(talk.out.is_empty());
+    talk.say(Client, get("/c"));
+    assert_eq!(briefs(&talk.out.drain(..).collect::<Vec<_>>()), ["/b 200"]);
+    // Another loss contradicts nothing, nor does the end of the stream.
+    talk.gap(Server, 41).gap(Client, 36).say(Client, get("/e")).say(Server, ok("e")).gap(Client, 36);
+    assert_eq!(briefs(&talk.out.drain(..).collect::<Vec<_>>()), ["/c - gap", "/e 200"]);
+    for end in [End::CaptureEnd, End::Evicted, End::Timeout, End::Reset, End::Reused] {
+        let mut talk = believed();
+        talk.gap(Client, 36).gap(Server, 41).say(Client, get("/b")).say(Server, ok("b"));
+        assert_eq!(briefs(&talk.finish(end)), ["/b 200"], "{end:?}");
+    }
+}
+
+#[test]
+fn nobody_answers_what_he_has_not_read() {
+    // An exchange and /b are lost, and /c comes in pieces: the answer was sent before the second of them was there.
+    let mut talk = believed();
+    talk.gap(Client, 36 + 36).gap(Server, 41);
+    let (c, start) = (get("/c"), talk.sent[1]);
+    talk.chunk(Client, Chunk::Data(&c.as_bytes()[..20]), Some(start));
+    talk.say(Server, ok("b"));
+    talk.chunk(Client, Chunk::Data(&c.as_bytes()[20..]), Some(start));
+    assert_no_wrong_pair(&talk.gap(Server, 1).fin());
+}
+
+#[test]
+fn a_request_that_acknowledges_no_more_than_lost_ones_before_it_was_not_waited_with() {
+    // Left: the end of a body, a start line whose rest is lost.
+    for rest in ["bbbbbbbbbbbbbbbbbbbb", "GET /b HTTP/1.1\r\nHost: "] {
+        let mut talk = believed();
+        talk.gap(Client, 36).gap(Server, 41).gap(Client, 36);
+        let start = talk.sent[1];
+        talk.say(Client, rest).gap(Client, 4);
+        talk.chunk(Client, Chunk::Data(get("/c").as_bytes()), Some(start));
+        talk.say(Server, ok("b")).gap(Server, 1);
+        assert_no_wrong_pair(&talk.fin());
+    }
+}
+
+#[test]
+fn the_length_of_an_answer_is_as_uncertain_as_the_pair() {
+    // The answer to a HEAD that was lost, and in the same segment that to the request which was sent with it.
+    let mut talk = believed();
+    talk.gap(Client, 36 + 36).gap(Server, 41).say(Client, get("/c"));
+    talk.say(Server, format!("HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n{}", ok("c")));
+    assert_no_wrong_pair(&talk.gap(Server, 1).fin());
+}
