@@ -58,7 +58,7 @@ use crate::captured::{Captured, ClosedStream};
 
 pub use engine::ScriptKind;
 pub use limits::ScriptLimits;
-pub use lint::{DECLARATIONS, Finding, Severity};
+pub use lint::{DECLARATIONS, Declared, Finding, Severity, declared};
 pub use log::{Level, ScriptLog, TracingLog};
 pub use outline::{Outline, check};
 pub use packets::PacketInfo;

@@ -132,14 +132,16 @@ fn words(kinds: u8) -> String {
 fn pattern<'a>(look: &mut Look<'_, 'a>, helper: &str, call: &CallExpression<'a>) {
     let argument = |at: usize| call.arguments.get(at).and_then(Argument::as_expression);
     match helper {
-        "kfl.match" | "kfl.validate" => filter(look, helper, argument(0)),
+        "kfl.match" => filter(look, helper, argument(0), Severity::Error),
+        // Whether it is one may be just what is asked.
+        "kfl.validate" => filter(look, helper, argument(0), Severity::Warning),
         "hooks.on" => {
             let Some(Expression::ObjectExpression(options)) = argument(1) else { return };
             for property in &options.properties {
                 if let ObjectPropertyKind::ObjectProperty(property) = property
                     && property.key.static_name().as_deref() == Some("filter")
                 {
-                    filter(look, "hooks.on: filter", Some(&property.value));
+                    filter(look, "hooks.on: filter", Some(&property.value), Severity::Error);
                 }
             }
         }
@@ -153,7 +155,7 @@ fn pattern<'a>(look: &mut Look<'_, 'a>, helper: &str, call: &CallExpression<'a>)
     }
 }
 
-fn filter(look: &mut Look<'_, '_>, what: &str, value: Option<&Expression<'_>>) {
+fn filter(look: &mut Look<'_, '_>, what: &str, value: Option<&Expression<'_>>, severity: Severity) {
     let (text, start) = match value {
         Some(Expression::StringLiteral(text)) => (text.value.as_str(), text.span.start),
         Some(Expression::TemplateLiteral(text)) if text.quasis.len() == 1 => {
@@ -168,5 +170,5 @@ fn filter(look: &mut Look<'_, '_>, what: &str, value: Option<&Expression<'_>>) {
     let within: usize =
         text[before..].chars().take(error.column.saturating_sub(1)).map(char::len_utf8).sum::<usize>();
     let at = start + 1 + u32::try_from(before + within).unwrap_or(0);
-    look.say(at, Severity::Error, format!("{what}: {}", error.message));
+    look.say(at, severity, format!("{what}: {}", error.message));
 }

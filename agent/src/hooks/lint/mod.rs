@@ -101,6 +101,39 @@ impl Linted {
     }
 }
 
+/// What the types say of a helper's parameters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Declared {
+    /// `vendor.slack`.
+    pub helper: String,
+    /// Names of the parameters, the rest parameter not among them.
+    pub params: Vec<String>,
+    /// How many of them must be given.
+    pub required: usize,
+    /// Whether more may be given.
+    pub rest: bool,
+}
+
+/// All helpers of [`DECLARATIONS`], and the names of its hooks.
+#[must_use]
+pub fn declared() -> (Vec<Declared>, Vec<String>) {
+    let types = Types::read();
+    let mut helpers = Vec::new();
+    let mut left: Vec<(String, &types::Type)> =
+        types.globals.iter().map(|(name, of)| (name.clone(), of)).collect();
+    while let Some((path, of)) = left.pop() {
+        if let Some(signature) = &of.signature {
+            let params = signature.params.iter().map(|(name, _)| name.clone()).collect();
+            let (required, rest) = (signature.required, signature.rest);
+            helpers.push(Declared { helper: path.clone(), params, required, rest });
+        }
+        let members = of.members.iter().flatten();
+        left.extend(members.map(|(name, of)| (format!("{path}.{name}"), of)));
+    }
+    helpers.sort_by(|a, b| a.helper.cmp(&b.helper));
+    (helpers, types.hooks.into_keys().collect())
+}
+
 /// Whether it is written as hooks are: `on` and a capital.
 fn is_hook_name(name: &str) -> bool {
     name.strip_prefix("on").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
