@@ -113,9 +113,12 @@ fn what_runs_well_is_not_called_wrong() {
                   vendor.slack(...args());\n\
                 }\n\
                 function args() { return [1, 2, 3, 4]; }\n\
-                function onionSoup() {}\n";
+                function onionSoup() {}\n\
+                vendor.webhook('POST', 'http://x/', 'text'); vendor.webhook('POST', 'http://x/', { a: 1 });\n\
+                utils.json2Yaml('{}'); pcap.snapshot(['1']); pcap.path(1); vendor.elastic(null, 'i', {});\n\
+                vendor.gcs.put('b', 'p', '{}'); vendor.slack('u', 'p', 1, 'c', { key: 1 }); kfl.validate('and', true);\n";
     let found = findings(text);
-    assert!(found.iter().all(|line| line.contains("warning: vendor has no kafka")), "{found:?}");
+    assert!(found.iter().all(|line| line.contains(": warning: ")), "{found:?}");
     for module in ["import { x } from './lib.mjs';\nexport function onItemCaptured(data) { x(data.id) }"] {
         let dir = tempfile::tempdir().unwrap();
         script(dir.path(), "lib.mjs", "export const x = (y) =>\n  consol.log(y);\n");

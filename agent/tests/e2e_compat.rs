@@ -33,7 +33,7 @@ fn play(name: &str, env: &[(&str, &str)], flags: &[&str]) -> Played {
     let dir = tempfile::tempdir().unwrap();
     let script = root().join("agent/tests/compat").join(name);
     let ran = common::remora(["scripts", "check", script.to_str().unwrap()]).exits(0);
-    assert!(!ran.stdout.contains("error:"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains(": error: "), "{}", ran.stdout);
     let played = Played::new(&script, &capture(dir.path()), env, flags);
     assert!(!played.stdout.contains("hush"), "no secret is shown: {}", played.stdout);
     played

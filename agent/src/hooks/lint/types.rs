@@ -220,6 +220,10 @@ fn read(of: &TSType<'_>) -> Type {
         }
         TSType::TSTypeReference(reference) => match &reference.type_name {
             TSTypeName::IdentifierReference(name) if name.name == "Record" => only(kind::OBJECT),
+            // What becomes text: the one alias that is no object.
+            TSTypeName::IdentifierReference(name) if name.name == "Text" => {
+                only(kind::TEXT | kind::NUMBER | kind::BOOLEAN)
+            }
             TSTypeName::IdentifierReference(name) if super::is_hook_name(&name.name) => only(kind::FUNCTION),
             TSTypeName::IdentifierReference(name) if reference.type_arguments.is_none() => {
                 Type { kinds: kind::OBJECT, name: Some(name.name.to_string()), ..Type::default() }
