@@ -21,7 +21,8 @@ fn blocks(guide: &str) -> Vec<Block> {
         match (line.strip_prefix("```"), &mut open) {
             (Some(_), Some(_)) => found.extend(open.take()),
             (Some(info), None) => {
-                let (kind, name) = info.split_once(' ').map_or((info, None), |(kind, name)| (kind, Some(name)));
+                let (kind, name) =
+                    info.split_once(' ').map_or((info, None), |(kind, name)| (kind, Some(name)));
                 let name = name.map(str::to_owned);
                 open = Some(Block { kind: kind.to_owned(), name, text: String::new() });
             }
