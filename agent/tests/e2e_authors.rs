@@ -119,17 +119,16 @@ fn what_runs_well_is_not_called_wrong() {
                 vendor.gcs.put('b', 'p', '{}'); vendor.slack('u', 'p', 1, 'c', { key: 1 }); kfl.validate('and', true);\n";
     let found = findings(text);
     assert!(found.iter().all(|line| line.contains(": warning: ")), "{found:?}");
-    for module in ["import { x } from './lib.mjs';\nexport function onItemCaptured(data) { x(data.id) }"] {
-        let dir = tempfile::tempdir().unwrap();
-        script(dir.path(), "lib.mjs", "export const x = (y) =>\n  consol.log(y);\n");
-        let path = script(dir.path(), "a.js", module);
-        let ran = remora(["scripts", "check", path.to_str().unwrap()]).exits(1);
-        assert!(
-            ran.stdout.contains("lib.mjs:2:3: error: there is no consol; did you mean console?"),
-            "{}",
-            ran.stdout
-        );
-    }
+    let module = "import { x } from './lib.mjs';\nexport function onItemCaptured(data) { x(data.id) }";
+    let dir = tempfile::tempdir().unwrap();
+    script(dir.path(), "lib.mjs", "export const x = (y) =>\n  consol.log(y);\n");
+    let path = script(dir.path(), "a.js", module);
+    let ran = remora(["scripts", "check", path.to_str().unwrap()]).exits(1);
+    assert!(
+        ran.stdout.contains("lib.mjs:2:3: error: there is no consol; did you mean console?"),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]

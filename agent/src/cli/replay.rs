@@ -45,7 +45,7 @@ pub(super) fn run(args: &Replay) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When one cannot be opened, or is no capture file.
 pub(super) fn open(paths: &[PathBuf]) -> anyhow::Result<Files> {
-    let mut left = paths.iter().map(|path| FileSource::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut left = paths.iter().map(FileSource::open).collect::<Result<Vec<_>, _>>()?;
     left.reverse();
     Ok(Files { left, done: 0, bar: ProgressBar::hidden() })
 }

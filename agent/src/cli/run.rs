@@ -297,7 +297,7 @@ fn notes(stage: Option<&Arc<Stage>>) -> impl Fn(Recorded) + Send + Sync + 'stati
     let stage = stage.map(Arc::clone);
     move |note| {
         if let Some(stage) = &stage {
-            stage.deliver(note);
+            stage.deliver(&note);
         }
     }
 }

@@ -66,7 +66,7 @@ impl Stage {
     }
 
     /// A delivery that is not sent.
-    pub(super) fn deliver(&self, note: Recorded) {
+    pub(super) fn deliver(&self, note: &Recorded) {
         let mut acts = self.acts();
         acts.counts.deliveries += 1;
         acts.counts.folded += u64::from(note.folded);

@@ -82,7 +82,7 @@ impl Types {
                     types.named.insert(interface.id.name.to_string(), of);
                 }
                 Statement::TSTypeAliasDeclaration(alias) => {
-                    types.alias(&alias.id.name, &alias.type_annotation)
+                    types.alias(&alias.id.name, &alias.type_annotation);
                 }
                 Statement::VariableDeclaration(_) => {
                     if let Some(Declaration::VariableDeclaration(variables)) = statement.as_declaration() {
