@@ -31,6 +31,7 @@ function onItemCaptured(data) {
   // A response may have come without its request, if that was not captured.
   const asked = data.request ? data.request.method + " " + data.request.path : "a request that was not captured";
 
+  /** @type {Record<string, string>} */
   const attachments = {};
   attachCapture(attachments, data.stream);
   const json = file.temp("item", "", "json");

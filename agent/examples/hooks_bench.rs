@@ -98,6 +98,7 @@ impl Rig {
             node_name: "bench".to_owned(),
             view: Arc::default(),
             log: Arc::new(TracingLog),
+            rehearsal: None,
         };
         let (scripts, _) = Scripts::load(&[path], &ScriptLimits::default(), backpressure, services);
         Ok((!scripts.is_empty()).then_some(scripts))

@@ -10,6 +10,7 @@ use agent_core::packet::Direction;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
 use super::outbox::{self, DeliveryArgs, OutboxCommand};
+use super::scripts::ScriptsCommand;
 use super::units;
 use crate::kfl::Filter;
 
@@ -36,7 +37,8 @@ Examples:
   sudo remora tap --interface eth0 --port 8080     the same, live
   sudo remora tap --cgroup /sys/fs/cgroup/system.slice/shop.service --script alert.js --env-file slack.env
   remora streams list --pcap-dir pcaps             what a PCAP store holds
-  remora scripts check alert.js                    does the script compile, and which hooks has it
+  remora scripts check alert.js                    does the script compile, and is anything in it wrong
+  remora scripts test alert.js --pcap shop.pcap    what it would do on a capture; nothing is sent
   remora doctor                                    what this kernel and these permissions allow
 
 Exit codes: 0 done, 1 failed, 2 bad usage, 3 not permitted.
@@ -63,7 +65,7 @@ pub(super) enum Command {
     /// Write what a PCAP store holds of a span of time to one capture file, with names, comments and interfaces.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(Export),
-    /// Look at scripts without running them on traffic.
+    /// Check scripts, and try them out on a capture without sending anything.
     Scripts {
         /// What to do with them.
         #[command(subcommand)]
@@ -407,15 +409,4 @@ pub(crate) enum PcapMode {
     Matched,
     /// Nothing.
     Off,
-}
-
-/// `remora scripts …`.
-#[derive(Debug, Subcommand)]
-pub(super) enum ScriptsCommand {
-    /// Compile scripts and say which hooks each defines.
-    Check {
-        /// Scripts.
-        #[arg(required = true, value_name = "F.js")]
-        files: Vec<PathBuf>,
-    },
 }

@@ -16,6 +16,7 @@ mod say;
 mod scripts;
 mod settings;
 mod signals;
+mod stage;
 mod stats;
 mod streams;
 mod tap;
@@ -23,7 +24,7 @@ pub(crate) mod units;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command, ScriptsCommand};
+use args::{Cli, Command};
 pub(crate) use args::{DirectionArg, Mode, PcapMode, TcHookArg};
 use clap::Parser as _;
 use settings::UsageError;
@@ -47,7 +48,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => agent::run(&args),
         Command::Streams { command } => streams::run(&command),
         Command::Export(args) => streams::export(&args),
-        Command::Scripts { command: ScriptsCommand::Check { files } } => scripts::check(&files),
+        Command::Scripts { command } => scripts::run(&command),
         Command::Outbox { command } => outbox::run(&command),
         Command::Doctor(args) => Ok(doctor::run(&args)),
     };

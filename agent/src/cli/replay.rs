@@ -1,6 +1,7 @@
 //! `remora replay`: capture files, one after the other, as one capture.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,11 +22,8 @@ const WORTH_A_BAR: u64 = 64 << 20;
 /// Reads the files through a run.
 pub(super) fn run(args: &Replay) -> anyhow::Result<ExitCode> {
     let settings = Settings::new(&args.common, Words::Flags)?;
-    let mut files = Vec::new();
-    for path in &args.files {
-        files.push(FileSource::open(path)?);
-    }
-    let bytes: u64 = files.iter().filter_map(FileSource::len_bytes).sum();
+    let mut source = open(&args.files)?;
+    let bytes: u64 = source.left.iter().filter_map(FileSource::len_bytes).sum();
     // A bar and items would fight over one terminal.
     let quiet = settings.format == Format::None || !std::io::stdout().is_terminal();
     let bar = if bytes >= WORTH_A_BAR && quiet && std::io::stderr().is_terminal() {
@@ -36,15 +34,24 @@ pub(super) fn run(args: &Replay) -> anyhow::Result<ExitCode> {
         ProgressBar::hidden()
     };
     let mut run = Run::start(&settings, Source::Pcap, 1)?;
-    files.reverse();
-    let source = Files { left: files, done: 0, bar: bar.clone() };
+    source.bar = bar.clone();
     let report = run.worker(Box::new(source)).run();
     bar.finish_and_clear();
     run.finish(vec![report], None)
 }
 
+/// Opens all files before the first is read.
+///
+/// # Errors
+/// When one cannot be opened, or is no capture file.
+pub(super) fn open(paths: &[PathBuf]) -> anyhow::Result<Files> {
+    let mut left = paths.iter().map(FileSource::open).collect::<Result<Vec<_>, _>>()?;
+    left.reverse();
+    Ok(Files { left, done: 0, bar: ProgressBar::hidden() })
+}
+
 /// Several files as one source.
-struct Files {
+pub(super) struct Files {
     /// The one being read is last.
     left: Vec<FileSource>,
     done: u64,

@@ -13,11 +13,12 @@ use super::args::PcapMode;
 use super::say;
 use super::settings::{PcapLimits, Settings, Words};
 use super::signals::Signals;
+use super::stage::Stage;
 use super::stats::{self, Totals};
 use crate::capture::PacketSource;
 use crate::captured::Source;
-use crate::hooks::{Backpressure, HostServices, ScriptStats, Scripts, TracingLog};
-use crate::outbox::{self, DurableOutbox, OutboxConfig};
+use crate::hooks::{Backpressure, HostServices, Rehearsal, ScriptLog, ScriptStats, Scripts, TracingLog};
+use crate::outbox::{self, DurableOutbox, OutboxConfig, Recorded, RecordingOutbox};
 use crate::pcap::{InterfaceInfo, Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
 use crate::resolve::Resolver;
@@ -76,6 +77,23 @@ impl Run {
     /// When a folder cannot be made or no script can run. A script that does not compile is reported, and the others
     /// run on.
     pub(super) fn start(settings: &Settings, source: Source, workers: u16) -> anyhow::Result<Self> {
+        Self::begin(settings, source, workers, None)
+    }
+
+    /// Starts a replay whose scripts play on that stage, before nobody.
+    ///
+    /// # Errors
+    /// As [`Run::start`], and when any script does not run.
+    pub(super) fn rehearse(settings: &Settings, stage: &Arc<Stage>) -> anyhow::Result<Self> {
+        Self::begin(settings, Source::Pcap, 1, Some(stage))
+    }
+
+    fn begin(
+        settings: &Settings,
+        source: Source,
+        workers: u16,
+        stage: Option<&Arc<Stage>>,
+    ) -> anyhow::Result<Self> {
         let pace = if source == Source::Pcap { Pace::Replay } else { Pace::Live };
         let (stop, resolver) = (Stop::default(), Resolver::of_this_node());
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -97,10 +115,16 @@ impl Run {
         let (scripts, outbox) = if settings.scripts.is_empty() {
             (None, None)
         } else {
-            let outbox = start_outbox(settings, &folders.data, &runtime)?;
+            let outbox = match stage {
+                Some(_) => None,
+                None => Some(start_outbox(settings, &folders.data, &runtime)?),
+            };
             let services = HostServices {
                 store: store.clone().map(|store| store as Arc<dyn PcapStore>),
-                outbox: Arc::clone(&outbox) as Arc<dyn outbox::Outbox>,
+                outbox: match (&outbox, stage) {
+                    (Some(outbox), _) => Arc::clone(outbox) as Arc<dyn outbox::Outbox>,
+                    (None, stage) => Arc::new(RecordingOutbox::new(notes(stage))),
+                },
                 env: Arc::clone(&settings.env),
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
@@ -112,9 +136,13 @@ impl Run {
                     Arc::new(move || history.by_second())
                 },
                 view: Arc::clone(&settings.view),
-                log: Arc::new(TracingLog),
+                log: stage.map_or_else(
+                    || Arc::new(TracingLog) as Arc<dyn ScriptLog>,
+                    |stage| Arc::clone(stage) as _,
+                ),
+                rehearsal: stage.map(|stage| Arc::clone(stage) as Arc<dyn Rehearsal>),
             };
-            (Some(Arc::new(load_scripts(settings, services, pace)?)), Some(outbox))
+            (Some(Arc::new(load_scripts(settings, services, pace, stage.is_some())?)), outbox)
         };
         let output = start_output(settings, &stop)?;
         let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
@@ -156,6 +184,15 @@ impl Run {
         };
         let store = (!self.appenders.is_empty()).then(|| self.appenders.remove(0));
         Worker { id, source, store, engine, pace: self.pace, sinks: self.sinks.clone() }
+    }
+
+    /// Has the scripts' jobs run once, when all else is done; what they publish then.
+    pub(super) fn run_jobs(&self) -> String {
+        let Some(scripts) = &self.sinks.scripts else { return String::new() };
+        scripts.run_jobs();
+        // Whatever is left after that is told at the end.
+        let _ = scripts.drain(SCRIPTS_PATIENCE);
+        scripts.published()
     }
 
     /// The common end.
@@ -255,6 +292,16 @@ fn interface(source: Source, origin: &Origin) -> InterfaceInfo {
     InterfaceInfo { name, description: Some(description) }
 }
 
+/// Where a rehearsal's deliveries are noted.
+fn notes(stage: Option<&Arc<Stage>>) -> impl Fn(Recorded) + Send + Sync + 'static {
+    let stage = stage.map(Arc::clone);
+    move |note| {
+        if let Some(stage) = &stage {
+            stage.deliver(&note);
+        }
+    }
+}
+
 fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::Result<Arc<DurableOutbox>> {
     let config = OutboxConfig {
         folder: data.join(outbox::FOLDER),
@@ -265,7 +312,13 @@ fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::
     DurableOutbox::open(config, runtime.handle()).context("starting the outbox")
 }
 
-fn load_scripts(settings: &Settings, services: HostServices, pace: Pace) -> anyhow::Result<Scripts> {
+/// `all`: whether each of them has to run.
+fn load_scripts(
+    settings: &Settings,
+    services: HostServices,
+    pace: Pace,
+    all: bool,
+) -> anyhow::Result<Scripts> {
     let paths = &settings.scripts;
     let mode = match pace {
         Pace::Live => Backpressure::DropNewest,
@@ -275,6 +328,7 @@ fn load_scripts(settings: &Settings, services: HostServices, pace: Pace) -> anyh
     for failure in &failures {
         tracing::error!("{failure}");
     }
+    anyhow::ensure!(!all || failures.is_empty(), "a script does not run: see above");
     // A folder may be filled later, while the files are followed.
     let may_come = pace == Pace::Live && paths.iter().any(|path| path.is_dir());
     if scripts.is_empty() && !may_come {

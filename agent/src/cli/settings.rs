@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::args::{Common, PcapMode};
+use super::scripts::Test;
 use crate::hooks::ScriptLimits;
 use crate::kfl::Filter;
 use crate::outbox::OutboxConfig;
@@ -158,6 +159,35 @@ impl Settings {
             end_within: None,
             hang_up: None,
             words,
+        })
+    }
+
+    /// For `remora scripts test`: nothing is printed, kept or sent.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub(super) fn of_test(args: &Test) -> Result<Self, UsageError> {
+        let redaction = if args.no_redact { Redaction::off() } else { Redaction::default() };
+        Ok(Self {
+            scripts: args.files.clone(),
+            env: Arc::new(environment(&args.env_file, &args.env, Words::Flags)?),
+            filter: args.filter.clone(),
+            format: Format::None,
+            streams: None,
+            hash: args.hash,
+            pcap_dir: None,
+            pcap: PcapLimits { mode: PcapMode::All, max_bytes: 4 << 30, max_age: None, reserve: None },
+            data_dir: None,
+            stats: false,
+            view: Arc::new(ItemView::new(redaction.clone())),
+            redaction,
+            outbox: OutboxConfig::default(),
+            s3_endpoint: std::env::var("REMORA_S3_ENDPOINT").ok(),
+            drain: Duration::ZERO,
+            script_limits: ScriptLimits::default(),
+            end_within: None,
+            hang_up: None,
+            words: Words::Flags,
         })
     }
 }

@@ -24,6 +24,7 @@ mod helpers;
 mod hook;
 mod lazy;
 mod limits;
+mod lint;
 mod log;
 mod metrics;
 mod modules;
@@ -34,6 +35,7 @@ mod pod;
 mod queue;
 mod raw;
 mod registered;
+mod rehearsal;
 mod rejections;
 mod reload;
 mod running;
@@ -56,14 +58,17 @@ use crate::captured::{Captured, ClosedStream};
 
 pub use engine::ScriptKind;
 pub use limits::ScriptLimits;
+pub use lint::{DECLARATIONS, Declared, Finding, Severity, declared};
 pub use log::{Level, ScriptLog, TracingLog};
 pub use outline::{Outline, check};
 pub use packets::PacketInfo;
 pub use pod::PodEvent;
 pub use queue::Backpressure;
+pub use rehearsal::{Rehearsal, WebhookRequest};
 pub use services::{HostServices, NamesBySecond};
 pub use source::ScriptFailure;
 pub use stats::ScriptStats;
+pub use watch::scripts_at;
 
 use hook::Hook;
 use reload::Reloader;
@@ -180,6 +185,13 @@ impl Scripts {
         replaced.then(|| shown.to_string())
     }
 
+    /// Has every job of every script run once, as if its time had come.
+    pub fn run_jobs(&self) {
+        for script in self.shared.running().iter() {
+            script.push(Event::Jobs, 0);
+        }
+    }
+
     /// Whether any script wants to know of streams that are over.
     #[must_use]
     pub fn wants_streams(&self) -> bool {
@@ -245,6 +257,14 @@ impl Scripts {
     #[must_use]
     pub fn prometheus(&self) -> String {
         let mut text = stats::prometheus(&self.stats());
+        self.shared.common.metrics.render(&mut text);
+        text
+    }
+
+    /// What scripts publish by `prometheus.metric` alone.
+    #[must_use]
+    pub fn published(&self) -> String {
+        let mut text = String::new();
         self.shared.common.metrics.render(&mut text);
         text
     }

@@ -11,6 +11,7 @@ use crate::tls::Trust;
 use crate::view::ItemView;
 
 use super::log::ScriptLog;
+use super::rehearsal::Rehearsal;
 
 /// Which names addresses got, by Unix second.
 pub type NamesBySecond = Arc<dyn Fn() -> BTreeMap<u64, Vec<(IpAddr, String)>> + Send + Sync>;
@@ -40,4 +41,6 @@ pub struct HostServices {
     pub view: Arc<ItemView>,
     /// Where log lines of scripts go.
     pub log: Arc<dyn ScriptLog>,
+    /// Watches the calls and stands in for webhooks; `None`: scripts run in earnest.
+    pub rehearsal: Option<Arc<dyn Rehearsal>>,
 }

@@ -32,6 +32,15 @@ pub(super) fn look(path: &Path) -> Look {
     Look::Scripts(scripts)
 }
 
+/// The scripts that a path stands for; a folder that cannot be read stands for itself.
+#[must_use]
+pub fn scripts_at(path: &Path) -> Vec<PathBuf> {
+    match look(path) {
+        Look::Scripts(scripts) => scripts,
+        Look::Unreadable(_) => vec![path.to_owned()],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,7 @@ use super::pause::Pause;
 use super::pod::PodEvent;
 use super::queue::{Popped, Queue};
 use super::registered::{Registry, Routes, Targets};
+use super::rehearsal::{self, Rehearsal};
 use super::source::{ScriptFailure, Source};
 use super::stats::Counters;
 
@@ -44,6 +45,8 @@ pub(crate) enum Event {
     Packets(Batch),
     /// `onPodEvent`, with the pod.
     Pod(PodEvent, Arc<serde_json::Value>),
+    /// Every job is to run once.
+    Jobs,
     /// `onItemQueried`, with the item as JSON; the answer is what the hook returned, as JSON.
     Queried(Arc<str>, SyncSender<Option<String>>),
 }
@@ -119,8 +122,16 @@ impl Worker {
         let _close = CloseOnExit(&self.queue, &self.counters, turn);
         let limits = &self.setup.limits;
         let table = ErrorTable::new(limits.known_errors, limits.repeat_interval);
-        Serving { worker: &self, live: Some(live), table, pause: Pause::new(limits), turn, starts: 0 }
-            .serve();
+        Serving {
+            worker: &self,
+            live: Some(live),
+            table,
+            pause: Pause::new(limits),
+            turn,
+            starts: 0,
+            about: String::new(),
+        }
+        .serve();
     }
 }
 
@@ -148,6 +159,8 @@ struct Serving<'a> {
     turn: u64,
     /// Runtimes that were started after the first.
     starts: u64,
+    /// What the call at hand is about, for whoever watches.
+    about: String,
 }
 
 impl<'a> Serving<'a> {
@@ -173,6 +186,9 @@ impl<'a> Serving<'a> {
     }
 
     fn handle(&mut self, event: &Event) {
+        if self.rehearsal().is_some() {
+            self.about = rehearsal::about(event);
+        }
         if let Event::Packets(batch) = event {
             return self.packets(&batch.packets);
         }
@@ -194,6 +210,12 @@ impl<'a> Serving<'a> {
                 }
             }
             Event::Packets(_) => {}
+            Event::Jobs => {
+                if let Some(live) = &self.live {
+                    live.host.jobs().ask_for_all();
+                }
+                self.run_jobs();
+            }
             Event::Pod(event, pod) => {
                 let values = [json!(event.as_str()), serde_json::Value::clone(pod)];
                 self.call(Hook::PodEvent, |engine| engine.call_with_values(Hook::PodEvent, &values));
@@ -270,6 +292,7 @@ impl<'a> Serving<'a> {
 
     fn run_job(&mut self, run: Run) {
         let Run { tag, pattern, limit, function, args } = run;
+        self.about.clear();
         let failure = self.call_as(&format!("job {tag:?}"), |engine| engine.call_kept(function, args));
         let counters = self.counters();
         let counter = if failure.is_none() { &counters.jobs_passed } else { &counters.jobs_failed };
@@ -280,6 +303,10 @@ impl<'a> Serving<'a> {
             values.extend(failure.map(serde_json::Value::from));
             self.call(hook, |engine| engine.call_with_values(hook, &values));
         }
+    }
+
+    fn rehearsal(&self) -> Option<&'a Arc<dyn Rehearsal>> {
+        self.worker.setup.services.rehearsal.as_ref()
     }
 
     fn wants(&self, hook: Hook) -> bool {
@@ -314,6 +341,9 @@ impl<'a> Serving<'a> {
 
     /// Makes a call and sees to what follows from its end; what went wrong, if anything did.
     fn call_as(&mut self, what: &str, call: impl FnOnce(&mut Engine) -> CallEnd) -> Option<String> {
+        if let (Some(rehearsal), true) = (self.rehearsal(), self.live.is_some()) {
+            rehearsal.begins(&self.worker.setup.name, what, &self.about);
+        }
         let engine = &mut self.live.as_mut()?.engine;
         let began = Instant::now();
         let end = catch_unwind(AssertUnwindSafe(|| call(engine)));
@@ -325,6 +355,11 @@ impl<'a> Serving<'a> {
         Counters::add(&counters.busy_ns, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         counters.heap.store(heap as u64, Ordering::Relaxed);
         self.account(what, &end);
+        if let Some(rehearsal) = self.rehearsal() {
+            let source = &self.worker.source;
+            let failure = end.message(what, self.limits()).map(|message| message + &at(&end, source));
+            rehearsal.ended(&self.worker.setup.name, what, began.elapsed(), failure.as_deref());
+        }
         if unusable && !matches!(end, CallEnd::Stopped) {
             self.restart();
         }

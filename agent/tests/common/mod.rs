@@ -3,6 +3,7 @@
 
 pub(crate) mod alert;
 pub(crate) mod live;
+pub(crate) mod rehearsal;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

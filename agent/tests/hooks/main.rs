@@ -15,4 +15,5 @@ mod publish;
 mod reload;
 mod rig;
 mod streams;
+mod types;
 mod webhooks;

@@ -188,6 +188,7 @@ impl Rig {
             },
             view: Arc::default(),
             log: self.log.clone(),
+            rehearsal: None,
         }
     }
 

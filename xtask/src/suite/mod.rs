@@ -5,6 +5,7 @@
 
 pub(crate) mod steps;
 mod summary;
+mod types;
 
 use std::time::Instant;
 
@@ -104,6 +105,7 @@ fn checks(options: &Test, ready: &Ready, report: &mut Report) -> Result<()> {
     if options.quick || !options.filter.is_empty() {
         return Ok(());
     }
+    report.step("types of scripts", types::check)?;
     report.step("core without a system", steps::wasm)?;
     report.step("corpus", steps::corpus)?;
     report.step("image", || steps::image(ready))?;

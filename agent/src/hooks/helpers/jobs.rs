@@ -122,6 +122,11 @@ impl Jobs {
         Some(run)
     }
 
+    /// Each is to run at the next occasion.
+    pub(crate) fn ask_for_all(&self) {
+        self.0.borrow_mut().jobs.iter_mut().for_each(|job| job.asked = true);
+    }
+
     /// Lets go of all functions: before the runtime goes.
     pub(crate) fn release(&self) {
         let jobs = std::mem::take(&mut self.0.borrow_mut().jobs);
@@ -133,14 +138,19 @@ fn following(cron: &Cron, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     cron.find_next_occurrence(&now, false).ok()
 }
 
-fn schedule<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
-    let (tag, pattern) = (call.short_text(0, "tag", LONGEST_TAG)?, call.short_text(1, "cron", LONGEST_TAG)?);
+/// A pattern of six fields, seconds first; else why not.
+pub(crate) fn parse_cron(pattern: &str) -> Result<Cron, String> {
     let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
-    let cron = parser.parse(pattern.trim()).map_err(|error| {
+    parser.parse(pattern.trim()).map_err(|error| {
         let hint =
             "six fields are expected, seconds first, for example \"0 */5 * * * *\" for every five minutes";
-        call.failed("cron", format!("{pattern:?} is no cron pattern: {error}; {hint}"))
-    })?;
+        format!("{pattern:?} is no cron pattern: {error}; {hint}")
+    })
+}
+
+fn schedule<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
+    let (tag, pattern) = (call.short_text(0, "tag", LONGEST_TAG)?, call.short_text(1, "cron", LONGEST_TAG)?);
+    let cron = parse_cron(&pattern).map_err(|cause| call.failed("cron", cause))?;
     let next = following(&cron, Utc::now());
     if next.is_none() {
         return Err(call.failed("cron", format!("{pattern:?} never comes")));
@@ -205,7 +215,7 @@ fn run<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
 }
 
 fn run_all<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
-    host.jobs.0.borrow_mut().jobs.iter_mut().for_each(|job| job.asked = true);
+    host.jobs.ask_for_all();
     call.done()
 }
 

@@ -37,7 +37,7 @@ use crate::kfl::FilterCache;
 
 pub(crate) use args::{Call, HelperError, HelperResult};
 use folder::Folder;
-pub(crate) use jobs::{Jobs, Run};
+pub(crate) use jobs::{Jobs, Run, parse_cron};
 pub(crate) use webhook::Http;
 
 /// What a script's thread is given to build its [`Host`] from, each time it starts.

@@ -10,6 +10,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, Url};
 
 use crate::hooks::limits::{duration_text, size_text};
 use crate::hooks::log::Level;
+use crate::hooks::rehearsal::WebhookRequest;
 use crate::tls::Trust;
 
 use super::{Call, HelperError, HelperResult, Host};
@@ -111,6 +112,14 @@ fn send<'js>(
         return Err(call.failed_call(format!("this call has already waited {total}, the most it may")));
     }
     let what = format!("{method} {}", shown(&url));
+    if let Some(rehearsal) = &host.services().rehearsal {
+        let request =
+            fill(client.request(method, url)).build().map_err(|error| call.failed_call(causes(&error)))?;
+        let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
+        let request = WebhookRequest::new(request.method().to_string(), shown(request.url()), body);
+        let answer = rehearsal.webhook(host.name(), &request);
+        return answer.map_or_else(|cause| Err(call.failed("url", cause)), |text| call.returns(text));
+    }
     let request = fill(client.request(method, url).timeout(timeout));
     let longest = host.limits().webhook_answer;
     let mut stop = host.setup.stop.clone();
