@@ -333,5 +333,47 @@ declare const vendor: {
   /** Waits, 10 s at most; returns the answer's body whatever its status, throws on no answer. Objects are sent as JSON. */
   webhook(method: Text, url: Text, body: Text | object, headers?: Record<string, Text>): string;
   /** As `webhook`, form-encoded. */
-  webhookForm(method: Text, url: Text, fields: Record<string, unknown>): string;
+  webhookForm(method: Text, url: Text, fields: Record<string, unknown>, headers?: Record<string, Text>): string;
+  /**
+   * A document for Elasticsearch or OpenSearch; returns its id. `index` is an index or a data stream. `data` gets `@timestamp` if
+   * it has none: from `startTime` or `timestamp`, as items have them. In place of the URL there may be a `cloudID`.
+   * `apiKey` is "id:key" or that in base64; `certificateFingerprint` the SHA-256 of the certificate to trust.
+   */
+  elastic(
+    url: Text | null, index: Text, data: Text | object, username?: Text, password?: Text, cloudID?: Text, apiKey?: Text,
+    serviceToken?: Text, certificateFingerprint?: Text,
+  ): string;
+  /** An event for Splunk's HTTP Event Collector; returns the delivery's id. */
+  splunk(url: Text, token: Text, event: Text | object, options?: SplunkOptions): string;
+  /**
+   * A point for InfluxDB; returns the delivery's id. `data` are the fields: numbers are floating-point, objects laid out
+   * as "a.b". Its time is that of `startTime` or `timestamp`, else the present.
+   */
+  influxdb(
+    url: Text, token: Text, organization: Text, bucket: Text, measurement: Text, data: object, tags?: Record<string, unknown>,
+  ): string;
+  s3: {
+    /**
+     * The file becomes an object; returns the URL it will have. Its key is the node's name and the file's, or with
+     * "bucket/some/folder" that folder and the file's name. Without keys those of the environment or the role of the pod are used.
+     */
+    put(bucket: Text, path: Text, region: Text, keyID?: Text, accessKey?: Text): string;
+  };
+  gcs: {
+    /** As `s3.put`; `saKeyObj` is the key of a service account, as an object or JSON. */
+    put(bucket: Text, path: Text, saKeyObj: object | Text): string;
+  };
 };
+
+interface SplunkOptions {
+  index?: Text;
+  sourcetype?: Text;
+  /** Default: remora. */
+  source?: Text;
+  /** Default: the node's name. */
+  host?: Text;
+  /** To the raw endpoint: Splunk parts the text into events. */
+  raw?: boolean;
+  /** A GUID; default: one of the agent's own. */
+  channel?: Text;
+}

@@ -23,5 +23,6 @@ pub mod process;
 pub mod resolve;
 mod scratch;
 pub mod secret;
+pub mod tls;
 mod utc;
 pub mod view;

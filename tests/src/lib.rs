@@ -1,6 +1,7 @@
-//! What tests and the demo share: a strict Slack fake, network namespaces, a shop and a load to capture, synthetic
+//! What tests and the demo share: strict fakes of Slack and of stores of data, network namespaces, a shop and a load to capture, synthetic
 //! captures. Depends on nothing of Remora's own.
 
+pub mod fakes;
 pub mod load;
 pub mod loss;
 pub mod mangle;

@@ -280,6 +280,12 @@ pub(super) struct Common {
     /// Base of Slack's API.
     #[arg(long, value_name = "URL", env = "REMORA_SLACK_API_URL", default_value = "https://slack.com/api/")]
     pub(super) slack_api_url: String,
+    /// Where `vendor.s3.put` puts objects, such as http://minio:9000; buckets are then a part of the path [default: Amazon's S3].
+    #[arg(long, value_name = "URL", env = "REMORA_S3_ENDPOINT")]
+    pub(super) s3_endpoint: Option<String>,
+    /// Trust the certificates in this PEM file, too, besides the system's, wherever scripts and the outbox send to by TLS.
+    #[arg(long, value_name = "FILE.pem", env = "REMORA_CA_FILE")]
+    pub(super) ca_file: Option<PathBuf>,
     /// At the end, give up waiting for deliveries this many seconds after the last one that succeeded.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(super) drain_timeout: u64,

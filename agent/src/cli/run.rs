@@ -103,6 +103,8 @@ impl Run {
                 env: Arc::clone(&settings.env),
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
+                trust: settings.outbox.trust.clone(),
+                s3_endpoint: settings.s3_endpoint.clone(),
                 node_name: resolver.node().name.clone(),
                 names: {
                     let history = Arc::clone(resolver.history());

@@ -9,6 +9,7 @@ use super::args::{Common, PcapMode};
 use crate::kfl::Filter;
 use crate::outbox::OutboxConfig;
 use crate::pipeline::Format;
+use crate::tls::Trust;
 use crate::view::{ItemView, Redaction};
 
 /// A usage error: exit code 2.
@@ -43,6 +44,8 @@ pub(super) struct Settings {
     pub(super) view: Arc<ItemView>,
     /// How alerts are sent; all but the folder.
     pub(super) outbox: OutboxConfig,
+    /// Where S3 is, if it is not Amazon's.
+    pub(super) s3_endpoint: Option<String>,
     /// Patience with deliveries at the end, counted from the last one that succeeded.
     pub(super) drain: Duration,
 }
@@ -88,7 +91,20 @@ impl Settings {
             data_dir: args.data_dir.clone(),
             stats: args.stats,
             view: Arc::new(ItemView::new(redaction)),
-            outbox: args.delivery.config(api_base(&args.slack_api_url)?),
+            outbox: OutboxConfig {
+                trust: trust(args.ca_file.as_deref())?,
+                ..args.delivery.config(base(
+                    "--slack-api-url",
+                    &args.slack_api_url,
+                    "https://slack.com/api/",
+                )?)
+            },
+            s3_endpoint: args
+                .s3_endpoint
+                .as_deref()
+                .filter(|url| !url.is_empty())
+                .map(|url| base("--s3-endpoint", url, "http://minio:9000"))
+                .transpose()?,
             drain: Duration::from_secs(args.drain_timeout),
         })
     }
@@ -148,13 +164,18 @@ fn variable_name(place: &str, key: &str) -> Result<String, UsageError> {
     )))
 }
 
-fn api_base(url: &str) -> Result<String, UsageError> {
+/// Whom TLS trusts.
+fn trust(ca_file: Option<&Path>) -> Result<Trust, UsageError> {
+    let Some(path) = ca_file.filter(|path| !path.as_os_str().is_empty()) else { return Ok(Trust::default()) };
+    Trust::with_file(path).map_err(|error| UsageError(format!("--ca-file: {error:#}")))
+}
+
+/// A URL that others are made of: it ends in a slash.
+fn base(flag: &str, url: &str, like: &str) -> Result<String, UsageError> {
     let parsed = reqwest::Url::parse(url)
         .ok()
         .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
-        .ok_or_else(|| {
-            UsageError("--slack-api-url: expected an http or https URL such as https://slack.com/api/".into())
-        })?;
+        .ok_or_else(|| UsageError(format!("{flag}: expected an http or https URL such as {like}")))?;
     let mut text = parsed.to_string();
     if !text.ends_with('/') {
         text.push('/');
@@ -190,9 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn the_api_base_ends_in_a_slash() {
-        assert_eq!(api_base("http://127.0.0.1:9/api").unwrap(), "http://127.0.0.1:9/api/");
-        assert!(api_base("slack.com/api").is_err());
-        assert!(api_base("ftp://x/").is_err());
+    fn a_base_ends_in_a_slash() {
+        let base = |url| base("--x", url, "http://y");
+        assert_eq!(base("http://127.0.0.1:9/api").unwrap(), "http://127.0.0.1:9/api/");
+        for wrong in ["slack.com/api", "ftp://x/"] {
+            assert!(base(wrong).unwrap_err().to_string().starts_with("--x: expected"), "{wrong}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
 use crate::view::ItemView;
+use crate::tls::Trust;
 
 use super::log::ScriptLog;
 
@@ -19,7 +20,7 @@ pub type NamesBySecond = Arc<dyn Fn() -> BTreeMap<u64, Vec<(IpAddr, String)>> + 
 pub struct HostServices {
     /// `pcap.path`; `None`: the store is off.
     pub store: Option<Arc<dyn PcapStore>>,
-    /// `vendor.slack`, `vendor.slackBot`.
+    /// `vendor.*` but for webhooks.
     pub outbox: Arc<dyn Outbox>,
     /// `env` and the bare globals.
     pub env: Arc<BTreeMap<String, String>>,
@@ -27,6 +28,10 @@ pub struct HostServices {
     pub data_dir: PathBuf,
     /// Where `vendor.webhook` does its waiting. Its reactor must be running.
     pub runtime: tokio::runtime::Handle,
+    /// Whom `vendor.webhook` trusts.
+    pub trust: Trust,
+    /// Where `vendor.s3.put` puts objects; `None`: Amazon's S3.
+    pub s3_endpoint: Option<String>,
     /// `utils.nodeName()`.
     pub node_name: String,
     /// `pcap.nameResolutionHistory()`.

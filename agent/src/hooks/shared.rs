@@ -30,8 +30,8 @@ impl Shared {
         let common = Common {
             limits: limits.clone(),
             backpressure,
+            http: Arc::new(Http::new(services.trust.clone())),
             services: Arc::new(services),
-            http: Arc::new(Http::default()),
             metrics: Arc::new(Metrics::new(limits.series)),
         };
         Self { common, running: ArcSwap::default(), gone: Mutex::default() }

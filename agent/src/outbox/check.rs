@@ -33,6 +33,12 @@ pub(super) fn arguments(delivery: &Delivery) -> Result<(), OutboxError> {
             }
             Ok(())
         }
+        // Judged when they were made.
+        Delivery::Elastic { .. }
+        | Delivery::Splunk { .. }
+        | Delivery::Influx { .. }
+        | Delivery::S3 { .. }
+        | Delivery::Gcs { .. } => Ok(()),
     }
 }
 
@@ -48,7 +54,8 @@ fn folding(fold: Option<&Fold>) -> Result<(), OutboxError> {
     Ok(())
 }
 
-fn name(argument: &'static str, value: &str) -> Result<(), OutboxError> {
+/// A token, an id, a URL: one word of ASCII.
+pub(super) fn name(argument: &'static str, value: &str) -> Result<(), OutboxError> {
     if value.is_empty() {
         return invalid(argument, "is empty; is its variable set?".to_owned());
     }
@@ -62,21 +69,46 @@ fn name(argument: &'static str, value: &str) -> Result<(), OutboxError> {
 }
 
 fn webhook_url(value: &str) -> Result<(), OutboxError> {
-    const ARGUMENT: &str = "webhookUrl";
-    name(ARGUMENT, value)?;
+    url("webhookUrl", value, "https://hooks.slack.com/services/…").map(drop)
+}
+
+/// An http or https URL; `like` shows what one looks like.
+pub(super) fn url(argument: &'static str, value: &str, like: &str) -> Result<reqwest::Url, OutboxError> {
+    name(argument, value)?;
     let Ok(url) = reqwest::Url::parse(value) else {
-        return invalid(
-            ARGUMENT,
-            "is not a URL; it looks like https://hooks.slack.com/services/…".to_owned(),
-        );
+        return invalid(argument, format!("is not a URL; it looks like {like}"));
     };
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return invalid(ARGUMENT, "is not an http or https URL".to_owned());
+        return invalid(argument, "is not an http or https URL".to_owned());
+    }
+    Ok(url)
+}
+
+/// Host and port of a URL, for logs and lists.
+pub(super) fn host(url: &str) -> String {
+    let url = reqwest::Url::parse(url).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("?");
+    match url.as_ref().and_then(reqwest::Url::port) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// A name or password: not empty, without control characters.
+pub(super) fn text(argument: &'static str, value: &str) -> Result<(), OutboxError> {
+    if value.is_empty() {
+        return invalid(argument, "is empty; is its variable set?".to_owned());
+    }
+    if value.chars().any(char::is_control) {
+        return invalid(argument, "has control characters in it".to_owned());
+    }
+    if value.len() > MAX_NAME {
+        return invalid(argument, format!("is {} bytes long; at most {MAX_NAME}", value.len()));
     }
     Ok(())
 }
 
-fn invalid(argument: &'static str, cause: String) -> Result<(), OutboxError> {
+pub(super) fn invalid<T>(argument: &'static str, cause: String) -> Result<T, OutboxError> {
     Err(OutboxError::Invalid { argument, cause })
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::tls::Trust;
+
 /// Slack's own API base.
 pub const SLACK_API_URL: &str = "https://slack.com/api/";
 
@@ -23,6 +25,8 @@ pub struct OutboxConfig {
     pub max_bytes: u64,
     /// Bytes of files that one delivery may carry; those past it are named in the message instead of attached.
     pub max_delivery_bytes: u64,
+    /// Bytes of one object for `vendor.s3.put` or `vendor.gcs.put`; larger ones are refused.
+    pub max_object_bytes: u64,
     /// How long a delivery may wait; then it is a dead letter.
     pub max_age: Duration,
     /// Bytes of text kept in memory while the disk takes nothing; more is refused.
@@ -41,6 +45,8 @@ pub struct OutboxConfig {
     pub connect_timeout: Duration,
     /// For a whole call; an upload gets more by its size.
     pub request_timeout: Duration,
+    /// Whom TLS trusts.
+    pub trust: Trust,
     /// Calls under way at one time, over all destinations.
     pub max_calls: usize,
 }
@@ -54,6 +60,7 @@ impl Default for OutboxConfig {
             max_waiting: 100_000,
             max_bytes: 1024 * 1024 * 1024,
             max_delivery_bytes: 64 * 1024 * 1024,
+            max_object_bytes: 512 * 1024 * 1024,
             max_age: Duration::from_secs(24 * 3_600),
             max_memory: 32 * 1024 * 1024,
             disk_reserve: 64 * 1024 * 1024,
@@ -63,6 +70,7 @@ impl Default for OutboxConfig {
             retry: RetryPolicy::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            trust: Trust::default(),
             max_calls: 64,
         }
     }

@@ -9,6 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::elastic::{ElasticDocument, ElasticTarget};
+use super::influx::{InfluxPoint, InfluxTarget};
+use super::objects::{GcsTarget, S3Target};
+use super::splunk::{Envelope, SplunkEvent, SplunkTarget};
 use crate::secret::Secret;
 
 /// A queued delivery's number.
@@ -42,6 +46,45 @@ pub enum Delivery {
         files: Vec<(String, PathBuf)>,
         /// How it is folded with others; `None`: only by the flood guard.
         fold: Option<Fold>,
+    },
+    /// A document for Elasticsearch or OpenSearch.
+    Elastic {
+        /// Which cluster.
+        target: ElasticTarget,
+        /// What.
+        document: ElasticDocument,
+    },
+    /// An event for Splunk.
+    Splunk {
+        /// Which collector.
+        target: SplunkTarget,
+        /// What.
+        event: SplunkEvent,
+    },
+    /// A point for InfluxDB.
+    Influx {
+        /// Which bucket.
+        target: InfluxTarget,
+        /// What.
+        point: InfluxPoint,
+    },
+    /// A file that becomes an object of S3.
+    S3 {
+        /// Which bucket.
+        target: S3Target,
+        /// The object's key.
+        key: String,
+        /// The outbox takes its own copy before [`super::Outbox::enqueue`] returns.
+        path: PathBuf,
+    },
+    /// A file that becomes an object of Google Cloud Storage.
+    Gcs {
+        /// Which bucket.
+        target: GcsTarget,
+        /// The object's key.
+        key: String,
+        /// The outbox takes its own copy before [`super::Outbox::enqueue`] returns.
+        path: PathBuf,
     },
 }
 
@@ -78,6 +121,21 @@ pub(crate) enum Destination {
         token: Secret,
         channel: String,
     },
+    Elastic {
+        target: ElasticTarget,
+    },
+    Splunk {
+        target: SplunkTarget,
+    },
+    Influx {
+        target: InfluxTarget,
+    },
+    S3 {
+        target: S3Target,
+    },
+    Gcs {
+        target: GcsTarget,
+    },
 }
 
 /// What, without secrets.
@@ -91,6 +149,24 @@ pub(crate) enum Content {
         /// Alerts folded into this one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         held: Option<HeldBack>,
+    },
+    Elastic {
+        index: String,
+        id: String,
+        /// A JSON object in one line.
+        json: String,
+    },
+    Splunk {
+        envelope: Envelope,
+    },
+    Influx {
+        /// In line protocol.
+        line: String,
+    },
+    /// The first of the files becomes it.
+    Object {
+        key: String,
+        url: String,
     },
 }
 
@@ -163,7 +239,36 @@ impl Delivery {
                 files,
                 fold,
             },
+            Self::Elastic { target, document: ElasticDocument { index, id, json } } => {
+                Parts::of(Destination::Elastic { target }, Content::Elastic { index, id, json })
+            }
+            Self::Splunk { target, event: SplunkEvent(envelope) } => {
+                Parts::of(Destination::Splunk { target }, Content::Splunk { envelope })
+            }
+            Self::Influx { target, point: InfluxPoint(line) } => {
+                Parts::of(Destination::Influx { target }, Content::Influx { line })
+            }
+            Self::S3 { target, key, path } => {
+                let url = target.url(&key);
+                Parts::object(Destination::S3 { target }, key, url, path)
+            }
+            Self::Gcs { target, key, path } => {
+                let url = target.url(&key);
+                Parts::object(Destination::Gcs { target }, key, url, path)
+            }
         }
+    }
+}
+
+impl Parts {
+    /// What is neither folded nor has files.
+    fn of(destination: Destination, content: Content) -> Self {
+        Self { destination, content, files: Vec::new(), fold: None }
+    }
+
+    fn object(destination: Destination, key: String, url: String, path: PathBuf) -> Self {
+        let files = vec![(key.clone(), path)];
+        Self { files, ..Self::of(destination, Content::Object { key, url }) }
     }
 }
 
@@ -176,6 +281,11 @@ impl Destination {
                 let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("?");
                 format!("slack: webhook at {host}")
             }
+            Self::Elastic { target } => format!("elastic: {}", target.host()),
+            Self::Splunk { target } => format!("splunk: {}", target.host()),
+            Self::Influx { target } => format!("influxdb: {}", target.shown()),
+            Self::S3 { target } => format!("s3: {}", target.shown()),
+            Self::Gcs { target } => format!("gcs: {}", target.shown()),
             Self::SlackBot { channel, .. } => format!("slackBot: channel {channel}"),
         }
     }
@@ -189,6 +299,10 @@ impl Content {
                 let fields: usize = fields.iter().map(|(title, value)| title.len() + value.len()).sum();
                 pretext.len() + text.len() + color.len() + fields
             }
+            Self::Elastic { index, id, json } => index.len() + id.len() + json.len(),
+            Self::Splunk { envelope } => envelope.bytes(),
+            Self::Influx { line } => line.len(),
+            Self::Object { key, url } => key.len() + url.len(),
         };
         bytes as u64
     }
@@ -197,35 +311,87 @@ impl Content {
     pub(crate) fn title(&self) -> Option<&str> {
         match self {
             Self::Alert { alert, .. } => Some(&alert.pretext),
+            // Data, not alerts: each counts.
+            _ => None,
         }
+    }
+
+    /// Nothing is left of it without its file.
+    pub(crate) fn is_its_file(&self) -> bool {
+        matches!(self, Self::Object { .. })
     }
 
     /// Says how many others were folded into this.
     pub(crate) fn tell(&mut self, told: HeldBack) {
-        match self {
-            Self::Alert { held, .. } => *held = Some(told),
+        if let Self::Alert { held, .. } = self {
+            *held = Some(told);
         }
     }
 }
 
 /// Secrets, in the outbox's own file only: [`Secret`] itself cannot be serialised.
-mod kept {
+pub(super) mod kept {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     use crate::secret::Secret;
 
-    pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::outbox) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(secret.expose())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    pub(in crate::outbox) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
         String::deserialize(from).map(|text| Secret::new(&text))
+    }
+
+    /// The same for what may not be there.
+    pub(in crate::outbox) mod optional {
+        use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+        use crate::secret::Secret;
+
+        pub(in crate::outbox) fn serialize<S: Serializer>(
+            secret: &Option<Secret>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            secret.as_ref().map(Secret::expose).serialize(to)
+        }
+
+        pub(in crate::outbox) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<Secret>, D::Error> {
+            Ok(Option::<String>::deserialize(from)?.map(|text| Secret::new(&text)))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_targets_open_again() {
+        for json in [
+            r#"{"kind":"elastic","target":{"url":"https://e:9200/","auth":"ApiKey a2V5","fingerprint":null}}"#,
+            r#"{"kind":"splunk","target":{"url":"https://s:8088/","token":"t"}}"#,
+            r#"{"kind":"influx","target":{"url":"http://i:8086/","token":"t","organization":"o","bucket":"b"}}"#,
+            r#"{"kind":"s3","target":{"endpoint":null,"region":"r","bucket":"b","key_id":"k","access_key":"s"}}"#,
+            r#"{"kind":"gcs","target":{"bucket":"b","account":"{}"}}"#,
+        ] {
+            let destination: Destination = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&destination).unwrap(), json);
+            assert!(!destination.label().contains("a2V5"), "{}", destination.label());
+        }
+        for json in [
+            r#"{"kind":"elastic","index":"i","id":"1","json":"{}"}"#,
+            r#"{"kind":"splunk","envelope":{"time":1,"metadata":[["host","n"]],"body":{"event":"{}"}}}"#,
+            r#"{"kind":"splunk","envelope":{"time":1,"body":{"raw":"x"}}}"#,
+            r#"{"kind":"influx","line":"m a=1 1"}"#,
+            r#"{"kind":"object","key":"a/b","url":"https://b/a/b"}"#,
+        ] {
+            let content: Content = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&content).unwrap(), json);
+        }
+    }
 
     #[test]
     fn the_stored_form_is_as_it_was_released() {

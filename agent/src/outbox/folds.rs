@@ -344,7 +344,8 @@ impl Entry {
 
 /// What a closing message is made of.
 fn sample(content: &Content) -> Content {
-    let Content::Alert { alert, fields, .. } = content;
+    // Only alerts are folded.
+    let Content::Alert { alert, fields, .. } = content else { return content.clone() };
     let (bytes, count) = SAMPLE;
     let cut = |text: &str| {
         let end = text.floor_char_boundary(bytes);

@@ -8,11 +8,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::header::{HeaderValue, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
-use tokio::sync::Semaphore;
+use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode, Url, redirect};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::config::OutboxConfig;
 use super::failure::Failure;
+use crate::tls::{Fingerprint, Trust, use_ring};
 
 /// Longest answer read, in bytes. Slack's are a few thousand.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -24,6 +25,7 @@ pub(super) struct Http {
     calls: Semaphore,
     connect_timeout: Duration,
     request_timeout: Duration,
+    trust: Trust,
 }
 
 /// An answer, read to its end or to the limit.
@@ -47,13 +49,13 @@ enum Way {
 
 impl Http {
     pub(super) fn new(config: &OutboxConfig) -> Self {
-        // Fails when a provider is there already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        use_ring();
         Self {
             clients: [const { OnceLock::new() }; 3],
             calls: Semaphore::new(config.max_calls.max(1)),
             connect_timeout: config.connect_timeout,
             request_timeout: config.request_timeout,
+            trust: config.trust.clone(),
         }
     }
 
@@ -64,26 +66,50 @@ impl Http {
         made.as_ref().map_err(|cause| Failure::local("no_tls", cause.clone()))
     }
 
-    fn build(&self, way: Way) -> Result<Client, String> {
-        let builder = Client::builder()
+    /// A client that talks TLS only with the holder of one certificate.
+    pub(super) fn pinned(&self, fingerprint: Fingerprint) -> Result<Client, Failure> {
+        let made = fingerprint.config().map_err(|error| error.to_string());
+        let made = made.and_then(|config| {
+            let builder = self.builder().tls_backend_preconfigured(config);
+            builder.build().map_err(|error| innermost(&error.without_url()))
+        });
+        made.map_err(|cause| Failure::local("no_tls", cause))
+    }
+
+    /// Waits until there may be one more call; for clients that do not send by [`Http::send`].
+    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed; were it, the call would go out all the same.
+        self.calls.acquire().await.ok()
+    }
+
+    /// For a whole call.
+    pub(super) fn timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    fn builder(&self) -> ClientBuilder {
+        Client::builder()
             .user_agent(concat!("remora/", env!("CARGO_PKG_VERSION")))
             // A redirect would carry the token or the alert to wherever it says.
             .redirect(redirect::Policy::none())
             .http1_only()
             .retry(reqwest::retry::never())
-            .connect_timeout(self.connect_timeout);
+            .connect_timeout(self.connect_timeout)
+    }
+
+    fn build(&self, way: Way) -> Result<Client, String> {
+        let builder = self.builder();
         let builder = match way {
             Way::Loopback => builder.no_proxy().tls_certs_only([]),
             Way::Plain => builder.tls_certs_only([]),
-            Way::Tls => builder,
+            Way::Tls => self.trust.apply(builder),
         };
         builder.build().map_err(|error| innermost(&error.without_url()))
     }
 
     /// Sends, and reads the whole answer; `extra` is time granted beyond the usual.
     pub(super) async fn send(&self, request: RequestBuilder, extra: Duration) -> Result<Answer, Failure> {
-        // The semaphore is never closed; were it, the call would go out all the same.
-        let _permit = self.calls.acquire().await.ok();
+        let _permit = self.permit().await;
         let request = request.timeout(self.request_timeout.saturating_add(extra));
         let mut response = request.send().await.map_err(describe)?;
         let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
@@ -108,10 +134,13 @@ fn way(url: &Url) -> Way {
     }
 }
 
-/// `Retry-After` in seconds; Slack sends no dates.
+/// `Retry-After` in seconds; none of the services sends dates.
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
+
+const UNTRUSTED: &str =
+    "its certificate is not trusted: give its authority's by --ca-file, and call it by the name in it";
 
 /// What a person can act on, without the URL.
 fn describe(error: reqwest::Error) -> Failure {
@@ -120,7 +149,11 @@ fn describe(error: reqwest::Error) -> Failure {
         return Failure::local("bad_request", innermost(&error));
     }
     if error.is_connect() {
-        return Failure::unreachable(innermost(&error));
+        let mut failure = Failure::unreachable(innermost(&error));
+        if failure.detail.contains("invalid peer certificate") {
+            failure.hint = UNTRUSTED;
+        }
+        return failure;
     }
     let cause = if error.is_timeout() { "timed out".to_owned() } else { innermost(&error) };
     Failure::no_answer(cause)

@@ -20,16 +20,19 @@ use anyhow::Result;
 use super::blobs::Blobs;
 use super::config::{OutboxConfig, Rate};
 use super::delivery::{DeliveryId, Destination, Job};
+use super::elastic::Elastic;
 use super::failure::{Failure, Kind};
 use super::http::Http;
+use super::influx::Influx;
+use super::objects::Objects;
 use super::retry::Pace;
 use super::slack::{Bot, SlackApi, Webhook};
+use super::splunk::Splunk;
 use super::stats::Counters;
 
 /// What all senders share.
 #[derive(Debug)]
 pub(crate) struct Services {
-    #[expect(dead_code, reason = "for the senders to come")]
     pub(crate) http: Arc<Http>,
     pub(crate) slack: SlackApi,
 }
@@ -46,6 +49,11 @@ pub(crate) fn open(destination: &Destination) -> Box<dyn Sender> {
     match destination.clone() {
         Destination::Slack { url } => Box::new(Webhook::new(url)),
         Destination::SlackBot { token, channel } => Box::new(Bot::new(token, channel)),
+        Destination::Elastic { target } => Box::new(Elastic::new(target)),
+        Destination::Splunk { target } => Box::new(Splunk::new(target)),
+        Destination::Influx { target } => Box::new(Influx::new(target)),
+        Destination::S3 { target } => Box::new(Objects::s3(target)),
+        Destination::Gcs { target } => Box::new(Objects::gcs(target)),
     }
 }
 
@@ -85,7 +93,6 @@ pub(crate) enum Outcome {
     /// Never: a dead letter.
     Dead(Failure),
     /// Too much at once: again in smaller batches. A job alone in its batch is a dead letter.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the senders to come that take batches"))]
     Split(Failure),
 }
 

@@ -234,6 +234,104 @@ fn vendor_errors_name_helper_and_argument() {
 }
 
 #[test]
+fn data_is_queued_with_what_its_store_asks_for() {
+    let mut rig = Rig::new();
+    rig.s3_endpoint = Some("http://minio:9000/".into());
+    let lines = rig.body(
+        "console.log(vendor.elastic('https://es:9200', 'remora', data, 'elastic', 'pw').length);\n\
+         console.log(vendor.elastic(null, 'remora', {a: 1}, undefined, undefined, 'n:aG9zdCRlcw==', ' id:key ').length);\n\
+         console.log(vendor.splunk('https://s:8088', 'tok', data, {index: 'main', raw: false, source: 'mine'}));\n\
+         console.log(vendor.splunk('https://s:8088', 'tok', 'text', {raw: true, channel: 'FE0ECFAD-13D5-401B-847D-77833BD77131'}));\n\
+         console.log(vendor.influxdb('http://i:8086', 'tok', 'org', 'b', 'http', {timestamp: 1, ms: 1.5}, {path: '/a b'}));\n\
+         file.write('own.txt', 'mine');\n\
+         console.log(vendor.s3.put('captures', 'own.txt', 'us-east-1', 'AKIA', 'hush'));\n\
+         console.log(vendor.s3.put('captures/a/b', pcap.path(data.stream), 'us-east-1'));\n\
+         console.log(vendor.gcs.put('captures', 'own.txt', {client_email: 'a@b', private_key: 'k'}));",
+    );
+    assert_eq!(
+        lines,
+        [
+            "22",
+            "22",
+            "3",
+            "4",
+            "5",
+            "http://minio:9000/captures/node-7/own.txt",
+            "http://minio:9000/captures/a/b/000000000001.pcap",
+            "https://storage.googleapis.com/captures/node-7/own.txt",
+        ]
+    );
+    let queued = rig.outbox.0.lock().unwrap();
+    let Delivery::Elastic { document, .. } = &queued[0].delivery else { panic!() };
+    assert_eq!(document.id().len(), 22, "128 bits");
+    assert_eq!(queued[5].files, [b"mine"], "there when it was queued");
+    assert!(!format!("{queued:?}").contains("hush") && !format!("{queued:?}").contains("id:key"));
+}
+
+#[test]
+fn data_that_cannot_be_sent_is_an_error_in_the_helpers_words() {
+    let rig = Rig::new();
+    for (call, message) in [
+        ("vendor.elastic()", "TypeError: vendor.elastic: argument 1 (url) is missing"),
+        ("vendor.elastic('http://e')", "TypeError: vendor.elastic: argument 2 (index) is missing"),
+        ("vendor.elastic('http://e', 'i')", "TypeError: vendor.elastic: argument 3 (data) is missing"),
+        (
+            "vendor.elastic('e', 'i', {})",
+            "Error: vendor.elastic: url: is not a URL; it looks like https://elasticsearch.example:9200",
+        ),
+        (
+            "vendor.elastic('http://e', 'Up', {})",
+            "Error: vendor.elastic: index: \"Up\" has upper-case letters, which an index cannot have",
+        ),
+        (
+            "vendor.elastic('http://e', 'i', {}, 'elastic')",
+            "Error: vendor.elastic: password: is empty; is its variable set?",
+        ),
+        ("vendor.splunk('http://s', 't')", "TypeError: vendor.splunk: argument 3 (event) is missing"),
+        (
+            "vendor.splunk('http://s', 't', ' ')",
+            "Error: vendor.splunk: event: is blank, which Splunk refuses",
+        ),
+        (
+            "vendor.splunk('http://s', 't', 'e', {indx: 'a'})",
+            "Error: vendor.splunk: options: there is no option \"indx\"; index, sourcetype, source, host, raw and channel are",
+        ),
+        (
+            "vendor.splunk('http://s', 't', 'e', {raw: 'maybe'})",
+            "Error: vendor.splunk: options.raw: \"maybe\" is neither true nor false",
+        ),
+        (
+            "vendor.influxdb('http://i', 't', 'o', 'b', 'm')",
+            "TypeError: vendor.influxdb: argument 6 (data) is missing",
+        ),
+        (
+            "vendor.influxdb('http://i', 't', 'o', 'b', 'm', {})",
+            "Error: vendor.influxdb: data: has no field with a value",
+        ),
+        ("vendor.s3.put('b')", "TypeError: vendor.s3.put: argument 2 (path) is missing"),
+        (
+            "vendor.s3.put('bucket', '../x', 'r')",
+            "Error: vendor.s3.put: path: \"../x\" leaves the script's data folder",
+        ),
+        (
+            "file.write('x', ''); vendor.s3.put('B', 'x', 'r')",
+            "Error: vendor.s3.put: bucket: \"B\" is not the name of a bucket: 3 to 63 of a-z, 0-9, '-', '.'",
+        ),
+        (
+            "file.write('x', ''); vendor.s3.put('bucket', 'x', 'r', 'AKIA')",
+            "Error: vendor.s3.put: accessKey: is empty, but there is a keyID",
+        ),
+        (
+            "file.write('x', ''); vendor.gcs.put('bucket', 'x', {})",
+            "Error: vendor.gcs.put: saKeyObj: is not the key of a service account: it needs client_email and private_key",
+        ),
+    ] {
+        assert_eq!(rig.thrown(call), message, "{call}");
+    }
+    assert!(rig.outbox.0.lock().unwrap().is_empty(), "nothing was queued");
+}
+
+#[test]
 fn an_argument_is_bounded() {
     let mut rig = Rig::new();
     rig.limits.argument = 1000;

@@ -68,6 +68,9 @@ impl Outbox for Box {
             }
             files = attached.iter().map(|(_, path)| std::fs::read(path).unwrap()).collect();
         }
+        if let Delivery::S3 { path, .. } | Delivery::Gcs { path, .. } = &delivery {
+            files.push(std::fs::read(path).unwrap());
+        }
         let mut queued = self.0.lock().unwrap();
         queued.push(Queued { script: script.to_owned(), delivery, files });
         Ok(DeliveryId(queued.len() as u64))
@@ -124,6 +127,7 @@ pub(crate) struct Rig {
     pub(crate) backpressure: Backpressure,
     pub(crate) store: bool,
     pub(crate) names: Arc<NameHistory>,
+    pub(crate) s3_endpoint: Option<String>,
 }
 
 impl Rig {
@@ -146,6 +150,7 @@ impl Rig {
             backpressure: Backpressure::Wait,
             store: true,
             names: Arc::default(),
+            s3_endpoint: None,
         }
     }
 
@@ -174,6 +179,8 @@ impl Rig {
             env: Arc::new(self.env.clone()),
             data_dir: self.dir.path().join("data"),
             runtime: self.runtime.handle().clone(),
+            trust: agent::tls::Trust::default(),
+            s3_endpoint: self.s3_endpoint.clone(),
             node_name: "node-7".to_owned(),
             names: {
                 let names = Arc::clone(&self.names);

@@ -79,7 +79,7 @@ impl Injection {
 }
 
 /// Takes the first fault that fits this call.
-pub(super) fn next(faults: &mut Vec<Injection>, method: &str, channel: Option<&str>) -> Option<Injection> {
+pub(crate) fn next(faults: &mut Vec<Injection>, method: &str, channel: Option<&str>) -> Option<Injection> {
     let found = faults.iter_mut().find(|f| f.matches(method, channel))?;
     found.times -= 1;
     let taken = found.clone();
@@ -88,7 +88,7 @@ pub(super) fn next(faults: &mut Vec<Injection>, method: &str, channel: Option<&s
 }
 
 /// Answers with the fault; `apply` does what the call asks for and gives the true answer.
-pub(super) async fn answer(injection: Injection, apply: impl FnOnce() -> Response) -> Response {
+pub(crate) async fn answer(injection: Injection, apply: impl FnOnce() -> Response) -> Response {
     let lose_answer = |apply: &mut dyn FnMut()| {
         if injection.applied {
             apply();

@@ -12,35 +12,32 @@ mod api;
 mod args;
 mod config;
 mod control;
-mod fault;
+pub(crate) mod fault;
 mod page;
 mod state;
 mod upload;
 mod webhook;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get, post};
-use tokio::sync::oneshot;
 
 pub use config::{Channel, FakeConfig, Token, Webhook};
 pub use fault::{Fault, Injection};
 pub use state::{FileView, Message, Request};
 
+use crate::fakes::Server;
 use state::Shared;
 
 /// A running fake; it stops, and closes every connection, when dropped.
 #[derive(Debug)]
 pub struct SlackFake {
-    address: SocketAddr,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    server: Server,
 }
 
 impl SlackFake {
@@ -50,21 +47,9 @@ impl SlackFake {
     /// # Errors
     /// When the address cannot be had.
     pub fn start(address: SocketAddr, config: FakeConfig) -> Result<Self> {
-        let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
-        listener.set_nonblocking(true).context("set the listener non-blocking")?;
-        let address = listener.local_addr().context("ask for the listener's address")?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("start the fake's runtime")?;
         let shared = Arc::new(Shared::new(config));
-        let router = router(Arc::clone(&shared));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new()
-            .name("slack-fake".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, router, stopped)))
-            .context("start the fake's thread")?;
-        Ok(Self { address, shared, stop: Some(stop), thread: Some(thread) })
+        let server = Server::start("slack-fake", address, router(Arc::clone(&shared)))?;
+        Ok(Self { shared, server })
     }
 
     /// On the loopback, any free port.
@@ -78,13 +63,13 @@ impl SlackFake {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address
     }
 
     /// The page's URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.server.address)
     }
 
     /// What `--slack-api-url` takes.
@@ -142,32 +127,6 @@ impl SlackFake {
     /// Adds a channel, or replaces the one with its id.
     pub fn set_channel(&self, channel: Channel) {
         self.shared.lock().config.set_channel(channel);
-    }
-}
-
-impl Drop for SlackFake {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the server thread has been printed already; a destructor cannot pass it on.
-            let _ = thread.join();
-        }
-    }
-}
-
-async fn serve(listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return eprintln!("slack-fake: {error}"),
-    };
-    // Not a graceful stop: a connection that was told to stay silent would never end.
-    tokio::select! {
-        result = axum::serve(listener, router) => {
-            if let Err(error) = result {
-                eprintln!("slack-fake: {error}");
-            }
-        }
-        _ = stopped => {}
     }
 }
 

@@ -18,7 +18,7 @@ use crate::sys::{NotPermitted, interrupt, term};
 
 pub(crate) use fuzz::toolchain as fuzz_toolchain;
 pub(crate) use rust::{WASM, has_target};
-pub(crate) use venv::python as judge_python;
+pub(crate) use venv::{python as judge_python, s3_server};
 
 /// What to make ready.
 #[derive(Args, Debug, Default, Clone)]

@@ -1,4 +1,4 @@
-//! A Python environment of the project's own, with Slack's official client: the judge of our Slack fake.
+//! A Python environment of the project's own, with the official clients that judge our fakes, and a server of S3.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,27 @@ use anyhow::Result;
 use super::{Missing, State};
 use crate::sys::{project, run};
 
-const PIN: &str = "slack_sdk==3.47.0";
+const PINS: [&str; 5] = [
+    "slack_sdk==3.47.0",
+    "elasticsearch==9.5.1",
+    "opensearch-py==3.2.0",
+    "influxdb-client==1.50.0",
+    "moto[server]==5.2.5",
+];
 
 /// The environment's Python, if it is there.
 pub(crate) fn python() -> Option<PathBuf> {
     Some(project::target().join("judge-venv/bin/python"))
-        .filter(|p| p.exists() && stamp().is_ok_and(|s| s == PIN))
+        .filter(|p| p.exists() && stamp().is_ok_and(|s| s == pins()))
+}
+
+/// A program that serves S3, in the same environment.
+pub(crate) fn s3_server() -> Option<PathBuf> {
+    python().map(|python| python.with_file_name("moto_server")).filter(|program| program.exists())
+}
+
+fn pins() -> String {
+    PINS.join(" ")
 }
 
 fn stamp() -> std::io::Result<String> {
@@ -21,27 +36,27 @@ fn stamp() -> std::io::Result<String> {
 
 pub(super) fn install(check: bool) -> Result<State> {
     if python().is_some() {
-        return Ok(State::Present(format!("{PIN}, which judges the Slack fake")));
+        return Ok(State::Present(format!("{}, which judge the fakes", pins())));
     }
     let folder = project::target().join("judge-venv");
     let mut venv = run::command("python3");
     venv.args(["-m", "venv", "--clear"]).arg(&folder);
     let mut pip = run::command(folder.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PIN]);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PINS);
     let mut why = String::new();
     if !check {
         match run::output(&mut venv).and_then(|_| run::output(&mut pip)) {
             Ok(_) => {
-                std::fs::write(folder.join("remora-pin"), PIN)?;
-                return Ok(State::Installed(format!("{PIN}, which judges the Slack fake")));
+                std::fs::write(folder.join("remora-pin"), pins())?;
+                return Ok(State::Installed(format!("{}, which judge the fakes", pins())));
             }
             Err(error) => why = format!(": {error:#}"),
         }
     }
     Ok(State::Missing(Missing {
-        what: format!("{PIN}{why}"),
+        what: format!("{}{why}", pins()),
         commands: vec!["cargo xtask setup --only judge".to_owned()],
-        without: "the Slack fake is not judged by Slack's own client".to_owned(),
+        without: "the fakes are not judged by the official clients".to_owned(),
         optional: true,
     }))
 }

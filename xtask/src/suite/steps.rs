@@ -124,6 +124,9 @@ pub(super) fn tests(ready: &Ready, filter: &[String], counts: &mut Counts) -> Re
     if let Some(python) = setup::judge_python() {
         cargo.env("REMORA_JUDGE_PYTHON", python);
     }
+    if let Some(server) = setup::s3_server() {
+        cargo.env("REMORA_MOTO_SERVER", server);
+    }
     if !filter.is_empty() {
         cargo.arg("--").args(filter);
     }

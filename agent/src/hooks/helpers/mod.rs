@@ -13,6 +13,8 @@ mod metric;
 mod small;
 mod tarball;
 mod vendor;
+mod vendor_data;
+mod vendor_objects;
 mod webhook;
 
 use std::cell::RefCell;
@@ -124,6 +126,8 @@ const HELPERS: &[(&str, &[Member])] = &[
     ("test", small::TEST),
     ("utils", small::UTILS),
     ("vendor", vendor::MEMBERS),
+    ("vendor.gcs", vendor_objects::GCS),
+    ("vendor.s3", vendor_objects::S3),
 ];
 
 /// Puts helpers, `env` and its bare globals into a fresh context.

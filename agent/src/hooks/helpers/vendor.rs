@@ -1,18 +1,22 @@
-//! `vendor`: Slack through the outbox; webhooks by [`super::webhook`].
+//! `vendor`: Slack through the outbox; webhooks by [`super::webhook`], the others by [`super::vendor_data`] and
+//! [`super::vendor_objects`].
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::item::StreamId;
 
-use crate::outbox::{Alert, Delivery, Fold};
+use crate::outbox::{Alert, Delivery, DeliveryId, Fold};
 use crate::secret::Secret;
 
-use super::{Call, HelperError, HelperResult, Host, Member, webhook};
+use super::{Call, HelperError, HelperResult, Host, Member, vendor_data, webhook};
 
 pub(super) const MEMBERS: &[Member] = &[
+    ("elastic", "vendor.elastic", vendor_data::elastic),
+    ("influxdb", "vendor.influxdb", vendor_data::influxdb),
     ("slack", "vendor.slack", slack),
     ("slackBot", "vendor.slackBot", slack_bot),
+    ("splunk", "vendor.splunk", vendor_data::splunk),
     ("webhook", "vendor.webhook", webhook::webhook),
     ("webhookForm", "vendor.webhookForm", webhook::webhook_form),
 ];
@@ -100,6 +104,12 @@ fn note(host: &Host, delivery: &Delivery) -> Option<(StreamId, String)> {
 }
 
 fn enqueue<'js>(host: &Host, call: &Call<'js>, delivery: Delivery) -> HelperResult<'js> {
+    let id = queue(host, call, delivery)?;
+    call.returns(id.0.to_string())
+}
+
+/// Queues a delivery; the caller says what the script gets back.
+pub(super) fn queue(host: &Host, call: &Call<'_>, delivery: Delivery) -> Result<DeliveryId, HelperError> {
     // Copying attachments is the agent's work, not the script's time.
     let note = note(host, &delivery);
     let queued = host.clock.wait(|| host.services().outbox.enqueue(host.name(), delivery));
@@ -108,8 +118,5 @@ fn enqueue<'js>(host: &Host, call: &Call<'js>, delivery: Delivery) -> HelperResu
     {
         host.clock.wait(|| store.note(stream, &text));
     }
-    match queued {
-        Ok(id) => call.returns(id.0.to_string()),
-        Err(error) => Err(call.failed_call(error)),
-    }
+    queued.map_err(|error| call.failed_call(error))
 }

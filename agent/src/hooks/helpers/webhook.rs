@@ -10,31 +10,38 @@ use reqwest::{Client, Method, RequestBuilder, Response, Url};
 
 use crate::hooks::limits::{duration_text, size_text};
 use crate::hooks::log::Level;
+use crate::tls::Trust;
 
 use super::{Call, HelperError, HelperResult, Host};
 
 /// Redirects followed within one host and scheme; to others none, so that headers stay where they were sent.
 const REDIRECTS: usize = 5;
 
-/// The HTTP client of all scripts, made when the first one needs it.
-#[derive(Default)]
-pub(crate) struct Http(OnceLock<Result<Client, String>>);
+/// The HTTP client of all scripts, made when the first one needs it. Proxies are those of the environment (`HTTPS_PROXY`,
+/// `HTTP_PROXY`, `NO_PROXY`).
+pub(crate) struct Http {
+    trust: Trust,
+    client: OnceLock<Result<Client, String>>,
+}
 
 impl Http {
+    pub(crate) fn new(trust: Trust) -> Self {
+        Self { trust, client: OnceLock::new() }
+    }
+
     fn client(&self) -> Result<&Client, &str> {
-        self.0.get_or_init(build).as_ref().map_err(String::as_str)
+        self.client.get_or_init(|| build(&self.trust)).as_ref().map_err(String::as_str)
     }
 }
 
-fn build() -> Result<Client, String> {
-    // Err: the process has a provider already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+fn build(trust: &Trust) -> Result<Client, String> {
     let same_origin = reqwest::redirect::Policy::custom(|attempt| {
         let origin = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port());
         let stays = attempt.previous().first().is_some_and(|first| origin(first) == origin(attempt.url()));
         if stays && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
     });
-    Client::builder()
+    trust
+        .apply(Client::builder())
         .user_agent(concat!("remora/", env!("CARGO_PKG_VERSION")))
         .redirect(same_origin)
         .build()
@@ -61,7 +68,8 @@ pub(super) fn webhook_form<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'
     let (method, url) = target(call)?;
     call.required(2, "fields")?;
     let fields = call.pairs(2, "fields")?;
-    send(host, call, method, url, |request| request.form(&fields))
+    let headers = headers(call, 3)?;
+    send(host, call, method, url, |request| request.form(&fields).headers(headers))
 }
 
 fn target(call: &Call<'_>) -> Result<(Method, Url), HelperError> {

@@ -31,7 +31,7 @@ fn judge(folds: &mut Folds, at: u64, title: &str, fold: Option<&Fold>) -> Option
 
 fn told(closings: &[Closing]) -> Vec<u64> {
     let count = |closing: &Closing| {
-        let Content::Alert { held, .. } = &closing.content;
+        let Content::Alert { held, .. } = &closing.content else { panic!("{closing:?}") };
         held.unwrap().count
     };
     closings.iter().map(count).collect()
@@ -107,7 +107,7 @@ fn the_table_is_bounded_and_what_is_pushed_out_is_told() {
     let due = folds.due(START + 1_000, false);
     assert_eq!(told(&due), [1; 900]);
     assert_eq!(told(&folds.due(START + 1_000, true)), [1; 100], "the rest at the end");
-    let Content::Alert { alert, fields, .. } = &due[0].content;
+    let Content::Alert { alert, fields, .. } = &due[0].content else { panic!("{due:?}") };
     assert!(alert.text.len() < 2_010 && fields.len() == 10, "what is kept is cut");
 }
 

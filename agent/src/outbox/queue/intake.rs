@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::state::Waiting;
 use crate::outbox::blobs::Source;
-use crate::outbox::delivery::{Attachment, Content, DeliveryId, Destination, Job, Parts};
+use crate::outbox::delivery::{Attachment, Body, Content, DeliveryId, Destination, Job, Parts};
 use crate::outbox::folds::{self, Verdict};
 use crate::outbox::store::Row;
 use crate::outbox::{Delivery, OutboxError, check, worker};
@@ -61,7 +61,14 @@ impl Shared {
     ) -> Result<DeliveryId, OutboxError> {
         let text = content.bytes();
         let id = self.lock().reserve(text, &self.config)?;
-        let (files, copied) = self.take_over(id, sources);
+        let config = &self.config;
+        let whole = content.is_its_file();
+        let most = if whole { config.max_object_bytes } else { config.max_delivery_bytes };
+        let (files, copied) = self.take_over(id, sources, most);
+        if let Some(cause) = missing(&files).filter(|_| whole) {
+            self.lock().release(text + copied);
+            return check::invalid("path", cause);
+        }
         let bytes = text + copied;
         let made = SystemTime::now();
         let script = script.to_owned();
@@ -77,15 +84,14 @@ impl Shared {
     }
 
     /// Copies what there is room for; the rest is named in the message.
-    fn take_over(&self, id: DeliveryId, sources: Vec<Source>) -> (Vec<Attachment>, u64) {
-        let most = self.config.max_delivery_bytes;
+    fn take_over(&self, id: DeliveryId, sources: Vec<Source>, most: u64) -> (Vec<Attachment>, u64) {
         let mut files = Vec::with_capacity(sources.len());
         let mut copied = 0u64;
         for (number, source) in sources.into_iter().enumerate() {
             let size = source.size;
             if copied.saturating_add(size) > most {
                 files.push(
-                    source.without_content(format!("the files of one message may have {most} bytes in all")),
+                    source.without_content(format!("the files of one delivery may have {most} bytes in all")),
                 );
             } else if !self.lock().reserve_bytes(size, self.config.max_bytes) {
                 files.push(source.without_content("too much is waiting to be sent".to_owned()));
@@ -131,4 +137,12 @@ impl Shared {
             self.runtime.spawn(worker::run(Arc::clone(self), destination));
         }
     }
+}
+
+/// Why a file was not taken over.
+fn missing(files: &[Attachment]) -> Option<String> {
+    files.iter().find_map(|file| match &file.body {
+        Body::Missing(why) => Some(why.clone()),
+        Body::Copy(_) => None,
+    })
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::Posted;
 use super::files::{self, Missing, Thread, Wanted};
-use super::message::{self, Notes, Size};
+use super::message::{self, Notes, Size, not_an_alert};
 use crate::outbox::config::{OutboxConfig, Rate};
 use crate::outbox::delivery::{Attachment, Body, Content, Job};
 use crate::outbox::failure::{Failure, Kind};
@@ -87,7 +87,7 @@ impl Bot {
 
     /// The message, shorter and plainer each time that the payload is refused.
     async fn post(&self, turn: &mut Turn<'_>, job: &Job, left_out: &[String]) -> Result<Progress, Failure> {
-        let Content::Alert { alert, fields, held } = &job.content;
+        let Content::Alert { alert, fields, held } = &job.content else { return Err(not_an_alert()) };
         let mut size = Size::Full;
         let mut joined = false;
         loop {
@@ -122,7 +122,7 @@ impl Bot {
         place: &Posted,
         cut: bool,
     ) -> Vec<Missing> {
-        let Content::Alert { alert, fields, .. } = &job.content;
+        let Content::Alert { alert, fields, .. } = &job.content else { return Vec::new() };
         let whole = cut.then(|| message::whole(alert, fields));
         let path = |body: &Body| match body {
             Body::Copy(copy) => turn.file(copy),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::escape::{cut, escape};
 use crate::outbox::delivery::{Alert, HeldBack};
+use crate::outbox::failure::Failure;
 use crate::utc;
 
 /// Name of the file that carries a text too long for Slack.
@@ -147,6 +148,11 @@ fn held_note(held: Option<HeldBack>) -> String {
 /// A note in a message's thread.
 pub(super) fn note(text: &str) -> Value {
     with_manners(json!({ "text": text }))
+}
+
+/// Only alerts are sent to Slack.
+pub(super) fn not_an_alert() -> Failure {
+    Failure::local("bad_content", "not an alert".to_owned())
 }
 
 /// All that an alert says, for [`TEXT_FILE`].

@@ -1,6 +1,6 @@
 //! Delivering through an incoming webhook.
 
-use super::message::{self, Size};
+use super::message::{self, Size, not_an_alert};
 use crate::outbox::config::{OutboxConfig, Rate};
 use crate::outbox::delivery::{Content, Job};
 use crate::outbox::failure::{Failure, Kind};
@@ -20,7 +20,7 @@ impl Webhook {
 
     /// Posts the alert, plainer each time that the payload is refused.
     async fn post(&self, turn: &mut Turn<'_>, job: &Job) -> Result<(), Failure> {
-        let Content::Alert { alert, held, .. } = &job.content;
+        let Content::Alert { alert, held, .. } = &job.content else { return Err(not_an_alert()) };
         let mut size = Size::Full;
         loop {
             let payload = message::webhook(alert, *held, job.made, size);

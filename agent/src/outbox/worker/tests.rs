@@ -30,7 +30,7 @@ impl Sender for Told {
 
     fn send<'a>(&'a self, _: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
         let text = |job: &Job| {
-            let Content::Alert { alert, .. } = &job.content;
+            let Content::Alert { alert, .. } = &job.content else { panic!("{job:?}") };
             alert.text.clone()
         };
         self.batches.lock().unwrap().push(batch.iter().map(text).collect());

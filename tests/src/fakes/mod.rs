@@ -1,0 +1,232 @@
+//! Strict fakes of the services that data is sent to: they refuse what the real ones refuse, keep what they were sent,
+//! and fail when told to ([`Fake::fail`]).
+//!
+//! A fake is a [`Service`]: it says what a call is, and answers it. What they share is here: a thread with a server, faults, an
+//! account of all calls, bodies by gzip.
+
+pub mod elastic;
+pub mod influx;
+pub mod objects;
+pub mod splunk;
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::oneshot;
+
+use crate::slack::Injection;
+use crate::slack::fault;
+
+/// Largest body that any of them reads, in bytes.
+const MAX_BODY: usize = 256 * 1024 * 1024;
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// `GET`, `POST` …
+    pub method: Method,
+    /// Path and query.
+    pub uri: Uri,
+    /// All of them.
+    pub headers: HeaderMap,
+    /// Unpacked.
+    pub body: Bytes,
+    /// Bytes on the wire.
+    pub packed: usize,
+}
+
+impl Asked {
+    /// A header's text; empty if there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// A member of the query, decoded.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<String> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&self.uri).ok()?;
+        pairs.0.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// The content type without parameters.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        self.header("content-type").split(';').next().unwrap_or_default().trim()
+    }
+}
+
+/// One call and the status that it was answered with (0: by a fault).
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What [`Service::call`] says.
+    pub name: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// Bytes of the body, unpacked and on the wire.
+    pub bytes: (usize, usize),
+}
+
+/// What a fake does.
+pub trait Service: Send + 'static {
+    /// What a call is named in faults and in the account.
+    fn call(&self, asked: &Asked) -> &'static str;
+    /// Answers it.
+    fn answer(&mut self, asked: &Asked) -> Response;
+}
+
+struct Core<S> {
+    service: Mutex<S>,
+    faults: Mutex<Vec<Injection>>,
+    calls: Mutex<Vec<Call>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A running fake; it stops when dropped.
+pub struct Fake<S> {
+    core: Arc<Core<S>>,
+    server: Server,
+}
+
+impl<S: Service> Fake<S> {
+    /// On the loopback, any free port.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn start(service: S) -> Result<Self> {
+        let core = Arc::new(Core {
+            service: Mutex::new(service),
+            faults: Mutex::default(),
+            calls: Mutex::default(),
+        });
+        let router = Router::new()
+            .fallback(take::<S>)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(Arc::clone(&core));
+        Ok(Self { server: Server::start("fake", SocketAddr::from(([127, 0, 0, 1], 0)), router)?, core })
+    }
+
+    /// Without a trailing slash.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// Makes the next calls fail.
+    pub fn fail(&self, injection: Injection) {
+        lock(&self.core.faults).push(injection);
+    }
+
+    /// Every call, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        lock(&self.core.calls).clone()
+    }
+
+    /// Looks at what it holds, or changes it.
+    pub fn with<T>(&self, look: impl FnOnce(&mut S) -> T) -> T {
+        look(&mut lock(&self.core.service))
+    }
+}
+
+async fn take<S: Service>(
+    State(core): State<Arc<Core<S>>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let packed = body.len();
+    let body = match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
+        None => body,
+        Some(b"gzip") => {
+            let mut plain = Vec::new();
+            if flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).is_err() {
+                return (StatusCode::BAD_REQUEST, "not gzip").into_response();
+            }
+            plain.into()
+        }
+        Some(_) => return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding").into_response(),
+    };
+    let asked = Asked { method, uri, headers, body, packed };
+    let name = lock(&core.service).call(&asked);
+    let bytes = (asked.body.len(), packed);
+    let note = |status| lock(&core.calls).push(Call { name, status, bytes });
+    let apply = || {
+        let answer = lock(&core.service).answer(&asked);
+        note(answer.status().as_u16());
+        answer
+    };
+    let injection = fault::next(&mut lock(&core.faults), name, None);
+    match injection {
+        Some(injection) => {
+            note(0);
+            fault::answer(injection, apply).await
+        }
+        None => apply(),
+    }
+}
+
+/// A server on a thread of its own: callers need no runtime.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens on `address` (port 0: any free one), in the network namespace of the calling thread.
+    pub(crate) fn start(name: &'static str, address: SocketAddr, router: Router) -> Result<Self> {
+        let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+        listener.set_nonblocking(true).context("set the listener non-blocking")?;
+        let address = listener.local_addr().context("ask for the listener's address")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the fake's runtime")?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || runtime.block_on(serve(name, listener, router, stopped)))
+            .context("start the fake's thread")?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the server thread has been printed already; a destructor cannot pass it on.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(name: &str, listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return eprintln!("{name}: {error}"),
+    };
+    // Not a graceful stop: a connection that was told to stay silent would never end.
+    tokio::select! {
+        result = axum::serve(listener, router) => {
+            if let Err(error) = result {
+                eprintln!("{name}: {error}");
+            }
+        }
+        _ = stopped => {}
+    }
+}
