@@ -155,6 +155,7 @@ impl Line {
                     self.batch.streams.push(*summary);
                 }
                 Event::Trim(wish) => self.wishes.push(*wish),
+                Event::Text(_) => {}
             }
         }
     }

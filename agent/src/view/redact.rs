@@ -31,6 +31,12 @@ impl Redaction {
         Self { names: Vec::new() }
     }
 
+    /// What a redacted copy hides: this, and where nothing is hidden in items, what always is.
+    #[must_use]
+    pub fn for_copies(&self) -> Self {
+        if self.names.is_empty() { Self::default() } else { self.clone() }
+    }
+
     /// Whether values of this header are hidden.
     #[must_use]
     pub fn hides(&self, header: &[u8]) -> bool {
