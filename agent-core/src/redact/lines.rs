@@ -155,7 +155,10 @@ mod tests {
     fn behind_a_body_a_line_begins_and_behind_a_hole_nobody_knows() {
         assert_eq!(seen(&[(0, "A: b\r\n\r\n"), (50, "Xookie: 1\r\n")]), "A: b\r\n\r\nXookie: 1\r\n");
         assert_eq!(seen(&[(0, "A: b\r\n"), (50, "kie: 1\r\nB: c\r\n")]), "A: b\r\n******\r\nB: c\r\n");
-        assert_eq!(seen(&[(0, "Cookie: 1"), (50, "23\r\n"), (54, "B: c")]), "Cookie: *\r\nB: c".replace("*\r", "***\r"));
+        assert_eq!(
+            seen(&[(0, "Cookie: 1"), (50, "23\r\n"), (54, "B: c")]),
+            "Cookie: *\r\nB: c".replace("*\r", "***\r")
+        );
         assert_eq!(seen(&[(1 << 20, "secret\r\nB: c\r\n")]), "******\r\nB: c\r\n");
         assert_eq!(seen(&[(1 << 20, "GET / HTTP/1.1\r\nB: c")]), "GET / HTTP/1.1\r\nB: c");
         // Chunk sizes: the line behind the data ends what was before it.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::outbox::Outbox;
 use crate::pcap::PcapStore;
-use crate::view::ItemView;
 use crate::tls::Trust;
+use crate::view::ItemView;
 
 use super::log::ScriptLog;
 

@@ -173,7 +173,9 @@ impl Walk {
             finder.packet(&packet);
             Ok(())
         })?;
-        let hidden = finder.finish().map_err(|TooMany| io::Error::other("more values to redact than fit in memory"))?;
+        let hidden = finder
+            .finish()
+            .map_err(|TooMany| io::Error::other("more values to redact than fit in memory"))?;
         let mut overwriter = Overwriter::new(hidden);
         let mut out = BufWriter::with_capacity(256 << 10, file);
         let (mut copy, mut encoded) = (Vec::new(), Vec::new());

@@ -119,13 +119,7 @@ impl Current {
         }
     }
 
-    fn take_chunked(
-        &mut self,
-        side: Side,
-        data: &[u8],
-        at: Arrival,
-        cx: &mut Context<'_>,
-    ) -> (usize, Taken) {
+    fn take_chunked(&mut self, side: Side, data: &[u8], at: Arrival, cx: &mut Context<'_>) -> (usize, Taken) {
         let mut used = 0;
         while let Frame::Chunked(chunked) = &mut self.frame {
             let (n, step) = chunked.step(&data[used..], cx.limits.head);
