@@ -34,6 +34,7 @@ mod splunk;
 mod stamp;
 mod stats;
 mod store;
+mod web;
 mod worker;
 
 pub use config::{DeadLimits, FoldPolicy, OutboxConfig, Rate, RetryPolicy, SLACK_API_URL};
@@ -46,6 +47,7 @@ pub use queue::DurableOutbox;
 pub use slack::hint;
 pub use splunk::{SplunkEvent, SplunkTarget};
 pub use stats::DeliveryStats;
+pub use web::{WebMessage, WebTarget};
 pub use store::{Letter, LetterFile, LetterState, Letters};
 
 /// The outbox's folder in a data folder.
@@ -99,4 +101,9 @@ pub trait Outbox: Send + Sync {
     /// # Errors
     /// When the queue is full, an argument is wrong or a file cannot be read.
     fn enqueue(&self, script: &str, delivery: Delivery) -> Result<DeliveryId, OutboxError>;
+
+    /// Whether half of what may wait does: what is not an alert then leaves the rest to the alerts.
+    fn is_crowded(&self) -> bool {
+        false
+    }
 }
