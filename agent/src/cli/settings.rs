@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::args::{Common, PcapMode};
 use crate::kfl::Filter;
 use crate::outbox::OutboxConfig;
-use crate::pipeline::Format;
+use crate::pipeline::{Format, SinkConfig, read_sinks};
 use crate::tls::Trust;
 use crate::view::{ItemView, Redaction};
 
@@ -38,6 +38,8 @@ pub(super) struct Settings {
     pub(super) pcap: PcapLimits,
     /// Where scripts keep their files.
     pub(super) data_dir: Option<PathBuf>,
+    /// Where items go without a script.
+    pub(super) sinks: Vec<SinkConfig>,
     /// Whether counters are printed at the end.
     pub(super) stats: bool,
     /// How items are shown.
@@ -89,6 +91,10 @@ impl Settings {
                 reserve: args.pcap_reserve,
             },
             data_dir: args.data_dir.clone(),
+            sinks: match &args.sinks {
+                Some(path) => read_sinks(path).map_err(|error| UsageError(format!("--sinks: {error:#}")))?,
+                None => Vec::new(),
+            },
             stats: args.stats,
             view: Arc::new(ItemView::new(redaction)),
             outbox: OutboxConfig {

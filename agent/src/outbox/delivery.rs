@@ -270,12 +270,11 @@ impl Delivery {
             }
             Self::ElasticMany { target, documents } => {
                 let index = documents.first().map(|document| document.index.clone()).unwrap_or_default();
-                let documents = documents.into_iter().map(|ElasticDocument { id, json, .. }| (id, json)).collect();
+                let documents =
+                    documents.into_iter().map(|ElasticDocument { id, json, .. }| (id, json)).collect();
                 Parts::of(Destination::Elastic { target }, Content::ElasticMany { index, documents })
             }
-            Self::Web { target, message } => {
-                Parts::of(Destination::Web { target }, Content::Web { message })
-            }
+            Self::Web { target, message } => Parts::of(Destination::Web { target }, Content::Web { message }),
             Self::Splunk { target, event: SplunkEvent(envelope) } => {
                 Parts::of(Destination::Splunk { target }, Content::Splunk { envelope })
             }

@@ -47,8 +47,8 @@ pub use queue::DurableOutbox;
 pub use slack::hint;
 pub use splunk::{SplunkEvent, SplunkTarget};
 pub use stats::DeliveryStats;
-pub use web::{WebMessage, WebTarget};
 pub use store::{Letter, LetterFile, LetterState, Letters};
+pub use web::{WebMessage, WebTarget};
 
 /// The outbox's folder in a data folder.
 pub const FOLDER: &str = "outbox";

@@ -51,7 +51,10 @@ impl WebTarget {
     fn header_map(&self) -> Result<HeaderMap, OutboxError> {
         let mut map = HeaderMap::new();
         for (name, Header(value)) in &self.headers {
-            let wrong = |cause: &str| OutboxError::Invalid { argument: "headers", cause: format!("{name:?} {cause}") };
+            let wrong = |cause: &str| OutboxError::Invalid {
+                argument: "headers",
+                cause: format!("{name:?} {cause}"),
+            };
             let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("is not a header name"))?;
             let mut value = HeaderValue::from_str(value.expose())
                 .map_err(|_| wrong("has a value that a header cannot carry"))?;
@@ -96,7 +99,8 @@ impl Web {
         let method = if self.target.put { Method::PUT } else { Method::POST };
         let since = job.made.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let request = turn.services.http.client(&url)?.request(method, url);
-        let request = request.header("idempotency-key", format!("remora-{since}-{}", job.id.0)).headers(headers);
+        let request =
+            request.header("idempotency-key", format!("remora-{since}-{}", job.id.0)).headers(headers);
         // Not packed: few servers that are not made for it take gzip.
         turn.services.http.send(request.body(message.body.clone()), Duration::ZERO).await
     }
@@ -138,7 +142,8 @@ mod tests {
         assert_eq!(stored, r#"{"url":"https://h.example/hush","put":false,"headers":[["X-Key","hush"]]}"#);
         assert_eq!(serde_json::from_str::<WebTarget>(&stored).unwrap(), target);
         for (name, value) in [("X Y", "hush"), ("X", "hush\nX: y")] {
-            let error = WebTarget::new(&url, true, &[(name.to_owned(), Secret::new(value))]).unwrap_err().to_string();
+            let error =
+                WebTarget::new(&url, true, &[(name.to_owned(), Secret::new(value))]).unwrap_err().to_string();
             assert!(error.starts_with("headers: ") && !error.contains("hush"), "{error}");
         }
     }

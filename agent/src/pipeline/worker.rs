@@ -179,6 +179,9 @@ impl Line {
                 }
             }
         }
+        if let Some(items) = self.sinks.items.as_ref().filter(|_| !self.batch.items.is_empty()) {
+            items.deliver(&self.batch.items, self.pace);
+        }
         let batch = std::mem::take(&mut self.batch);
         if let Some(output) = &self.sinks.output {
             output.send(batch, self.pace);

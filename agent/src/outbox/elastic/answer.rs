@@ -65,7 +65,8 @@ fn worst(count: usize, outcomes: impl Iterator<Item = Outcome>) -> Outcome {
         (_, Some(failure), _) => Outcome::Retry(failure),
         (_, _, Some(mut failure)) => {
             if count > 1 {
-                failure.detail = format!("{refused} of {count} documents refused; the first: {}", failure.detail);
+                failure.detail =
+                    format!("{refused} of {count} documents refused; the first: {}", failure.detail);
             }
             Outcome::Dead(failure)
         }
