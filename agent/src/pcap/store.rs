@@ -231,15 +231,15 @@ impl SegmentStore {
     }
 
     /// A stream's file, as it is or redacted.
-    fn one(&self, key: Key, stream: StreamId, hides: Option<Hides<'_>>) -> Result<CaptureFile, StoreError> {
+    fn one(&self, key: &Key, stream: StreamId, hides: Option<Hides<'_>>) -> Result<CaptureFile, StoreError> {
         let known = self.keep(stream);
         let log = self.log_of(stream)?;
         if log.find(stream) == Found::Never {
             return Err(if known { StoreError::Passed(stream) } else { self.absent(stream) });
         }
-        let entry = self.shared.extracted.entry(&key);
+        let entry = self.shared.extracted.entry(key);
         let result = self.extract(stream, log, &mut super::lock(&entry), hides);
-        self.shared.extracted.release(&key, &entry);
+        self.shared.extracted.release(key, &entry);
         result
     }
 
@@ -371,11 +371,11 @@ impl PcapStore for SegmentStore {
     }
 
     fn file(&self, stream: StreamId) -> Result<CaptureFile, StoreError> {
-        self.one(Key::Stream(stream), stream, None)
+        self.one(&Key::Stream(stream), stream, None)
     }
 
     fn redacted(&self, stream: StreamId, hides: Hides<'_>) -> Result<CaptureFile, StoreError> {
-        self.one(Key::Redacted(stream), stream, Some(hides))
+        self.one(&Key::Redacted(stream), stream, Some(hides))
     }
 
     fn keep(&self, stream: StreamId) -> bool {
