@@ -1,7 +1,7 @@
 //! Alerts through the real binary while the service has bad days and the agent is killed: each one arrives, or is a dead letter.
 //!
 //! `REMORA_ALERTS=10000 REMORA_KILLS=10 cargo test -p agent --test acceptance_alerts -- --nocapture` is the whole run.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Items to Elasticsearch, Splunk, a webhook and a file by `--sinks`, without a script.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

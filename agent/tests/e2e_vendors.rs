@@ -1,6 +1,6 @@
 //! A script's data on its way to Elasticsearch, Splunk, InfluxDB and S3, from the command line; proxies; and the dashboards
 //! that are made for it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -308,7 +308,7 @@ fn splunks_dashboard_is_xml_and_names_fields_of_items() {
             }
             quick_xml::events::Event::Text(part) => query.push_str(&part.decode().unwrap()),
             quick_xml::events::Event::GeneralRef(part) => {
-                query.push_str(if part.decode().unwrap() == "gt" { ">" } else { "?" })
+                query.push_str(if part.decode().unwrap() == "gt" { ">" } else { "?" });
             }
             quick_xml::events::Event::End(tag) => {
                 assert_eq!(open.pop().unwrap(), tag.name().as_ref());
