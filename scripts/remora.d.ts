@@ -286,7 +286,11 @@ declare const pcap: {
   /** Which addresses got which names, by Unix second; the last 10,000 changes. */
   nameResolutionHistory(): Record<string, Record<string, string>>;
   /** Path of a finished capture file that holds the stream's packets so far, this item's included. */
-  path(stream: Text): string;
+  /**
+   * With `redact`: of a copy in which the values of the redacted headers (those of items) are overwritten by `*` in place, in
+   * every packet. Bodies, and protocols that are not read, stay as they are.
+   */
+  path(stream: Text, options?: { redact?: boolean }): string;
   /** Path of one capture file of all that is stored, or of the streams named, in the order of time. */
   snapshot(streams?: Text | Text[]): string;
 };

@@ -24,6 +24,7 @@ pub mod item;
 pub mod limits;
 pub mod packet;
 pub mod pair;
+pub mod redact;
 pub mod stats;
 mod tcp;
 #[cfg(test)]

@@ -204,6 +204,7 @@ fn capture(file: &Path, script: &str) -> anyhow::Result<Value> {
             resolver: Resolver::of_this_node(),
             processes: None,
             source: Source::Pcap,
+            items: None,
             scripts: scripts.clone(),
             output: None,
             stop: Stop::default(),

@@ -20,6 +20,8 @@ pub(crate) struct TcpPacket<'a> {
     /// Acknowledgement number; only of meaning with [`TcpPacket::ack_flag`].
     pub(crate) ack: Seq,
     flags: u8,
+    /// Length of the TCP header.
+    pub(crate) header: usize,
     /// Captured payload.
     pub(crate) payload: &'a [u8],
     /// Length of the payload on the wire; more than `payload` where the snap length cut it.
@@ -60,6 +62,7 @@ pub(super) fn tcp(net: Net, frame: Frame<'_>) -> Result<TcpPacket<'_>, Reject> {
         seq: Seq(frame.be32(4)),
         ack: Seq(frame.be32(8)),
         flags: frame.byte(13),
+        header,
         payload: rest.data,
         wire: rest.wire,
     })

@@ -110,6 +110,32 @@ pub struct Context<'a> {
 #[derive(Debug, Default)]
 pub struct Spare {
     http1: http1::Spare,
+    /// Pieces of text that were taken since the engine last asked; `None`: nobody asks.
+    pub(crate) text: Option<Vec<Text>>,
+}
+
+/// Bytes that a reader took for text around bodies: heads, chunk sizes, trailers, and what it searched through for the next
+/// message. Each such byte is in one piece; pieces of a direction come in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Text {
+    pub(crate) side: Side,
+    /// Of the first byte, in its direction.
+    pub(crate) offset: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Spare {
+    /// One that is told of text, or not.
+    pub(crate) fn with_text(text: bool) -> Self {
+        Self { text: text.then(Vec::new), ..Self::default() }
+    }
+
+    /// Tells of bytes that no body holds.
+    pub(crate) fn text(&mut self, side: Side, offset: u64, bytes: &[u8]) {
+        if let Some(text) = self.text.as_mut().filter(|_| !bytes.is_empty()) {
+            text.push(Text { side, offset, bytes: bytes.to_vec() });
+        }
+    }
 }
 
 /// Whether the dissector still wants the stream.

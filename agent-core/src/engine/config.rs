@@ -18,6 +18,8 @@ pub struct EngineConfig {
     pub hash: bool,
     /// Whether to tell which payload is not needed ([`Event::Trim`]). Without effect where bytes are hashed.
     pub trim: bool,
+    /// Whether to tell which bytes are text around bodies ([`Event::Text`]).
+    pub text: bool,
     /// Number of the first stream.
     pub first_stream: u64,
     /// Distance between the numbers of two streams: with as many workers, each starting one later, no two give the
@@ -39,6 +41,7 @@ impl Default for EngineConfig {
             limits: Limits::default(),
             hash: false,
             trim: false,
+            text: false,
             first_stream: 1,
             stream_step: 1,
             hash_seed: 0,
@@ -66,6 +69,41 @@ pub enum Event {
     StreamClosed(Box<StreamSummary>),
     /// Payload that is not needed, with [`EngineConfig::trim`]: once for each change.
     Trim(Box<Trim>),
+    /// Bytes of a stream that are no body's, with [`EngineConfig::text`].
+    Text(Box<Text>),
+}
+
+/// Bytes that were read as heads, chunk sizes or trailers, or searched for the next message, or that came before the protocol
+/// was known. What is neither in these nor in a gap is of a body, or of a protocol that nobody reads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Text {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which end sent them, as in [`Place`].
+    pub from: u8,
+    /// Of the first byte, as in [`Place`].
+    pub offset: u64,
+    /// They.
+    pub bytes: Vec<u8>,
+}
+
+/// Where a packet's payload lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which end sent it: 0 or 1, the same for all packets of the stream.
+    pub from: u8,
+    /// Offset of the payload's first byte in its direction. Negative: before the first byte that was read.
+    pub offset: i64,
+    /// Where the payload begins in the packet's data.
+    pub at: usize,
+    /// Where the TCP header begins there.
+    pub header: usize,
+    /// Captured bytes of the payload.
+    pub len: usize,
+    /// From this offset on nothing was, or will be, read, if the stream is closed.
+    pub unread: Option<i64>,
 }
 
 /// Segments of one direction whose payload may be left out, as long as their headers and true length are told.

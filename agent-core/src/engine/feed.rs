@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use super::config::Event;
+use super::config::{Event, Text};
 use super::stream::Meta;
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::dissect::registry::{Detection, MAX_DETECT, Parser, Protocol, detect};
@@ -25,6 +25,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// With [`super::EngineConfig::text`].
+    pub(super) fn new(text: bool) -> Self {
+        Self { spare: Spare::with_text(text), ..Self::default() }
+    }
+
     /// What a reader is lent.
     fn context<'a>(&'a mut self, rules: &Rules<'a>) -> Context<'a> {
         Context { limits: rules.limits, hash: rules.hash, out: &mut self.drafts, spare: &mut self.spare }
@@ -133,12 +138,7 @@ impl Feed<'_, '_> {
             (App::Opaque, _) => {}
             (App::Reading(_), _) => self.read(from, chunk, at),
             (App::Probing(_), Chunk::Data(data)) => self.probe(from, data, at),
-            (App::Probing(kept), Chunk::Gap(_)) => {
-                self.meta.dropped = true;
-                if let Some(kept) = kept {
-                    kept.drop_side(from);
-                }
-            }
+            (App::Probing(_), Chunk::Gap(_)) => self.forget(from),
         }
     }
 
@@ -183,6 +183,7 @@ impl Feed<'_, '_> {
             }
             _ => {
                 self.meta.dropped = true;
+                self.text(from, at.offset, data);
                 self.meta.tls[from] |= at.offset == 0 && is_tls_handshake(data);
                 if self.meta.tls == [true; 2] {
                     self.cx.shared.stats.tls += 1;
@@ -224,9 +225,38 @@ impl Feed<'_, '_> {
     fn forget(&mut self, from: usize) {
         self.meta.dropped = true;
         if let App::Probing(Some(kept)) = &mut *self.app {
+            if let Some(offset) = kept.pieces.iter().find(|p| p.from == from).map(|p| p.at.offset) {
+                let bytes: usize = kept.pieces.iter().filter(|p| p.from == from).map(|p| p.length).sum();
+                let side = self.meta.side(from);
+                let bytes = kept.bytes[from].get(..bytes).unwrap_or_default();
+                self.cx.shared.spare.text(side, offset, bytes);
+            }
             kept.drop_side(from);
         }
+        self.texts();
         self.account();
+    }
+
+    /// Tells of bytes that no reader got.
+    fn text(&mut self, from: usize, offset: u64, bytes: &[u8]) {
+        let side = self.meta.side(from);
+        self.cx.shared.spare.text(side, offset, bytes);
+        self.texts();
+    }
+
+    /// Hands on the text that was told of.
+    fn texts(&mut self) {
+        let Shared { spare, events, .. } = &mut *self.cx.shared;
+        for text in spare.text.iter_mut().flat_map(|texts| texts.drain(..)) {
+            let from = u8::from(self.meta.side(1) == text.side);
+            let Meta { id: stream, .. } = *self.meta;
+            events.push_back(Event::Text(Box::new(Text {
+                stream,
+                from,
+                offset: text.offset,
+                bytes: text.bytes,
+            })));
+        }
     }
 
     /// Starts the reader: first what was kept of both sides, as it came, then these bytes.
@@ -288,6 +318,7 @@ impl Feed<'_, '_> {
 
     /// Makes items of drafts.
     fn items(&mut self) {
+        self.texts();
         while let Some(draft) = self.cx.shared.drafts.pop_front() {
             let mut anomalies = draft.anomalies;
             if std::mem::take(&mut self.meta.overlap) && anomalies.len() < self.cx.rules.limits.anomalies {

@@ -17,7 +17,8 @@ mod trim;
 use std::collections::BTreeSet;
 
 pub use config::{
-    DirectionSummary, EngineConfig, Event, Handled, HashedRun, Reason, StreamSummary, Trim, TrimWindow,
+    DirectionSummary, EngineConfig, Event, Handled, HashedRun, Place, Reason, StreamSummary, Text, Trim,
+    TrimWindow,
 };
 
 use crate::decode::{self, Decoded, Fragment, Fragments, Malformed, Reject, TcpPacket};
@@ -64,7 +65,7 @@ impl Engine {
             fragments: Fragments::new(config.hash_seed ^ 0x0066_7261_676d_656e),
             timers: BTreeSet::new(),
             heavy: BTreeSet::new(),
-            shared: Shared::default(),
+            shared: Shared::new(config.text),
             now: Timestamp::default(),
             next_check: Timestamp(u64::MAX),
             next_stream: config.first_stream,
@@ -90,6 +91,24 @@ impl Engine {
                 Handled::default()
             }
         }
+    }
+
+    /// Where the payload of the packet that was handled last lies; `None`: it has none, or is a fragment.
+    #[must_use]
+    pub fn payload_place(&self, packet: &Packet<'_>) -> Option<Place> {
+        let Ok(Decoded::Tcp(tcp)) = decode::decode(packet.link, packet.data, packet.original_len) else {
+            return None;
+        };
+        let (key, from) = FlowKey::of(&tcp)?;
+        self.table.get(self.table.find(&key)?)?.place(from, &tcp, packet.data)
+    }
+
+    /// Where a fragment of an IP datagram lies in the packet's data, without its IP header, and whether it is the first.
+    pub(crate) fn fragment_in(packet: &Packet<'_>) -> Option<(std::ops::Range<usize>, bool)> {
+        let decoded = decode::decode(packet.link, packet.data, packet.original_len);
+        let Ok(Decoded::Fragment(fragment)) = decoded else { return None };
+        let at = (fragment.frame.data.as_ptr() as usize).checked_sub(packet.data.as_ptr() as usize)?;
+        Some((at..at + fragment.frame.data.len(), fragment.offset == 0))
     }
 
     /// Lets time pass without a packet.

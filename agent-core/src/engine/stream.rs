@@ -6,7 +6,7 @@
 //!                           └─── time-out, eviction, reuse, end of capture ────────┘
 //! ```
 
-use super::config::Reason;
+use super::config::{Place, Reason};
 use super::feed::{App, Cx, Feed};
 use super::hook::{Counting, HookPoint};
 use crate::decode::TcpPacket;
@@ -425,6 +425,25 @@ impl Stream {
         self.meta.dropped = true;
         let Self { meta, app, .. } = self;
         Feed { meta, app, cx }.finish(End::Evicted, App::Probing(None));
+    }
+
+    /// Where the payload of a packet of this stream lies in `data`.
+    pub(super) fn place(&self, from: usize, t: &TcpPacket<'_>, data: &[u8]) -> Option<Place> {
+        let at = (t.payload.as_ptr() as usize).checked_sub(data.as_ptr() as usize)?;
+        let within = !t.payload.is_empty() && at + t.payload.len() <= data.len();
+        let side = &self.sides[from];
+        let (offset, wild) = side.place(t.seq.plus(u64::from(t.syn())));
+        // Nothing was read of what is out of the window, of a RST's payload, or beyond the end.
+        let unread = if wild || t.rst() { Some(i64::MIN) } else { self.meta.reason.map(|_| side.read_to()) };
+        within.then(|| Place {
+            stream: self.meta.id,
+            from: from as u8,
+            offset,
+            at,
+            header: at.saturating_sub(t.header),
+            len: t.payload.len(),
+            unread,
+        })
     }
 
     /// When the stream wants to be woken for holes.

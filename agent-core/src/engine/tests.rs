@@ -46,6 +46,7 @@ impl Bench {
                 Event::Item(item) => self.items.push(*item),
                 Event::StreamClosed(summary) => self.closed.push(*summary),
                 Event::Trim(trim) => self.trims.push(*trim),
+                Event::Text(_) => {}
             }
         }
     }

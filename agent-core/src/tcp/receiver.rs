@@ -176,6 +176,17 @@ impl Receiver {
         u64::try_from(offset).ok().filter(|_| self.known && !far)
     }
 
+    /// The offset of a segment's first byte, and whether it is out of the window.
+    pub(crate) fn place(&self, seq: Seq) -> (i64, bool) {
+        let offset = self.offset(seq);
+        (offset, (offset - self.next.cast_signed()).abs() > WINDOW)
+    }
+
+    /// The offset before which everything was handed on.
+    pub(crate) fn read_to(&self) -> i64 {
+        if self.started { self.next.cast_signed() } else { 0 }
+    }
+
     /// Whether anything is known of where this direction is.
     pub(crate) fn known(&self) -> bool {
         self.known

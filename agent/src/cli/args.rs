@@ -327,6 +327,10 @@ pub(super) struct Common {
     /// Folder for the scripts' own files and the outbox: what waits there is sent by the next run [default: a temporary one].
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
+    /// File that says where items go without a script: a list of sinks (elasticsearch, splunk, webhook, jsonFile) in YAML or
+    /// JSON, see docs/sinks.md. Secrets are named there by variable or file.
+    #[arg(long, value_name = "FILE.yaml")]
+    pub(super) sinks: Option<PathBuf>,
     /// Print one JSON object with all counters on standard error at the end.
     #[arg(long)]
     pub(super) stats: bool,

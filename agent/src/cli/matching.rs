@@ -75,7 +75,7 @@ impl Matching<'_> {
                 Event::StreamClosed(summary) => {
                     self.numbers.remove(&summary.stream);
                 }
-                Event::Trim(_) => {}
+                Event::Trim(_) | Event::Text(_) => {}
             }
         }
     }

@@ -20,7 +20,9 @@ use crate::captured::Source;
 use crate::hooks::{Backpressure, HostServices, Rehearsal, ScriptLog, ScriptStats, Scripts, TracingLog};
 use crate::outbox::{self, DurableOutbox, OutboxConfig, Recorded, RecordingOutbox};
 use crate::pcap::{InterfaceInfo, Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
-use crate::pipeline::{Format, Output, OutputConfig, Pace, Sinks, Stop, Worker, WorkerReport};
+use crate::pipeline::{
+    Format, ItemSinks, Output, OutputConfig, Pace, SinkConfig, Sinks, Stop, Worker, WorkerReport,
+};
 use crate::resolve::Resolver;
 use crate::scratch::Scratch;
 
@@ -112,13 +114,14 @@ impl Run {
         } else {
             (None, Vec::new())
         };
-        let (scripts, outbox) = if settings.scripts.is_empty() {
-            (None, None)
+        let wanted = !settings.scripts.is_empty() || settings.sinks.iter().any(SinkConfig::needs_outbox);
+        let outbox = match stage {
+            None if wanted => Some(start_outbox(settings, &folders.data, &runtime)?),
+            _ => None,
+        };
+        let scripts = if settings.scripts.is_empty() {
+            None
         } else {
-            let outbox = match stage {
-                Some(_) => None,
-                None => Some(start_outbox(settings, &folders.data, &runtime)?),
-            };
             let services = HostServices {
                 store: store.clone().map(|store| store as Arc<dyn PcapStore>),
                 outbox: match (&outbox, stage) {
@@ -142,12 +145,13 @@ impl Run {
                 ),
                 rehearsal: stage.map(|stage| Arc::clone(stage) as Arc<dyn Rehearsal>),
             };
-            (Some(Arc::new(load_scripts(settings, services, pace, stage.is_some())?)), outbox)
+            Some(Arc::new(load_scripts(settings, services, pace, stage.is_some())?))
         };
+        let items = start_sinks(settings, outbox.as_ref(), pace)?;
         let output = start_output(settings, &stop)?;
         let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
         Ok(Self {
-            sinks: Sinks { resolver, processes: None, source, filter, scripts, output, stop },
+            sinks: Sinks { resolver, processes: None, source, filter, scripts, items, output, stop },
             pace,
             hash: settings.hash,
             store,
@@ -221,6 +225,9 @@ impl Run {
             }
             scripts = end_scripts(running);
         }
+        if let Some(items) = &self.sinks.items {
+            items.close();
+        }
         if let Some(outbox) = &self.outbox {
             let drained = self.runtime.block_on(outbox.shutdown(self.drain));
             if !drained.undelivered.is_empty() {
@@ -235,6 +242,7 @@ impl Run {
             reports: &reports,
             output: self.sinks.output.as_ref().map(|output| output.stats()).unwrap_or_default(),
             scripts,
+            sinks: self.sinks.items.as_ref().map(|items| items.stats()).unwrap_or_default(),
             deliveries: self.outbox.as_ref().map(|outbox| outbox.stats()).unwrap_or_default(),
             store: self.store.as_ref().map(|store| store.stats()),
             kernel,
@@ -310,6 +318,20 @@ fn start_outbox(settings: &Settings, data: &Path, runtime: &Runtime) -> anyhow::
         ..settings.outbox.clone()
     };
     DurableOutbox::open(config, runtime.handle()).context("starting the outbox")
+}
+
+fn start_sinks(
+    settings: &Settings,
+    outbox: Option<&Arc<DurableOutbox>>,
+    pace: Pace,
+) -> anyhow::Result<Option<Arc<ItemSinks>>> {
+    if settings.sinks.is_empty() {
+        return Ok(None);
+    }
+    let outbox = outbox.map(|outbox| Arc::clone(outbox) as Arc<dyn outbox::Outbox>);
+    let sinks =
+        ItemSinks::start(&settings.sinks, &settings.view, outbox.as_ref(), pace).context("--sinks")?;
+    Ok(Some(Arc::new(sinks)))
 }
 
 /// `all`: whether each of them has to run.

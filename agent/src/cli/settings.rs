@@ -13,7 +13,7 @@ use super::scripts::Test;
 use crate::hooks::ScriptLimits;
 use crate::kfl::Filter;
 use crate::outbox::OutboxConfig;
-use crate::pipeline::Format;
+use crate::pipeline::{Format, SinkConfig, read_sinks};
 use crate::tls::Trust;
 use crate::view::{ItemView, Redaction};
 
@@ -76,6 +76,8 @@ pub(super) struct Settings {
     pub(super) pcap: PcapLimits,
     /// Where scripts keep their files.
     pub(super) data_dir: Option<PathBuf>,
+    /// Where items go without a script.
+    pub(super) sinks: Vec<SinkConfig>,
     /// Whether counters are printed at the end.
     pub(super) stats: bool,
     /// How items are shown.
@@ -137,6 +139,10 @@ impl Settings {
                 reserve: args.pcap_reserve,
             },
             data_dir: args.data_dir.clone(),
+            sinks: match &args.sinks {
+                Some(path) => read_sinks(path).map_err(|error| UsageError(format!("--sinks: {error:#}")))?,
+                None => Vec::new(),
+            },
             stats: args.stats,
             view: Arc::new(ItemView::new(redaction.clone())),
             redaction,
@@ -178,6 +184,7 @@ impl Settings {
             pcap_dir: None,
             pcap: PcapLimits { mode: PcapMode::All, max_bytes: 4 << 30, max_age: None, reserve: None },
             data_dir: None,
+            sinks: Vec::new(),
             stats: false,
             view: Arc::new(ItemView::new(redaction.clone())),
             redaction,

@@ -1,18 +1,22 @@
 //! The counters of a run: one JSON object (`--stats`), or a sentence.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::logging;
 use crate::hooks::ScriptStats;
 use crate::outbox::DeliveryStats;
 use crate::pcap::StoreStats;
-use crate::pipeline::{OutputStats, WorkerReport};
+use crate::pipeline::{OutputStats, SinkStats, WorkerReport};
 
 /// Everything that was counted.
 pub(super) struct Totals<'a> {
     pub(super) reports: &'a [WorkerReport],
     pub(super) output: OutputStats,
     pub(super) scripts: Vec<ScriptStats>,
+    /// Of the sinks without a script, by name.
+    pub(super) sinks: BTreeMap<String, SinkStats>,
     pub(super) deliveries: DeliveryStats,
     pub(super) store: Option<StoreStats>,
     /// The balance of the kernel's counters, of live sources.
@@ -48,6 +52,13 @@ impl Totals<'_> {
                 "script {}: {} items found its queue full and were dropped",
                 script.name,
                 script.dropped
+            );
+        }
+        for (name, sink) in self.sinks.iter().filter(|(_, sink)| sink.dropped + sink.refused > 0) {
+            tracing::warn!(
+                "sink {name}: {} items found its queue full, {} were refused by the outbox or the disk: they are lost to it",
+                sink.dropped,
+                sink.refused
             );
         }
         if logging::dropped() > 0 {
@@ -111,6 +122,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
             "log": logging::dropped(),
         },
         "scripts": scripts,
+        "sinks": totals.sinks,
         "deliveries": {
             "queued": deliveries.queued,
             "sent": deliveries.sent,

@@ -31,8 +31,8 @@ impl Shared {
         let common = Common {
             limits: limits.clone(),
             backpressure,
-            services: Arc::new(services),
             http,
+            services: Arc::new(services),
             metrics: Arc::new(Metrics::new(limits.series)),
         };
         Self { common, running: ArcSwap::default(), gone: Mutex::default() }

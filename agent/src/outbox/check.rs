@@ -35,6 +35,8 @@ pub(super) fn arguments(delivery: &Delivery) -> Result<(), OutboxError> {
         }
         // Judged when they were made.
         Delivery::Elastic { .. }
+        | Delivery::ElasticMany { .. }
+        | Delivery::Web { .. }
         | Delivery::Splunk { .. }
         | Delivery::Influx { .. }
         | Delivery::S3 { .. }

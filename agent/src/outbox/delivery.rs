@@ -13,6 +13,7 @@ use super::elastic::{ElasticDocument, ElasticTarget};
 use super::influx::{InfluxPoint, InfluxTarget};
 use super::objects::{GcsTarget, S3Target};
 use super::splunk::{Envelope, SplunkEvent, SplunkTarget};
+use super::web::{WebMessage, WebTarget};
 use crate::secret::Secret;
 
 /// A queued delivery's number.
@@ -53,6 +54,20 @@ pub enum Delivery {
         target: ElasticTarget,
         /// What.
         document: ElasticDocument,
+    },
+    /// Documents for Elasticsearch or OpenSearch, written down and sent as one.
+    ElasticMany {
+        /// Which cluster.
+        target: ElasticTarget,
+        /// What; all for the same index.
+        documents: Vec<ElasticDocument>,
+    },
+    /// A body for any HTTP server, which takes it by a status of 2xx.
+    Web {
+        /// Where to, with which headers.
+        target: WebTarget,
+        /// What.
+        message: WebMessage,
     },
     /// An event for Splunk.
     Splunk {
@@ -124,6 +139,9 @@ pub(crate) enum Destination {
     Elastic {
         target: ElasticTarget,
     },
+    Web {
+        target: WebTarget,
+    },
     Splunk {
         target: SplunkTarget,
     },
@@ -155,6 +173,14 @@ pub(crate) enum Content {
         id: String,
         /// A JSON object in one line.
         json: String,
+    },
+    /// Id and JSON of each.
+    ElasticMany {
+        index: String,
+        documents: Vec<(String, String)>,
+    },
+    Web {
+        message: WebMessage,
     },
     Splunk {
         envelope: Envelope,
@@ -242,6 +268,13 @@ impl Delivery {
             Self::Elastic { target, document: ElasticDocument { index, id, json } } => {
                 Parts::of(Destination::Elastic { target }, Content::Elastic { index, id, json })
             }
+            Self::ElasticMany { target, documents } => {
+                let index = documents.first().map(|document| document.index.clone()).unwrap_or_default();
+                let documents =
+                    documents.into_iter().map(|ElasticDocument { id, json, .. }| (id, json)).collect();
+                Parts::of(Destination::Elastic { target }, Content::ElasticMany { index, documents })
+            }
+            Self::Web { target, message } => Parts::of(Destination::Web { target }, Content::Web { message }),
             Self::Splunk { target, event: SplunkEvent(envelope) } => {
                 Parts::of(Destination::Splunk { target }, Content::Splunk { envelope })
             }
@@ -282,6 +315,7 @@ impl Destination {
                 format!("slack: webhook at {host}")
             }
             Self::Elastic { target } => format!("elastic: {}", target.host()),
+            Self::Web { target } => format!("webhook: {}", target.host()),
             Self::Splunk { target } => format!("splunk: {}", target.host()),
             Self::Influx { target } => format!("influxdb: {}", target.shown()),
             Self::S3 { target } => format!("s3: {}", target.shown()),
@@ -300,6 +334,10 @@ impl Content {
                 pretext.len() + text.len() + color.len() + fields
             }
             Self::Elastic { index, id, json } => index.len() + id.len() + json.len(),
+            Self::ElasticMany { index, documents } => {
+                index.len() + documents.iter().map(|(id, json)| id.len() + json.len()).sum::<usize>()
+            }
+            Self::Web { message } => message.bytes(),
             Self::Splunk { envelope } => envelope.bytes(),
             Self::Influx { line } => line.len(),
             Self::Object { key, url } => key.len() + url.len(),

@@ -35,6 +35,7 @@ mod splunk;
 mod stamp;
 mod stats;
 mod store;
+mod web;
 mod worker;
 
 pub use config::{DeadLimits, FoldPolicy, OutboxConfig, Rate, RetryPolicy, SLACK_API_URL};
@@ -49,6 +50,7 @@ pub use slack::hint;
 pub use splunk::{SplunkEvent, SplunkTarget};
 pub use stats::DeliveryStats;
 pub use store::{Letter, LetterFile, LetterState, Letters};
+pub use web::{WebMessage, WebTarget};
 
 /// The outbox's folder in a data folder.
 pub const FOLDER: &str = "outbox";
@@ -101,4 +103,9 @@ pub trait Outbox: Send + Sync {
     /// # Errors
     /// When the queue is full, an argument is wrong or a file cannot be read.
     fn enqueue(&self, script: &str, delivery: Delivery) -> Result<DeliveryId, OutboxError>;
+
+    /// Whether half of what may wait does: what is not an alert then leaves the rest to the alerts.
+    fn is_crowded(&self) -> bool {
+        false
+    }
 }

@@ -29,6 +29,7 @@ use super::retry::Pace;
 use super::slack::{Bot, SlackApi, Webhook};
 use super::splunk::Splunk;
 use super::stats::Counters;
+use super::web::Web;
 
 /// What all senders share.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub(crate) fn open(destination: &Destination) -> Box<dyn Sender> {
         Destination::Slack { url } => Box::new(Webhook::new(url)),
         Destination::SlackBot { token, channel } => Box::new(Bot::new(token, channel)),
         Destination::Elastic { target } => Box::new(Elastic::new(target)),
+        Destination::Web { target } => Box::new(Web::new(target)),
         Destination::Splunk { target } => Box::new(Splunk::new(target)),
         Destination::Influx { target } => Box::new(Influx::new(target)),
         Destination::S3 { target } => Box::new(Objects::s3(target)),

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use agent_core::LinkType;
 use agent_core::item::StreamId;
+use agent_core::redact::{Finder, Overwriter, TooMany};
+use agent_core::{Origin, Packet};
 
 use super::InterfaceInfo;
 use super::fallback::Detour;
@@ -149,19 +151,59 @@ impl Walk {
     /// Writes the records, oldest first.
     pub(super) fn write(&self, stream: StreamId, format: Format, file: &File) -> io::Result<()> {
         let mut out = BufWriter::with_capacity(256 << 10, file);
+        let mut encoded = Vec::new();
+        self.each(stream, &mut |packet| {
+            encoded.clear();
+            self.encode(format, &packet, packet.data, &mut encoded);
+            out.write_all(&encoded)
+        })?;
+        out.flush()
+    }
+
+    /// As [`Walk::write`], with the values of headers that `hides` names overwritten.
+    pub(super) fn write_redacted(
+        &self,
+        stream: StreamId,
+        format: Format,
+        file: &File,
+        hides: &dyn Fn(&[u8]) -> bool,
+    ) -> io::Result<()> {
+        let mut finder = Finder::new(hides);
+        self.each(stream, &mut |packet| {
+            finder.packet(&packet);
+            Ok(())
+        })?;
+        let hidden = finder
+            .finish()
+            .map_err(|TooMany| io::Error::other("more values to redact than fit in memory"))?;
+        let mut overwriter = Overwriter::new(hidden);
+        let mut out = BufWriter::with_capacity(256 << 10, file);
+        let (mut copy, mut encoded) = (Vec::new(), Vec::new());
+        self.each(stream, &mut |packet| {
+            copy.clear();
+            copy.extend_from_slice(packet.data);
+            overwriter.packet(&packet, &mut copy);
+            encoded.clear();
+            self.encode(format, &packet, &copy, &mut encoded);
+            out.write_all(&encoded)
+        })?;
+        out.flush()
+    }
+
+    /// Reads the records, oldest first.
+    fn each(&self, stream: StreamId, each: &mut Each<'_>) -> io::Result<()> {
         let mut buffer = Vec::new();
-        for part in self.parts.iter().rev() {
-            let writer = Records { links: &self.links, format, part };
-            match &part.places {
-                Some(places) => writer.copy(places, &mut buffer, &mut out)?,
-                None => {
-                    let mut places = Vec::new();
-                    part.follow(stream, |place| places.push(place))?;
-                    writer.copy(&places, &mut buffer, &mut out)?;
-                }
+        self.parts.iter().rev().try_for_each(|part| Records { part }.visit_all(stream, &mut buffer, each))
+    }
+
+    fn encode(&self, format: Format, packet: &Packet<'_>, data: &[u8], out: &mut Vec<u8>) {
+        match format {
+            Format::Classic(_) => format::classic_record(out, packet.time, packet.original_len, data),
+            Format::Ng => {
+                let interface = self.links.iter().position(|&link| link == packet.link).unwrap_or_default();
+                format::packet(out, interface as u32, packet.time, packet.original_len, data);
             }
         }
-        out.flush()
     }
 }
 
@@ -275,17 +317,29 @@ impl Format {
     }
 }
 
+/// Takes one record's packet.
+type Each<'a> = dyn FnMut(Packet<'_>) -> io::Result<()> + 'a;
+
 struct Records<'a> {
-    links: &'a [LinkType],
-    format: Format,
     part: &'a Part,
 }
 
 impl Records<'_> {
-    /// Copies the records at `places` (last first), in order.
-    fn copy(&self, places: &[Place], buffer: &mut Vec<u8>, out: &mut impl Write) -> io::Result<()> {
+    /// Reads all of the part, in order.
+    fn visit_all(&self, stream: StreamId, buffer: &mut Vec<u8>, each: &mut Each<'_>) -> io::Result<()> {
+        match &self.part.places {
+            Some(places) => self.visit(places, buffer, each),
+            None => {
+                let mut places = Vec::new();
+                self.part.follow(stream, |place| places.push(place))?;
+                self.visit(&places, buffer, each)
+            }
+        }
+    }
+
+    /// Reads the records at `places` (last first), in order.
+    fn visit(&self, places: &[Place], buffer: &mut Vec<u8>, each: &mut Each<'_>) -> io::Result<()> {
         let mut open: Option<(bool, File)> = None;
-        let mut encoded = Vec::new();
         let mut left = places.iter().rev().copied().peekable();
         let mut span = Vec::new();
         while let Some(first) = left.next() {
@@ -313,29 +367,20 @@ impl Records<'_> {
             open = Some((detoured, file));
             for place in &span {
                 let bytes = buffer.get((place.offset - first.offset) as usize..).unwrap_or_default();
-                encoded.clear();
-                self.encode(*place, bytes, &mut encoded)?;
-                out.write_all(&encoded)?;
+                each(self.packet(*place, bytes)?)?;
             }
         }
         Ok(())
     }
 
-    fn encode(&self, place: Place, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        let Some((time, original, data)) = format::parse_packet(bytes, place.captured) else {
+    fn packet<'b>(&self, place: Place, bytes: &'b [u8]) -> io::Result<Packet<'b>> {
+        let Some((time, original_len, data)) = format::parse_packet(bytes, place.captured) else {
             return Err(damaged(
                 &self.part.segment,
                 &format!("no packet of {} bytes at {}", place.captured, place.offset),
             ));
         };
-        match self.format {
-            Format::Classic(_) => format::classic_record(out, time, original, data),
-            Format::Ng => {
-                let interface = self.links.iter().position(|&l| l == place.link).unwrap_or_default();
-                format::packet(out, interface as u32, time, original, data);
-            }
-        }
-        Ok(())
+        Ok(Packet { time, link: place.link, data, original_len, origin: Origin::default() })
     }
 }
 

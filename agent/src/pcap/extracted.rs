@@ -40,6 +40,8 @@ pub(super) enum Key {
     Stream(StreamId),
     /// Several, in the order of their numbers; none stands for all.
     Merged(Vec<StreamId>),
+    /// One stream, redacted.
+    Redacted(StreamId),
 }
 
 /// What there is of a stream.
@@ -90,8 +92,9 @@ impl Extracted {
     }
 
     /// What the stream's finished file is called.
-    pub(super) fn name(stream: StreamId, format: Format) -> String {
-        format!("{stream}.{}", format.extension())
+    pub(super) fn name(stream: StreamId, format: Format, redacted: bool) -> String {
+        let redacted = if redacted { "-redacted" } else { "" };
+        format!("{stream}{redacted}.{}", format.extension())
     }
 
     /// A new name for a merged file.

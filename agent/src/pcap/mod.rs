@@ -43,6 +43,9 @@ pub use config::{DescribeInterface, InterfaceInfo, Mode, Overflow, StoreConfig, 
 pub use reader::{ExportFormat, Exported, Select, StoreFolder, StreamEntry};
 pub use store::{Opened, SegmentStore};
 
+/// Whether the values of a header of that name are hidden.
+pub type Hides<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// Why a stream's PCAP cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -128,6 +131,13 @@ pub trait PcapStore: Send + Sync {
     fn path(&self, stream: StreamId) -> Result<PathBuf, StoreError> {
         self.file(stream).map(|file| file.path)
     }
+
+    /// As [`PcapStore::file`], a copy in which the values of headers that `hides` names are overwritten, byte for byte
+    /// ([`agent_core::redact`]). Asked for again, it is the same file: `hides` must stay the same for a store's life.
+    ///
+    /// # Errors
+    /// As there.
+    fn redacted(&self, stream: StreamId, hides: Hides<'_>) -> Result<CaptureFile, StoreError>;
 
     /// Path of one finished capture file of all streams, or of those named, in the order of time.
     ///

@@ -30,7 +30,7 @@ use super::log::{Flushed, Log, Pace};
 use super::segment::{Bounds, Registry};
 use super::shared::Shared;
 use super::window::{self, Matched, Window};
-use super::{CaptureFile, PcapAppender, PcapStore, StoreError, recover, writer};
+use super::{CaptureFile, Hides, PcapAppender, PcapStore, StoreError, recover, writer};
 
 /// How long a reader waits for the disk to take what waits before it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -230,7 +230,26 @@ impl SegmentStore {
         StoreError::Expired { stream, since: self.shared.registry.began() }
     }
 
-    fn extract(&self, stream: StreamId, log: &Log, entry: &mut Entry) -> Result<CaptureFile, StoreError> {
+    /// A stream's file, as it is or redacted.
+    fn one(&self, key: &Key, stream: StreamId, hides: Option<Hides<'_>>) -> Result<CaptureFile, StoreError> {
+        let known = self.keep(stream);
+        let log = self.log_of(stream)?;
+        if log.find(stream) == Found::Never {
+            return Err(if known { StoreError::Passed(stream) } else { self.absent(stream) });
+        }
+        let entry = self.shared.extracted.entry(key);
+        let result = self.extract(stream, log, &mut super::lock(&entry), hides);
+        self.shared.extracted.release(key, &entry);
+        result
+    }
+
+    fn extract(
+        &self,
+        stream: StreamId,
+        log: &Log,
+        entry: &mut Entry,
+        hides: Option<Hides<'_>>,
+    ) -> Result<CaptureFile, StoreError> {
         for _ in 0..TRIES {
             let at = match log.find(stream) {
                 Found::At(at) => at,
@@ -243,7 +262,7 @@ impl SegmentStore {
                 return Ok(file);
             }
             match log.flush(at, PATIENCE) {
-                Flushed::Done => return self.make(stream, at, entry),
+                Flushed::Done => return self.make(stream, at, entry, hides),
                 Flushed::Changed => {}
                 Flushed::TimedOut => break,
             }
@@ -253,11 +272,19 @@ impl SegmentStore {
     }
 
     /// Makes the stream's file up to `at`: what is new is added to a copy of the last one where that can be.
-    fn make(&self, stream: StreamId, at: Position, entry: &mut Entry) -> Result<CaptureFile, StoreError> {
+    fn make(
+        &self,
+        stream: StreamId,
+        at: Position,
+        entry: &mut Entry,
+        hides: Option<Hides<'_>>,
+    ) -> Result<CaptureFile, StoreError> {
         let failed = |source| StoreError::Io { what: format!("reading stream {stream}"), source };
         let registry = &self.shared.registry;
         entry.made.take_if(|made| !made.intact());
-        let before = entry.made.as_ref().filter(|made| matches!(made.format, Format::Classic(_)));
+        // What is hidden of later packets may depend on earlier ones: a redacted copy is made as a whole.
+        let extend = |made: &&Made| hides.is_none() && matches!(made.format, Format::Classic(_));
+        let before = entry.made.as_ref().filter(extend);
         let mut walk = Walk::back(registry, stream, at, before.and_then(|made| made.at.first().copied()))
             .map_err(failed)?;
         let base = before.filter(|made| walk.met && walk.format() == made.format);
@@ -267,7 +294,7 @@ impl SegmentStore {
         if walk.packets == 0 {
             return Err(self.expired(stream));
         }
-        let made = self.write(stream, at, &walk, base)?;
+        let made = self.write(stream, at, &walk, base, hides)?;
         let file = made.file();
         if let Some(old) = entry.made.replace(made)
             && old.path != file.path
@@ -285,6 +312,7 @@ impl SegmentStore {
         at: Position,
         walk: &Walk,
         base: Option<&Made>,
+        hides: Option<Hides<'_>>,
     ) -> Result<Made, StoreError> {
         let format = walk.format();
         let header = if base.is_some() { Vec::new() } else { walk.header(format) };
@@ -296,9 +324,13 @@ impl SegmentStore {
                 io::copy(&mut File::open(&made.path)?, &mut file)?;
             }
             writer::write_all(&file, &header)?;
-            walk.write(stream, format, &file)
+            match hides {
+                Some(hides) => walk.write_redacted(stream, format, &file, hides),
+                None => walk.write(stream, format, &file),
+            }
         };
-        let (path, room) = self.put(stream, format, len, &write)?;
+        let name = Extracted::name(stream, format, hides.is_some());
+        let (path, room) = self.put(stream, &name, len, &write)?;
         Ok(Made { path, format, at: vec![at], len, packets, room })
     }
 
@@ -306,7 +338,7 @@ impl SegmentStore {
     fn put(
         &self,
         stream: StreamId,
-        format: Format,
+        name: &str,
         len: u64,
         write: &dyn Fn(&Path) -> io::Result<()>,
     ) -> Result<(PathBuf, Room), StoreError> {
@@ -317,7 +349,7 @@ impl SegmentStore {
                 return Err(StoreError::NoRoom { what: format!("stream {stream}"), needed: len, limit });
             };
             let temporary = folder.join(extracted.temporary());
-            let path = folder.join(Extracted::name(stream, format));
+            let path = folder.join(name);
             let written = write(&temporary).and_then(|()| fs::rename(&temporary, &path));
             if let Err(source) = written {
                 remove(&temporary);
@@ -339,16 +371,11 @@ impl PcapStore for SegmentStore {
     }
 
     fn file(&self, stream: StreamId) -> Result<CaptureFile, StoreError> {
-        let known = self.keep(stream);
-        let log = self.log_of(stream)?;
-        if log.find(stream) == Found::Never {
-            return Err(if known { StoreError::Passed(stream) } else { self.absent(stream) });
-        }
-        let key = Key::Stream(stream);
-        let entry = self.shared.extracted.entry(&key);
-        let result = self.extract(stream, log, &mut super::lock(&entry));
-        self.shared.extracted.release(&key, &entry);
-        result
+        self.one(&Key::Stream(stream), stream, None)
+    }
+
+    fn redacted(&self, stream: StreamId, hides: Hides<'_>) -> Result<CaptureFile, StoreError> {
+        self.one(&Key::Redacted(stream), stream, Some(hides))
     }
 
     fn keep(&self, stream: StreamId) -> bool {

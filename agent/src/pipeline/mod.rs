@@ -8,12 +8,14 @@
 //!   waits instead, because a file can.
 
 mod output;
+mod sinks;
 mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use output::{Format, Output, OutputConfig, OutputStats};
+pub use sinks::{ItemSinks, Method, SecretFrom, SinkConfig, SinkStats, Sync, read_sinks};
 pub use worker::{Worker, WorkerReport};
 
 use crate::captured::Source;
@@ -62,6 +64,8 @@ pub struct Sinks {
     pub filter: Option<(Arc<Filter>, Arc<ItemView>)>,
     /// The users' scripts.
     pub scripts: Option<Arc<Scripts>>,
+    /// Items to where a configuration says.
+    pub items: Option<Arc<ItemSinks>>,
     /// Items and streams as lines.
     pub output: Option<Arc<Output>>,
     /// The common end.

@@ -63,7 +63,7 @@ struct Counters {
 
 /// Memory of the items that wait for the writer.
 #[derive(Default)]
-struct Room {
+pub(super) struct Room {
     used: Mutex<Used>,
     freed: Condvar,
 }
@@ -81,7 +81,7 @@ impl Room {
     }
 
     /// Takes room for so many bytes. `false`: there is none, and no waiting for it.
-    fn take(&self, bytes: usize, pace: Pace) -> bool {
+    pub(super) fn take(&self, bytes: usize, pace: Pace) -> bool {
         let full =
             |used: &mut Used| !used.ended && used.bytes > 0 && used.bytes.saturating_add(bytes) > QUEUE_BYTES;
         let mut used = self.lock();
@@ -94,13 +94,13 @@ impl Room {
         true
     }
 
-    fn give(&self, bytes: usize) {
+    pub(super) fn give(&self, bytes: usize) {
         let mut used = self.lock();
         used.bytes = used.bytes.saturating_sub(bytes);
         self.freed.notify_all();
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.lock().ended = true;
         self.freed.notify_all();
     }

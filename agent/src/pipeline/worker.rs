@@ -155,6 +155,7 @@ impl Line {
                     self.batch.streams.push(*summary);
                 }
                 Event::Trim(wish) => self.wishes.push(*wish),
+                Event::Text(_) => {}
             }
         }
     }
@@ -177,6 +178,9 @@ impl Line {
                     scripts.stream_closed(&Arc::new(closed(summary, &self.sinks)));
                 }
             }
+        }
+        if let Some(items) = self.sinks.items.as_ref().filter(|_| !self.batch.items.is_empty()) {
+            items.deliver(&self.batch.items, self.pace);
         }
         let batch = std::mem::take(&mut self.batch);
         if let Some(output) = &self.sinks.output {

@@ -44,6 +44,12 @@ impl Redaction {
         self.names.store(other.names.load_full());
     }
 
+    /// What a redacted copy hides: this, and where nothing is hidden in items, what always is.
+    #[must_use]
+    pub fn for_copies(&self) -> Self {
+        if self.names.load().is_empty() { Self::default() } else { self.clone() }
+    }
+
     /// Whether values of this header are hidden.
     #[must_use]
     pub fn hides(&self, header: &[u8]) -> bool {

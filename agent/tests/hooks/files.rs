@@ -92,6 +92,25 @@ fn pcaps_may_be_read_and_copied_but_not_changed() {
 }
 
 #[test]
+fn a_redacted_copy_is_asked_for_in_so_many_words() {
+    let rig = Rig::new();
+    let lines = rig.body(
+        "console.log(file.read(pcap.path('1', {redact: true})));\n\
+         console.log(/redacted/.test(pcap.path('1')), /redacted/.test(pcap.path('1', {redact: false})), /redacted/.test(pcap.path('1', {})))",
+    );
+    assert_eq!(lines, ["[true, false, false]", "false false false"]);
+    // What was meant to be redacted must not go out raw.
+    for (options, part) in [
+        ("{redacted: true}", "options: has no \"redacted\""),
+        ("{redact: 1}", "options: redact is not true or false"),
+        ("true", "options: is no object"),
+    ] {
+        let thrown = rig.thrown(&format!("pcap.path('1', {options})"));
+        assert!(thrown.contains(part), "{thrown}");
+    }
+}
+
+#[test]
 fn no_path_leads_out() {
     let rig = Rig::new();
     let secret = rig.dir.path().join("secret");

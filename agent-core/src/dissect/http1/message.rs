@@ -6,7 +6,7 @@ use super::framing::Length;
 use super::head::{note, parse_trailers};
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::dissect::content::Codings;
-use crate::dissect::{Arrival, Context, End};
+use crate::dissect::{Arrival, Context, End, Side};
 use crate::item::ErrorKind;
 use crate::pair::{Tail, ended_early, fault};
 use crate::time::Timestamp;
@@ -90,7 +90,13 @@ impl Current {
     }
 
     /// Takes bytes: how many were used.
-    pub(super) fn take(&mut self, data: &[u8], at: Arrival, cx: &Context<'_>) -> (usize, Taken) {
+    pub(super) fn take(
+        &mut self,
+        side: Side,
+        data: &[u8],
+        at: Arrival,
+        cx: &mut Context<'_>,
+    ) -> (usize, Taken) {
         self.last = at.time;
         self.acked = at.acked.or(self.acked);
         self.truncated |= at.truncated;
@@ -108,15 +114,17 @@ impl Current {
                 self.body.data(data, data.len() as u64);
                 (data.len(), Taken::More)
             }
-            Frame::Chunked(_) => self.take_chunked(data, at, cx),
+            Frame::Chunked(_) => self.take_chunked(side, data, at, cx),
             Frame::Perhaps { .. } => self.take_perhaps(data, at),
         }
     }
 
-    fn take_chunked(&mut self, data: &[u8], at: Arrival, cx: &Context<'_>) -> (usize, Taken) {
+    fn take_chunked(&mut self, side: Side, data: &[u8], at: Arrival, cx: &mut Context<'_>) -> (usize, Taken) {
         let mut used = 0;
         while let Frame::Chunked(chunked) = &mut self.frame {
             let (n, step) = chunked.step(&data[used..], cx.limits.head);
+            let body = if let Step::Data(piece) = &step { piece.len() } else { 0 };
+            cx.spare.text(side, at.offset + used as u64, &data[used..used + n - body]);
             used += n;
             match step {
                 Step::More => break,

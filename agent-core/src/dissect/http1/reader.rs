@@ -42,6 +42,8 @@ pub(super) struct Reader {
     /// It held bytes that are not the next message's.
     shared: bool,
     ended: bool,
+    /// Bytes of the chunk at hand that ended a head, where what was used goes on into the body.
+    head_used: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,7 @@ impl Reader {
             segment: 0,
             shared: false,
             ended: false,
+            head_used: None,
         }
     }
 
@@ -165,12 +168,17 @@ impl Reader {
             search.at_line_start |= search.gap;
         }
         while !data.is_empty() && !self.ended {
+            let in_body = matches!(self.state, State::Message(_));
             let (used, turn) = match self.state {
                 State::Start => self.start(data, at, env),
                 State::Message(_) => (self.body(data, at, env), Turn::Http),
                 State::Search(search) => (self.search(search, data, at, env), Turn::Http),
                 State::Head | State::Candidate(_) => self.collect(data, at, env),
             };
+            let text = self.head_used.take().unwrap_or(used);
+            if !in_body {
+                env.cx.spare.text(self.side, self.offset, &data[..text]);
+            }
             data = &data[used..];
             self.offset += used as u64;
             at.offset = self.offset;
@@ -371,6 +379,7 @@ impl Reader {
             StartLine::Request { .. } => None,
         };
         let answers = self.announce(head, env);
+        self.head_used = Some(size);
         let behind = at.offset + size as u64;
         let (length, known) = match status {
             None => (framing.length, true),
@@ -422,7 +431,7 @@ impl Reader {
         let began = Arrival { truncated: self.began.truncated, ..at };
         let mut current = Current::new(length, known, framing.codings, began, env.cx);
         if known && matches!(length, Length::Fixed(n) if n <= rest.len() as u64) {
-            let (used, taken) = current.take(rest, at, env.cx);
+            let (used, taken) = current.take(self.side, rest, at, env.cx);
             if let Taken::End(tail) = taken {
                 self.finish_message(tail, env);
                 return used;
@@ -435,7 +444,7 @@ impl Reader {
     /// Takes bytes of a body.
     fn body(&mut self, data: &[u8], at: Arrival, env: &mut Env<'_, '_>) -> usize {
         let State::Message(current) = &mut self.state else { return 0 };
-        let (used, taken) = current.take(data, at, env.cx);
+        let (used, taken) = current.take(self.side, data, at, env.cx);
         match taken {
             Taken::More => {}
             Taken::End(tail) => self.finish_message(tail, env),

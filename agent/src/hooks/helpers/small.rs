@@ -58,8 +58,33 @@ fn json_to_yaml<'js>(_: &Host, call: &Call<'js>) -> HelperResult<'js> {
 fn pcap_path<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {
     let stream = stream_number(call, "stream", &call.text(0, "stream")?)?;
     let store = store(host, call)?;
-    let path = host.clock.wait(|| store.path(stream)).map_err(|error| call.failed("stream", error))?;
-    returns_path(call, &path)
+    let file = if wants_redacted(call)? {
+        let redaction = host.services().view.redaction().for_copies();
+        host.clock.wait(|| store.redacted(stream, &|name| redaction.hides(name)))
+    } else {
+        host.clock.wait(|| store.file(stream))
+    };
+    returns_path(call, &file.map_err(|error| call.failed("stream", error))?.path)
+}
+
+/// `options {redact}`. What is no such object is an error: a copy that should have been redacted must not go out raw.
+fn wants_redacted(call: &Call<'_>) -> Result<bool, HelperError> {
+    let Some(options) = call.given(1) else { return Ok(false) };
+    let Some(options) = options.as_object().filter(|options| options.as_array().is_none()) else {
+        return Err(call.failed("options", "is no object; {redact: true} is one"));
+    };
+    for name in options.keys::<String>() {
+        let name = name?;
+        if name != "redact" {
+            return Err(call.failed("options", format!("has no {name:?}; it has only redact")));
+        }
+    }
+    let wanted: Option<Value<'_>> = options.get("redact")?;
+    match wanted {
+        None => Ok(false),
+        Some(value) if value.is_undefined() => Ok(false),
+        Some(value) => value.as_bool().ok_or_else(|| call.failed("options", "redact is not true or false")),
+    }
 }
 
 fn pcap_snapshot<'js>(host: &Host, call: &Call<'js>) -> HelperResult<'js> {

@@ -40,6 +40,40 @@ pub(super) fn judge(ids: &[&str], answer: &Answer, secrets: &[String]) -> Vec<Ou
     ids.iter().zip(bulk.items).map(|(id, item)| one(id, item, secrets)).collect()
 }
 
+/// Outcomes of documents as those of the jobs that they are of. A job of several is tried again as a whole, for what is there
+/// is known by its id; it is a dead letter if any document can never be taken.
+pub(super) fn by_job(counts: &[usize], outcomes: Vec<Outcome>) -> Vec<Outcome> {
+    let mut outcomes = outcomes.into_iter();
+    counts.iter().map(|&count| worst(count, outcomes.by_ref().take(count))).collect()
+}
+
+fn worst(count: usize, outcomes: impl Iterator<Item = Outcome>) -> Outcome {
+    let (mut again, mut dead, mut split, mut refused) = (None, None, None, 0);
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Delivered => {}
+            Outcome::Retry(failure) => again = again.or(Some(failure)),
+            Outcome::Split(failure) => split = split.or(Some(failure)),
+            Outcome::Dead(failure) => {
+                refused += 1;
+                dead = dead.or(Some(failure));
+            }
+        }
+    }
+    match (split, again, dead) {
+        (Some(failure), _, _) => Outcome::Split(failure),
+        (_, Some(failure), _) => Outcome::Retry(failure),
+        (_, _, Some(mut failure)) => {
+            if count > 1 {
+                failure.detail =
+                    format!("{refused} of {count} documents refused; the first: {}", failure.detail);
+            }
+            Outcome::Dead(failure)
+        }
+        (None, None, None) => Outcome::Delivered,
+    }
+}
+
 /// The request as a whole was refused.
 fn whole(status: u16, answer: &Answer, sent: usize, secrets: &[String]) -> Outcome {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

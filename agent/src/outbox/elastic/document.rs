@@ -106,9 +106,16 @@ fn index_name(name: &str) -> Result<(), OutboxError> {
 pub(super) fn lines(batch: &[Job]) -> Vec<u8> {
     let mut body = String::new();
     for job in batch {
-        if let Content::Elastic { index, id, json } = &job.content {
+        let mut add = |index: &str, id: &str, json: &str| {
             let action = json!({"create": {"_index": index, "_id": id}});
             body.push_str(&format!("{action}\n{json}\n"));
+        };
+        match &job.content {
+            Content::Elastic { index, id, json } => add(index, id, json),
+            Content::ElasticMany { index, documents } => {
+                documents.iter().for_each(|(id, json)| add(index, id, json));
+            }
+            _ => {}
         }
     }
     body.into_bytes()

@@ -86,19 +86,21 @@ impl Sender for Elastic {
             let answer = self.bulk(turn, batch).await;
             turn.pace.sent();
             match answer {
-                Ok(answer) => answer::judge(&ids(batch), &answer, &self.target.secrets()),
+                Ok(answer) => {
+                    let ids: Vec<Vec<&str>> = batch.iter().map(ids).collect();
+                    let outcomes = answer::judge(&ids.concat(), &answer, &self.target.secrets());
+                    answer::by_job(&ids.iter().map(Vec::len).collect::<Vec<_>>(), outcomes)
+                }
                 Err(failure) => batch.iter().map(|_| Outcome::of(Err(failure.clone()))).collect(),
             }
         })
     }
 }
 
-fn ids(batch: &[Job]) -> Vec<&str> {
-    fn id(job: &Job) -> &str {
-        match &job.content {
-            Content::Elastic { id, .. } => id,
-            _ => "",
-        }
+fn ids(job: &Job) -> Vec<&str> {
+    match &job.content {
+        Content::Elastic { id, .. } => vec![id],
+        Content::ElasticMany { documents, .. } => documents.iter().map(|(id, _)| id.as_str()).collect(),
+        _ => Vec::new(),
     }
-    batch.iter().map(id).collect()
 }

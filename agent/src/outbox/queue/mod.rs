@@ -165,6 +165,11 @@ impl Outbox for DurableOutbox {
         }
         queued
     }
+
+    fn is_crowded(&self) -> bool {
+        let (state, config) = (self.shared.lock(), &self.shared.config);
+        state.waiting >= config.max_waiting / 2 || state.bytes >= config.max_bytes / 2
+    }
 }
 
 impl Shared {

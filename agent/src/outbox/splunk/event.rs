@@ -25,6 +25,8 @@ pub(crate) struct Envelope {
 enum Body {
     /// A JSON value.
     Event(String),
+    /// JSON values, each with its time.
+    Events(Vec<(u64, String)>),
     /// As it is.
     Raw(String),
 }
@@ -38,6 +40,16 @@ impl SplunkEvent {
     pub fn event(text: &str, is_json: bool, metadata: Vec<(String, String)>) -> Result<Self, OutboxError> {
         let json = if is_json { text.to_owned() } else { Value::from(text).to_string() };
         Self::made(stamp::of(&json), text, Body::Event(json), metadata)
+    }
+
+    /// Several JSON values as one, each with a time of its own as in [`SplunkEvent::event`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn events(texts: Vec<String>, metadata: Vec<(String, String)>) -> Result<Self, OutboxError> {
+        let blank = texts.iter().find(|text| text.trim().is_empty()).or(texts.first()).cloned();
+        let events = texts.into_iter().map(|text| (stamp::of(&text), text)).collect();
+        Self::made(stamp::now(), &blank.unwrap_or_default(), Body::Events(events), metadata)
     }
 
     /// Text for the raw endpoint, which Splunk itself parts into events.
@@ -75,22 +87,32 @@ impl SplunkEvent {
 impl Envelope {
     /// Bytes of text.
     pub(in crate::outbox) fn bytes(&self) -> usize {
-        let (Body::Event(text) | Body::Raw(text)) = &self.body;
-        text.len() + self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        let text = match &self.body {
+            Body::Event(text) | Body::Raw(text) => text.len(),
+            Body::Events(events) => events.iter().map(|(_, text)| text.len()).sum(),
+        };
+        text + self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
     }
 
     /// Query and body for the raw endpoint; `None`: it is an event.
     pub(super) fn raw(&self) -> Option<(&[(String, String)], &str)> {
         match &self.body {
             Body::Raw(text) => Some((&self.metadata, text)),
-            Body::Event(_) => None,
+            Body::Event(_) | Body::Events(_) => None,
         }
     }
 
     fn write(&self, to: &mut String) {
-        let Body::Event(event) = &self.body else { return };
+        match &self.body {
+            Body::Event(event) => self.write_one(self.time, event, to),
+            Body::Events(events) => events.iter().for_each(|(time, event)| self.write_one(*time, event, to)),
+            Body::Raw(_) => {}
+        }
+    }
+
+    fn write_one(&self, time: u64, event: &str, to: &mut String) {
         // As decimals: a floating-point number would lose the microseconds.
-        let (seconds, micros) = (self.time / 1_000_000_000, self.time / 1_000 % 1_000_000);
+        let (seconds, micros) = (time / 1_000_000_000, time / 1_000 % 1_000_000);
         to.push_str(&format!("{{\"time\":{seconds}.{micros:06}"));
         for (name, value) in &self.metadata {
             to.push_str(&format!(",\"{name}\":{}", Value::from(value.as_str())));

@@ -1,0 +1,366 @@
+//! The redacted copy of a stream's PCAP: the same items but for the hidden values, and none of those in any byte of it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::Path;
+
+use agent::pcap::{PcapStore as _, SegmentStore};
+use agent::view::Redaction;
+use agent_core::item::{HeaderBlock, Message};
+use agent_core::{Engine, EngineConfig, Event, Item, LinkType, Origin, Packet, Record, Timestamp};
+use pcap_file::pcap::PcapReader;
+use proptest::prelude::*;
+
+const CLIENT: usize = 0;
+/// Where a frame's TCP header begins.
+const TCP: usize = 34;
+
+/// A TCP segment in an Ethernet frame.
+#[derive(Clone, Debug)]
+struct Segment {
+    from: usize,
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    payload: Vec<u8>,
+}
+
+impl Segment {
+    fn frame(&self) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        let total = 40 + self.payload.len() as u16;
+        frame.extend([0x45, 0]);
+        frame.extend(total.to_be_bytes());
+        frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+        let ends = [([10, 0, 0, 1], 40_000u16), ([10, 0, 0, 2], 80)];
+        let (src, dst) = (ends[self.from], ends[1 - self.from]);
+        frame.extend(src.0);
+        frame.extend(dst.0);
+        frame.extend(src.1.to_be_bytes());
+        frame.extend(dst.1.to_be_bytes());
+        frame.extend(self.seq.to_be_bytes());
+        frame.extend(self.ack.to_be_bytes());
+        frame.extend([0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend(&self.payload);
+        let sum = checksum(&frame);
+        frame[TCP + 16..TCP + 18].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+}
+
+/// Of the TCP segment of a frame, over the checksum that it has: 0 where that is right.
+fn checksum(frame: &[u8]) -> u16 {
+    let tcp = &frame[TCP..];
+    let mut sum = 6 + tcp.len() as u32;
+    for pair in frame[26..TCP].chunks(2).chain(tcp.chunks(2)) {
+        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// A connection whose ends say these; each end's bytes are cut at `cuts`, packets are swapped and sent again as `swaps` and
+/// `again` say.
+fn conversation(says: [&[u8]; 2], cuts: &[usize], swaps: &[usize], again: &[(usize, usize)]) -> Vec<Segment> {
+    let mut out = vec![
+        Segment { from: 0, seq: 999, ack: 0, flags: 2, payload: Vec::new() },
+        Segment { from: 1, seq: 4_294_967_200, ack: 1000, flags: 0x12, payload: Vec::new() },
+    ];
+    let first = [1000u32, 4_294_967_201];
+    let segment = |from: usize, at: usize, to: usize| Segment {
+        from,
+        seq: first[from].wrapping_add(at as u32),
+        ack: first[1 - from],
+        flags: 0x18,
+        payload: says[from][at..to].to_vec(),
+    };
+    let mut data = Vec::new();
+    for from in [0, 1] {
+        let mut at = 0;
+        for cut in cuts.iter().cycle() {
+            let to = (at + cut).min(says[from].len());
+            data.push(segment(from, at, to));
+            at = to;
+            if at == says[from].len() {
+                break;
+            }
+        }
+    }
+    for &(which, back) in again {
+        // With other bounds than the first time.
+        let one = &data[which % data.len()];
+        let at = one.seq.wrapping_sub(first[one.from]) as usize;
+        let to = (at + one.payload.len() + back % 7).min(says[one.from].len());
+        let repeated = segment(one.from, at.saturating_sub(back), to);
+        data.insert((which * 7 + back) % (data.len() + 1), repeated);
+    }
+    for &swap in swaps {
+        let at = swap % data.len();
+        let other = (at + 1 + swap % 3).min(data.len() - 1);
+        data.swap(at, other);
+    }
+    out.extend(data);
+    for from in [0, 1] {
+        let seq = first[from].wrapping_add(says[from].len() as u32);
+        let ack = first[1 - from].wrapping_add(says[1 - from].len() as u32);
+        out.push(Segment { from, seq, ack, flags: 0x11, payload: Vec::new() });
+    }
+    out
+}
+
+fn packet(at: usize, data: &[u8]) -> Packet<'_> {
+    let time = Timestamp(1_800_000_000_000_000_000 + at as u64 * 1000);
+    Packet {
+        time,
+        link: LinkType::ETHERNET,
+        data,
+        original_len: data.len() as u32,
+        origin: Origin::default(),
+    }
+}
+
+/// Stores these frames, and gives the frames of the raw and of the redacted copy of their only stream.
+fn copies(frames: &[Vec<u8>], redaction: &Redaction) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<u8>) {
+    let (store, mut appenders) = SegmentStore::temporary(1, |_| ()).unwrap();
+    let (first, step) = store.stream_ids(0).unwrap();
+    let config = EngineConfig { first_stream: first.0, stream_step: step, ..EngineConfig::default() };
+    let mut engine = Engine::new(config);
+    for (at, frame) in frames.iter().enumerate() {
+        let packet = packet(at, frame);
+        let handled = engine.handle_packet(&packet);
+        appenders[0].append(handled.stream, &packet);
+    }
+    appenders[0].commit();
+    let raw = store.file(first).unwrap();
+    let redacted = store.redacted(first, &|name| redaction.hides(name)).unwrap();
+    assert_ne!(raw.path, redacted.path);
+    assert_eq!((raw.size, raw.packets), (redacted.size, redacted.packets));
+    let again = store.redacted(first, &|name| redaction.hides(name)).unwrap();
+    assert_eq!(again, redacted, "made once");
+    (read(&raw.path), read(&redacted.path), std::fs::read(&redacted.path).unwrap())
+}
+
+fn read(path: &Path) -> Vec<Vec<u8>> {
+    let mut reader = PcapReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        frames.push(packet.unwrap().data.into_owned());
+    }
+    frames
+}
+
+fn items(frames: &[Vec<u8>]) -> Vec<Item> {
+    let mut engine = Engine::new(EngineConfig::default());
+    for (at, frame) in frames.iter().enumerate() {
+        engine.handle_packet(&packet(at, frame));
+    }
+    engine.finish();
+    let item = |event| if let Event::Item(item) = event { Some(*item) } else { None };
+    std::iter::from_fn(|| engine.poll_event()).filter_map(item).collect()
+}
+
+/// All that an item tells, but for hidden values.
+fn told(item: &Item, redaction: &Redaction) -> String {
+    let Record::Http(exchange) = &item.record else { panic!() };
+    let block = |block: &HeaderBlock| {
+        let shown = |(name, value): (&[u8], &[u8])| {
+            let value = if redaction.hides(name) {
+                format!("{} bytes", value.len())
+            } else {
+                value.escape_ascii().to_string()
+            };
+            format!("{}={value}", name.escape_ascii())
+        };
+        block.iter().map(shown).collect::<Vec<_>>()
+    };
+    let message = |m: &Message| {
+        let body = (m.body.size, m.body.missing, m.body.content.escape_ascii().to_string(), m.body.truncated);
+        let trailers = m.trailers.as_ref().map(block);
+        format!("{:?} {:?} {body:?} {} {}", block(&m.head), trailers, m.head_size, m.complete)
+    };
+    let request =
+        exchange.request.as_ref().map(|r| (r.method().to_vec(), r.target().to_vec(), message(&r.message)));
+    let response = exchange.response.as_ref().map(|r| (r.status, r.reason().to_vec(), message(&r.message)));
+    let interim: Vec<_> = exchange.interim.iter().map(|r| (r.status, message(&r.message))).collect();
+    format!("{request:?} {response:?} {interim:?} {:?} {:?} {}", item.error, item.anomalies, item.gaps)
+}
+
+fn hidden(n: usize) -> String {
+    format!("s3cr3t{n}Value{}", n * 31)
+}
+
+/// Requests and responses with the secrets in every place where headers can be.
+fn says(kinds: &[u8]) -> (Vec<u8>, Vec<u8>, usize) {
+    let (mut client, mut server, mut secrets) = (String::new(), String::new(), 0);
+    let mut secret = || {
+        secrets += 1;
+        hidden(secrets)
+    };
+    for (n, kind) in kinds.iter().enumerate() {
+        client += &match kind % 4 {
+            0 => format!(
+                "GET /{n} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nCookie: a={}; b={}\r\n\r\n",
+                secret(),
+                secret(),
+                secret()
+            ),
+            1 => format!(
+                "POST /{n} HTTP/1.1\r\nHost: h\r\ncOOKIE : {}\r\n\t{}\r\nContent-Length: 17\r\n\r\nCookie: innocent1",
+                secret(),
+                secret()
+            ),
+            2 => format!(
+                "PUT /{n} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nX-Api-Key:{}\r\n\r\n9;x=y\r\nCookie: v\r\n0\r\nX-Sum: 1\r\nX-Session: {}\r\n\r\n",
+                secret(),
+                secret()
+            ),
+            _ => format!("HEAD /{n} HTTP/1.1\nHost: h\nx-session: {}\n\n", secret()),
+        };
+        let head = kind % 4 == 3;
+        server += &match (kind / 4) % 3 {
+            0 => format!("HTTP/1.1 103 Early\r\nSet-Cookie: {}\r\n\r\n", secret()),
+            _ => String::new(),
+        };
+        server += &format!(
+            "HTTP/1.1 200 OK\r\nSet-Cookie: sid={}; Path=/\r\nSet-Cookie: t={}\r\nContent-Length: 12\r\n\r\n",
+            secret(),
+            secret()
+        );
+        if !head {
+            server += "Set-Cookie: \n";
+            server.truncate(server.len() - 1);
+        }
+    }
+    (client.into_bytes(), server.into_bytes(), secrets)
+}
+
+fn redaction() -> Redaction {
+    Redaction::with(&["X-Session".to_owned()])
+}
+
+#[track_caller]
+fn check(frames: &[Vec<u8>], secrets: usize) {
+    let (raw, redacted, bytes) = copies(frames, &redaction());
+    assert_eq!(raw, frames);
+    for n in 1..=secrets {
+        let secret = hidden(n);
+        let value = secret.as_bytes();
+        assert!(!bytes.windows(value.len()).any(|w| w == value), "{secret} is in the copy");
+        // Nor any larger part of it.
+        for part in [&value[..7], &value[6..13]] {
+            assert!(
+                !redacted.iter().any(|f| f.windows(7).any(|w| w == part)),
+                "{} of {secret}",
+                part.escape_ascii()
+            );
+        }
+    }
+    for (one, other) in raw.iter().zip(&redacted) {
+        assert_eq!(one.len(), other.len());
+        assert_eq!(one[..TCP + 16], other[..TCP + 16]);
+        assert_eq!(checksum(other), 0, "a checksum that was right stays right");
+    }
+    let tell =
+        |frames: &[Vec<u8>]| items(frames).iter().map(|item| told(item, &redaction())).collect::<Vec<_>>();
+    assert_eq!(tell(&raw), tell(&redacted));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_copy_gives_the_same_items_and_hides_every_value(
+        kinds in prop::collection::vec(0u8..12, 1..6),
+        cuts in prop::collection::vec(1usize..200, 1..12),
+        swaps in prop::collection::vec(0usize..200, 0..12),
+        again in prop::collection::vec((0usize..200, 0usize..40), 0..8),
+        lost in prop::option::of(3usize..60),
+    ) {
+        let (client, server, secrets) = says(&kinds);
+        let mut segments = conversation([&client, &server], &cuts, &swaps, &again);
+        if let Some(lost) = lost {
+            segments.remove(lost % segments.len());
+        }
+        let frames: Vec<_> = segments.iter().map(Segment::frame).collect();
+        check(&frames, secrets);
+    }
+}
+
+#[test]
+fn every_cut_of_a_short_conversation() {
+    let (client, server, secrets) = says(&[0, 1, 2, 3]);
+    for cut in 1..120 {
+        let segments = conversation([&client, &server], &[cut], &[], &[]);
+        let frames: Vec<_> = segments.iter().map(Segment::frame).collect();
+        check(&frames, secrets);
+    }
+}
+
+#[test]
+fn what_comes_after_an_upgrade_and_what_is_not_http_stays() {
+    let client =
+        b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nCookie: s3cr3t1Value31\r\n\r\n";
+    let server = b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\nCookie: of another protocol\r\n";
+    let segments = conversation([client, server], &[20], &[], &[]);
+    let frames: Vec<_> = segments.iter().map(Segment::frame).collect();
+    let (_, redacted, bytes) = copies(&frames, &redaction());
+    assert!(!bytes.windows(6).any(|w| w == b"s3cr3t"));
+    let sent: Vec<u8> = redacted.iter().filter(|f| f[29] == 2).flat_map(|f| f[54..].to_vec()).collect();
+    assert_eq!(sent, server);
+
+    let segments = conversation([b"\x00\x01binary\xff", b"\x05reply"], &[4], &[], &[]);
+    let frames: Vec<_> = segments.iter().map(Segment::frame).collect();
+    assert_eq!(copies(&frames, &redaction()).1, frames);
+}
+
+#[test]
+fn of_a_stream_that_was_joined_late_what_nobody_knows_is_hidden() {
+    let (client, server, secrets) = says(&[0, 0, 0]);
+    for skip in [2, 3, 5, 9] {
+        let mut segments = conversation([&client, &server], &[11], &[], &[]);
+        // The handshake, and the first packets of the client's.
+        segments.drain(..2 + skip);
+        let frames: Vec<_> = segments.iter().map(Segment::frame).collect();
+        let (_, redacted, _) = copies(&frames, &redaction());
+        for n in 4..=secrets {
+            let value = hidden(n);
+            let all: Vec<u8> = redacted
+                .iter()
+                .filter(|f| f[29] != 2 || CLIENT == 1)
+                .flat_map(|f| f[54..].to_vec())
+                .collect();
+            assert!(!all.windows(value.len()).any(|w| w == value.as_bytes()), "{value} with {skip} left out");
+        }
+    }
+}
+
+#[test]
+fn a_fragment_of_an_ip_datagram_is_hidden_as_a_whole() {
+    let (client, server, secrets) = says(&[0]);
+    let mut frames = Vec::new();
+    for segment in conversation([&client, &server], &[4000], &[], &[]) {
+        let whole = segment.frame();
+        if segment.payload.len() < 64 {
+            frames.push(whole);
+            continue;
+        }
+        let split = 40;
+        for (offset, part, more) in
+            [(0, &whole[TCP..TCP + split], true), (split, &whole[TCP + split..], false)]
+        {
+            let mut frame = whole[..TCP].to_vec();
+            frame[16..18].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
+            frame[18..20].copy_from_slice(&segment.seq.to_be_bytes()[2..]);
+            let field = (offset as u16 / 8) | if more { 0x2000 } else { 0 };
+            frame[20..22].copy_from_slice(&field.to_be_bytes());
+            frame.extend(part);
+            frames.push(frame);
+        }
+    }
+    assert!(!items(&frames).is_empty());
+    let (_, _, bytes) = copies(&frames, &redaction());
+    for n in 1..=secrets {
+        assert!(!bytes.windows(8).any(|w| w == &hidden(n).as_bytes()[..8]), "{n}");
+    }
+}
