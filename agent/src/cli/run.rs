@@ -101,7 +101,7 @@ impl Run {
             let services = HostServices {
                 store: store.clone().map(|store| store as Arc<dyn PcapStore>),
                 outbox: Arc::clone(&outbox) as Arc<dyn outbox::Outbox>,
-                env: Arc::clone(&settings.env),
+                env: Arc::new(settings.env.0.clone()),
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
                 trust: settings.outbox.trust.clone(),
