@@ -201,6 +201,7 @@ impl Run {
             deliveries: self.outbox.as_ref().map(|outbox| outbox.stats()).unwrap_or_default(),
             store: self.store.as_ref().map(|store| store.stats()),
             kernel,
+            words: self.words,
         };
         totals.warn();
         if self.stats {

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::logging;
+use super::settings::Words;
+use super::tap::more_room;
 use crate::hooks::ScriptStats;
 use crate::outbox::DeliveryStats;
 use crate::pcap::StoreStats;
@@ -17,6 +19,8 @@ pub(super) struct Totals<'a> {
     pub(super) store: Option<StoreStats>,
     /// The balance of the kernel's counters, of live sources.
     pub(super) kernel: Option<Value>,
+    /// What the user calls options.
+    pub(super) words: Words,
 }
 
 impl Totals<'_> {
@@ -33,9 +37,7 @@ impl Totals<'_> {
     pub(super) fn warn(&self) {
         let lost = self.lost_packets();
         if lost > 0 {
-            tracing::warn!(
-                "{lost} packets were lost in the kernel's rings: raise --ring-mib or --workers, or filter with --port and --net"
-            );
+            tracing::warn!("{lost} packets were lost in the kernel's rings: {}", more_room(self.words));
         }
         if self.output.dropped_items > 0 {
             tracing::warn!(
@@ -157,6 +159,8 @@ fn script(stats: &ScriptStats) -> Value {
         "out_of_memory": stats.out_of_memory,
         "stack_overflows": stats.stack_overflows,
         "pauses": stats.pauses,
+        "paused": stats.paused,
+        "waiting": stats.waiting,
         "restarts": stats.restarts,
         "reloads": stats.reloads,
         "packets_dropped": stats.packets_dropped,
