@@ -65,7 +65,7 @@ fn what_the_disk_refuses_is_bounded_and_written_once_it_can_be() {
         Op::Dead { id: DeliveryId(2), attempts: 1_001, error: "over".to_owned() },
         Op::Done(DeliveryId(3), vec![copy]),
     ]);
-    assert_eq!(writer.refused.len(), 5, "{:?}", writer.refused);
+    assert_eq!(writer.refused.len(), 5);
     assert!(writer.keep.blobs.path("3-0").exists(), "not before it is written down");
 
     writer.connection.pragma_update(None, "query_only", false).unwrap();
