@@ -74,7 +74,7 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// A KFL filter.
-pub(super) fn filter(text: &str) -> Result<Arc<Filter>, KflError> {
+pub(crate) fn filter(text: &str) -> Result<Arc<Filter>, KflError> {
     Filter::compile(text).map(Arc::new)
 }
 

@@ -11,7 +11,6 @@ use serde::{Deserialize, Deserializer};
 
 use crate::capture::net::Net;
 use crate::cli::{base_url, units};
-use crate::kfl::Filter;
 
 /// What is written as one word or number.
 pub(super) trait Word: Sized {
@@ -94,7 +93,7 @@ words! {
     BaseUrl(String) "an http or https URL": base_url;
     /// A filter that compiles.
     Kfl(String) "a KFL filter such as 'response.status >= 500'": |text| {
-        Filter::compile(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+        units::filter(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
     };
 }
 
