@@ -248,7 +248,9 @@ fn the_chart_says_what_the_agent_understands() {
           store: {mode: 'off', maxBytes: 4294967296, maxAge: 6h, reserve: 1.5G},
           scripts: {limits: {memory: 32M, stack: 1M, callTime: 0.5s, queue: 9, queueBytes: 1M, fileQuota: 1G,
             webhookTimeout: 5s, waitTotal: 1m}},
-          outbox: {maxWaiting: 9, maxBytes: 10M, maxDeliveryBytes: 1M, drainTimeout: 10},
+          outbox: {maxWaiting: 9, maxBytes: 10M, maxDeliveryBytes: 1M, maxAge: 2h, giveUpAfter: 90m, slackRate: 0.5,
+            slackBurst: 2, floodLimit: 0, scriptAlerts: 60, totalAlerts: 90, drainTimeout: 10},
+          filter: 'http && response.status >= 500', s3Endpoint: 'http://127.0.0.1:9000',
           redaction: {enabled: false, headers: [x-a]}, slackApiUrl: 'http://127.0.0.1:1/api', drainTimeout: 40}
 scripts: {files: {a.js: 'import { x } from \"./lib.js\"; function onItemCaptured(d) { x(TOKEN, env.TOKEN); }'},
   modules: {lib.js: 'export function x() {}'}}

@@ -196,7 +196,7 @@ fn dead_letters_are_listed_shown_sent_again_and_dropped_while_the_agent_runs() {
 #[test]
 fn what_waits_can_be_dropped_and_letters_work_without_an_agent() {
     let mut bench = Bench::quick();
-    bench.fake.fail(Injection::new("chat.postMessage", 1, Fault::SlowMs(1_500)));
+    bench.fake.fail(Injection::new("chat.postMessage", 1, Fault::SlowMs(1_000)));
     for text in ["under way", "dropped", "stays"] {
         bench.outbox.enqueue("s.js", bot(CHANNEL, text, &[])).unwrap();
     }

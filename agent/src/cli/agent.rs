@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::args::{Agent, Tap};
 use super::daemon::{Beat, Daemon, Reload, Stamp, Wanted};
 use super::settings::{Settings, UsageError, Words};
-use super::{say, scripts, tap};
+use super::{say, scripts, tap, units};
 use crate::config;
 
 /// The folder of the PCAP store in the data folder.
@@ -60,11 +60,14 @@ pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
     let tap = wishes(&read.file).map_err(|error| UsageError(error.to_string()))?;
     let mut settings = Settings::new(&tap.common, Words::Keys).map_err(of_this)?;
     tap::check(&tap, Words::Keys).map_err(of_this)?;
+    if let Some(filter) = &read.file.filter {
+        let compiled = units::filter(&filter.0).map_err(|error| UsageError(format!("filter: {error}")));
+        settings.filter = Some(compiled.map_err(of_this)?);
+    }
     settings.script_limits = read.file.scripts.limits.whole();
     settings.end_within = read.file.drain_timeout.as_ref().map(|time| time.0);
     let (given, outbox) = (&read.file.outbox, &mut settings.outbox);
     outbox.max_waiting = given.max_waiting.map_or(outbox.max_waiting, |count| count.0 as usize);
-    outbox.max_bytes = given.max_bytes.map_or(outbox.max_bytes, |size| size.0);
     outbox.max_delivery_bytes = given.max_delivery_bytes.map_or(outbox.max_delivery_bytes, |size| size.0);
     settings.drain = given.drain_timeout.as_ref().map_or(settings.drain, |time| time.0);
     let filter = Wanted {
@@ -100,7 +103,7 @@ fn wishes(file: &config::File) -> Result<Tap, clap::Error> {
     let common = &mut tap.common;
     common.quiet = true;
     common.script.clone_from(&file.scripts.paths);
-    common.env = file.scripts.env.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    common.env = file.scripts.env.0.iter().map(|(name, value)| format!("{name}={value}").into()).collect();
     common.env_file.clone_from(&file.scripts.env_files);
     common.pcap_dir = file.data_dir.as_ref().map(|dir: &PathBuf| dir.join(PCAP));
     common.data_dir.clone_from(&file.data_dir);
@@ -110,9 +113,12 @@ fn wishes(file: &config::File) -> Result<Tap, clap::Error> {
     common.pcap_reserve = file.store.reserve.map(|size| size.0).or(common.pcap_reserve);
     common.no_redact = !file.redaction.enabled;
     common.redact.clone_from(&file.redaction.headers);
+    common.delivery.replace(&file.outbox);
     if let Some(url) = &file.slack_api_url {
         common.slack_api_url.clone_from(&url.0);
     }
+    common.s3_endpoint = file.s3_endpoint.as_ref().map(|url| url.0.clone()).or(common.s3_endpoint.take());
+    common.ca_file = file.ca_file.clone().or(common.ca_file.take());
     Ok(tap)
 }
 
@@ -158,5 +164,49 @@ mod tests {
         {
             assert_eq!(ring_mib(limit, workers), Some(mib), "{limit} {workers}");
         }
+    }
+
+    fn read(text: &str) -> Result<Checked, UsageError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.yaml");
+        std::fs::write(&path, text).unwrap();
+        checked(&path)
+    }
+
+    #[test]
+    fn what_the_file_says_of_deliveries_reaches_the_outbox() {
+        let settings = read(
+            "capture: {interfaces: [lo]}
+filter: response.status >= 500
+s3Endpoint: http://127.0.0.1:9000
+outbox: {maxWaiting: 7, maxBytes: 64M, maxDeliveryBytes: 8M, drainTimeout: 15s, maxAge: 2h, giveUpAfter: 1h, slackRate: 0.5,
+  slackBurst: 2, floodLimit: 0, scriptAlerts: 60, totalAlerts: 90}",
+        )
+        .unwrap()
+        .settings;
+        let outbox = &settings.outbox;
+        assert_eq!((outbox.max_waiting, outbox.max_bytes, outbox.max_delivery_bytes), (7, 64 << 20, 8 << 20));
+        assert_eq!(outbox.max_age, Duration::from_secs(7_200));
+        assert_eq!(outbox.retry.deadline, Duration::from_secs(3_600));
+        assert_eq!((outbox.slack_rate.per_second, outbox.slack_rate.burst), (0.5, 2));
+        let fold = &outbox.fold;
+        assert_eq!((fold.flood_limit, fold.script_budget, fold.total_budget), (0, 60, 90));
+        assert_eq!(settings.drain, Duration::from_secs(15));
+        assert_eq!(settings.s3_endpoint.as_deref(), Some("http://127.0.0.1:9000/"));
+        assert!(settings.filter.is_some());
+        // As on the command line, another rate has no burst of its own.
+        let rated = read("capture: {interfaces: [lo]}\noutbox: {slackRate: 2}").unwrap().settings.outbox;
+        assert_eq!(rated.slack_rate.burst, 1);
+        let usual = read("capture: {interfaces: [lo]}").unwrap().settings;
+        assert!(usual.filter.is_none() && usual.outbox.slack_rate.burst == 3);
+    }
+
+    #[test]
+    fn what_is_wrong_is_called_as_in_the_file() {
+        let Err(error) = read("capture: {interfaces: [lo]}\ncaFile: /nowhere/ca.pem") else {
+            panic!("was taken")
+        };
+        let error = error.to_string();
+        assert!(error.contains(": caFile: ") && error.contains("/nowhere/ca.pem"), "{error}");
     }
 }

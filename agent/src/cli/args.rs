@@ -118,9 +118,11 @@ The file is YAML. Its keys, all of which may be left out but for one of capture.
   store         mode all|matched|off, maxBytes, maxAge, reserve
   scripts       paths, env {NAME: \"value\"}, envFiles (files of K=V lines, or folders with a file for each variable),
                 limits {memory, stack, callTime, queue, queueBytes, fileQuota, webhookTimeout, waitTotal}
-  outbox        maxWaiting, maxBytes, maxDeliveryBytes, drainTimeout
+  outbox        maxWaiting, maxBytes, maxDeliveryBytes, maxAge, giveUpAfter, slackRate, slackBurst, floodLimit,
+                scriptAlerts, totalAlerts, drainTimeout
   redaction     enabled, headers
-  slackApiUrl, dataDir, drainTimeout (the end takes no longer)
+  filter (a KFL filter: only items that match are given to scripts), slackApiUrl, s3Endpoint, caFile, dataDir,
+  drainTimeout (the end takes no longer)
 They mean what the options of `remora tap` mean. Sizes are as 512M or 4G, times as 90s, 30m, 6h or 7d. Without ringMib, rings
 take a sixteenth of the machine's memory, or of REMORA_MEMORY_LIMIT (bytes), and 32 MiB each at most.
 
@@ -279,6 +281,22 @@ impl Tap {
     }
 }
 
+/// `K=V`. V may be a token: `Debug` shows K.
+#[derive(Clone)]
+pub(super) struct Assignment(pub(super) String);
+
+impl From<String> for Assignment {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.split_once('=').map_or("[REDACTED]", |(name, _)| name))
+    }
+}
+
 /// What replay and tap share.
 #[derive(Debug, Args)]
 pub(super) struct Common {
@@ -288,7 +306,7 @@ pub(super) struct Common {
     pub(super) script: Vec<PathBuf>,
     /// Variable for the scripts: a bare global and a member of `env` (repeatable).
     #[arg(long, value_name = "K=V")]
-    pub(super) env: Vec<String>,
+    pub(super) env: Vec<Assignment>,
     /// File of K=V lines for the scripts, or folder with a file for each variable, as Kubernetes mounts a Secret (repeatable);
     /// `--env` wins. Keep tokens here rather than in `--env`.
     #[arg(long, value_name = "F")]

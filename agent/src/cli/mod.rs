@@ -39,9 +39,8 @@ struct NotPermitted(String);
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let live = matches!(cli.command, Command::Tap(_));
     // Held to the end: what waits is written then.
-    let _log = logging::start(live);
+    let _log = logging::start(is_live(&cli.command));
     let result = match cli.command {
         Command::Replay(args) => replay::run(&args),
         Command::Tap(args) => tap::run(&args),
@@ -58,6 +57,15 @@ pub fn main() -> ExitCode {
             say::err(format_args!("remora: {}", told(&error)));
             exit_code(&error)
         }
+    }
+}
+
+/// Whether it captures, so that it must not wait for whoever reads its log.
+fn is_live(command: &Command) -> bool {
+    match command {
+        Command::Tap(_) => true,
+        Command::Agent(args) => !args.check && args.probe.is_none(),
+        _ => false,
     }
 }
 
@@ -82,5 +90,19 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         ExitCode::from(3)
     } else {
         ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_captures_does_not_wait_for_the_readers_of_its_log() {
+        let live = |words: &str| is_live(&Cli::try_parse_from(words.split(' ')).unwrap().command);
+        assert!(live("remora tap --interface lo") && live("remora agent") && live("remora agent --beat /b"));
+        for other in ["replay a.pcap", "agent --check", "agent --beat /b --probe 30s", "doctor"] {
+            assert!(!live(&format!("remora {other}")), "{other}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{say, units};
+use crate::config;
 use crate::outbox::{FoldPolicy, Letter, LetterState, Letters, OutboxConfig, Rate, RetryPolicy};
 use crate::utc;
 
@@ -16,7 +17,7 @@ use crate::utc;
 #[command(next_help_heading = "Deliveries")]
 pub(super) struct DeliveryArgs {
     /// Messages a second to one Slack channel or webhook.
-    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = rate)]
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = units::rate)]
     slack_rate: f64,
     /// Messages that may go to it at once after a quiet time [default: 3; with --slack-rate 1, which never exceeds it].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -43,6 +44,18 @@ pub(super) struct DeliveryArgs {
 }
 
 impl DeliveryArgs {
+    /// What the agent's file says in place of the defaults.
+    pub(super) fn replace(&mut self, file: &config::Outbox) {
+        self.slack_rate = file.slack_rate.map_or(self.slack_rate, |rate| rate.0);
+        self.slack_burst = file.slack_burst.map(|count| count.0).or(self.slack_burst);
+        self.flood_limit = file.flood_limit.map_or(self.flood_limit, |count| count.0);
+        self.script_alerts = file.script_alerts.map_or(self.script_alerts, |count| count.0);
+        self.total_alerts = file.total_alerts.map_or(self.total_alerts, |count| count.0);
+        self.outbox_max_bytes = file.max_bytes.map_or(self.outbox_max_bytes, |size| size.0);
+        self.outbox_max_age = file.max_age.as_ref().map_or(self.outbox_max_age, |time| time.0);
+        self.give_up_after = file.give_up_after.as_ref().map_or(self.give_up_after, |time| time.0);
+    }
+
     /// All but the folder.
     pub(super) fn config(&self, slack_api_url: String) -> OutboxConfig {
         let usual = OutboxConfig::default();
@@ -63,11 +76,6 @@ impl DeliveryArgs {
             ..usual
         }
     }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse().ok().filter(|rate: &f64| (0.001..=100_000.0).contains(rate));
-    rate.ok_or_else(|| "expected messages a second, 0.001 to 100000".to_owned())
 }
 
 pub(super) const EXAMPLES: &str = "\

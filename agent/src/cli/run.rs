@@ -128,7 +128,7 @@ impl Run {
                     (Some(outbox), _) => Arc::clone(outbox) as Arc<dyn outbox::Outbox>,
                     (None, stage) => Arc::new(RecordingOutbox::new(notes(stage))),
                 },
-                env: Arc::clone(&settings.env),
+                env: Arc::new(settings.env.0.clone()),
                 data_dir: folders.data.join("scripts"),
                 runtime: runtime.handle().clone(),
                 trust: settings.outbox.trust.clone(),
@@ -246,6 +246,7 @@ impl Run {
             deliveries: self.outbox.as_ref().map(|outbox| outbox.stats()).unwrap_or_default(),
             store: self.store.as_ref().map(|store| store.stats()),
             kernel,
+            words: self.words,
         };
         totals.warn();
         if self.stats {

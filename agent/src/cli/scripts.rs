@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::args::Assignment;
 use super::replay;
 use super::run::Run;
 use super::say;
@@ -69,7 +70,7 @@ pub(super) struct Test {
     pub(super) pcap: Vec<PathBuf>,
     /// Variable for the scripts (repeatable).
     #[arg(long, value_name = "K=V")]
-    pub(super) env: Vec<String>,
+    pub(super) env: Vec<Assignment>,
     /// File of K=V lines for the scripts (repeatable); `--env` wins.
     #[arg(long, value_name = "F")]
     pub(super) env_file: Vec<PathBuf>,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::args::{Common, PcapMode};
+use super::args::{Assignment, Common, PcapMode};
 use super::scripts::Test;
+use crate::config::Variables;
 use crate::hooks::ScriptLimits;
 use crate::kfl::Filter;
 use crate::outbox::OutboxConfig;
@@ -32,7 +33,7 @@ pub(super) enum Words {
 }
 
 /// Flags that messages name, and the keys that mean the same.
-const KEYS: [(&str, &str); 10] = [
+const KEYS: [(&str, &str); 12] = [
     ("--interface", "capture.interfaces"),
     ("--cgroup", "capture.cgroups"),
     ("--mode", "capture.mode"),
@@ -42,6 +43,8 @@ const KEYS: [(&str, &str); 10] = [
     ("--ring-mib", "capture.ringMib"),
     ("--env-file", "scripts.envFiles"),
     ("--slack-api-url", "slackApiUrl"),
+    ("--s3-endpoint", "s3Endpoint"),
+    ("--ca-file", "caFile"),
     ("--drain-timeout", "outbox.drainTimeout"),
 ];
 
@@ -61,7 +64,7 @@ pub(super) struct Settings {
     /// Scripts to run.
     pub(super) scripts: Vec<PathBuf>,
     /// Their variables.
-    pub(super) env: Arc<BTreeMap<String, String>>,
+    pub(super) env: Variables,
     /// Which items are printed and given to scripts.
     pub(super) filter: Option<Arc<Filter>>,
     /// How items are printed.
@@ -122,7 +125,7 @@ impl Settings {
         let redaction = if args.no_redact { Redaction::off() } else { Redaction::with(&args.redact) };
         Ok(Self {
             scripts: args.script.clone(),
-            env: Arc::new(environment(&args.env_file, &args.env, words)?),
+            env: Variables(environment(&args.env_file, &args.env, words)?),
             filter: args.filter.clone(),
             format: match (args.json, args.quiet) {
                 (true, _) => Format::Json,
@@ -147,9 +150,9 @@ impl Settings {
             view: Arc::new(ItemView::new(redaction.clone())),
             redaction,
             outbox: OutboxConfig {
-                trust: trust(args.ca_file.as_deref())?,
+                trust: trust(args.ca_file.as_deref(), words)?,
                 ..args.delivery.config(base(
-                    "--slack-api-url",
+                    words.name("--slack-api-url"),
                     &args.slack_api_url,
                     "https://slack.com/api/",
                 )?)
@@ -158,7 +161,7 @@ impl Settings {
                 .s3_endpoint
                 .as_deref()
                 .filter(|url| !url.is_empty())
-                .map(|url| base("--s3-endpoint", url, "http://minio:9000"))
+                .map(|url| base(words.name("--s3-endpoint"), url, "http://minio:9000"))
                 .transpose()?,
             drain: Duration::from_secs(args.drain_timeout),
             script_limits: ScriptLimits::default(),
@@ -176,7 +179,7 @@ impl Settings {
         let redaction = if args.no_redact { Redaction::off() } else { Redaction::default() };
         Ok(Self {
             scripts: args.files.clone(),
-            env: Arc::new(environment(&args.env_file, &args.env, Words::Flags)?),
+            env: Variables(environment(&args.env_file, &args.env, Words::Flags)?),
             filter: args.filter.clone(),
             format: Format::None,
             streams: None,
@@ -201,7 +204,7 @@ impl Settings {
 
 fn environment(
     files: &[PathBuf],
-    flags: &[String],
+    flags: &[Assignment],
     words: Words,
 ) -> Result<BTreeMap<String, String>, UsageError> {
     let mut env = BTreeMap::new();
@@ -209,7 +212,7 @@ fn environment(
         let place = format!("{} {}", words.name("--env-file"), file.display());
         env.extend(if file.is_dir() { env_folder(file, &place)? } else { env_file(file, &place)? });
     }
-    for flag in flags {
+    for Assignment(flag) in flags {
         // The value may be a secret: only the name is ever repeated.
         let (key, value) = flag.split_once('=').ok_or_else(|| {
             UsageError("--env takes K=V, for example --env SLACK_CHANNEL_ID=C0123456789; found no '='".into())
@@ -293,9 +296,9 @@ fn variable_name(place: &str, key: &str) -> Result<String, UsageError> {
 }
 
 /// Whom TLS trusts.
-fn trust(ca_file: Option<&Path>) -> Result<Trust, UsageError> {
+fn trust(ca_file: Option<&Path>, words: Words) -> Result<Trust, UsageError> {
     let Some(path) = ca_file.filter(|path| !path.as_os_str().is_empty()) else { return Ok(Trust::default()) };
-    Trust::with_file(path).map_err(|error| UsageError(format!("--ca-file: {error:#}")))
+    Trust::with_file(path).map_err(|error| UsageError(format!("{}: {error:#}", words.name("--ca-file"))))
 }
 
 /// A URL that others are made of: it ends in a slash.
@@ -312,6 +315,10 @@ pub(crate) fn base_url(url: &str) -> Result<String, String> {
         .ok()
         .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
         .ok_or_else(|| String::from("expected an http or https URL"))?;
+    // It is shown in logs and lists.
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(String::from("expected an http or https URL without user and password"));
+    }
     let mut text = parsed.to_string();
     if !text.ends_with('/') {
         text.push('/');
@@ -328,7 +335,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("slack.env");
         std::fs::write(&file, "# tokens\nexport A=1\nB = \"x y\" \n\nC='='\nD=a=b\n").unwrap();
-        let env = environment(std::slice::from_ref(&file), &["A=2".into()], Words::Flags).unwrap();
+        let env = environment(std::slice::from_ref(&file), &["A=2".to_owned().into()], Words::Flags).unwrap();
         let pairs: Vec<_> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("A", "2"), ("B", "x y"), ("C", "="), ("D", "a=b")]);
 
@@ -348,7 +355,7 @@ mod tests {
         std::os::unix::fs::symlink("..data/TOKEN", dir.path().join("TOKEN")).unwrap();
         std::fs::write(dir.path().join("LINES"), "a\nb").unwrap();
         let files = [dir.path().to_owned()];
-        let env = environment(&files, &["LINES=c".into()], Words::Keys).unwrap();
+        let env = environment(&files, &["LINES=c".to_owned().into()], Words::Keys).unwrap();
         let pairs: Vec<_> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("LINES", "c"), ("TOKEN", "xoxb-1")]);
 
@@ -370,18 +377,35 @@ mod tests {
     #[test]
     fn names_that_no_script_could_say_are_refused_without_their_value() {
         for flag in ["1A=hush", "A-B=hush", "=hush"] {
-            let error = environment(&[], &[flag.into()], Words::Flags).unwrap_err().to_string();
+            let error = environment(&[], &[flag.to_owned().into()], Words::Flags).unwrap_err().to_string();
             assert!(!error.contains("hush"), "{error}");
         }
-        assert!(!environment(&[], &["hush".into()], Words::Flags).unwrap_err().to_string().contains("hush"));
+        assert!(
+            !environment(&[], &["hush".to_owned().into()], Words::Flags)
+                .unwrap_err()
+                .to_string()
+                .contains("hush")
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_variables_value() {
+        let mut tap = crate::cli::args::Tap::usual().unwrap();
+        tap.common.env = ["TOKEN=hush", "hush"].map(|text| text.to_owned().into()).to_vec();
+        let shown = format!("{tap:?}");
+        assert!(shown.contains("[TOKEN, [REDACTED]]") && !shown.contains("hush"), "{shown}");
+        tap.common.env.pop();
+        let shown = format!("{:?}", Settings::new(&tap.common, Words::Flags).unwrap());
+        assert!(shown.contains("TOKEN") && !shown.contains("hush"), "{shown}");
     }
 
     #[test]
     fn a_base_ends_in_a_slash() {
         let base = |url| base("--x", url, "http://y");
         assert_eq!(base("http://127.0.0.1:9/api").unwrap(), "http://127.0.0.1:9/api/");
-        for wrong in ["slack.com/api", "ftp://x/"] {
-            assert!(base(wrong).unwrap_err().to_string().starts_with("--x: expected"), "{wrong}");
+        for wrong in ["slack.com/api", "ftp://x/", "http://user:hush@x/", "http://hush@x/"] {
+            let error = base(wrong).unwrap_err().to_string();
+            assert!(error.starts_with("--x: expected") && !error.contains("hush"), "{error}");
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::logging;
+use super::settings::Words;
+use super::tap::more_room;
 use crate::hooks::ScriptStats;
 use crate::outbox::DeliveryStats;
 use crate::pcap::StoreStats;
@@ -21,6 +23,8 @@ pub(super) struct Totals<'a> {
     pub(super) store: Option<StoreStats>,
     /// The balance of the kernel's counters, of live sources.
     pub(super) kernel: Option<Value>,
+    /// What the user calls options.
+    pub(super) words: Words,
 }
 
 impl Totals<'_> {
@@ -37,9 +41,7 @@ impl Totals<'_> {
     pub(super) fn warn(&self) {
         let lost = self.lost_packets();
         if lost > 0 {
-            tracing::warn!(
-                "{lost} packets were lost in the kernel's rings: raise --ring-mib or --workers, or filter with --port and --net"
-            );
+            tracing::warn!("{lost} packets were lost in the kernel's rings: {}", more_room(self.words));
         }
         if self.output.dropped_items > 0 {
             tracing::warn!(
@@ -157,25 +159,54 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
 }
 
 fn script(stats: &ScriptStats) -> Value {
+    // By name, so that none is forgotten.
+    let ScriptStats {
+        name: _,
+        title: _,
+        calls,
+        errors,
+        dropped,
+        skipped,
+        filtered,
+        sampled,
+        filters_evicted,
+        timeouts,
+        out_of_memory,
+        stack_overflows,
+        pauses,
+        restarts,
+        reloads,
+        packets_dropped,
+        jobs_passed,
+        jobs_failed,
+        series,
+        series_refused,
+        paused,
+        busy,
+        heap,
+        waiting,
+    } = stats;
     json!({
-        "calls": stats.calls,
-        "errors": stats.errors,
-        "dropped": stats.dropped,
-        "skipped": stats.skipped,
-        "filtered": stats.filtered,
-        "sampled": stats.sampled,
-        "filters_evicted": stats.filters_evicted,
-        "timeouts": stats.timeouts,
-        "out_of_memory": stats.out_of_memory,
-        "stack_overflows": stats.stack_overflows,
-        "pauses": stats.pauses,
-        "restarts": stats.restarts,
-        "reloads": stats.reloads,
-        "packets_dropped": stats.packets_dropped,
-        "jobs": { "passed": stats.jobs_passed, "failed": stats.jobs_failed },
-        "series": { "now": stats.series, "refused": stats.series_refused },
-        "heap_bytes": stats.heap,
-        "busy_ms": u64::try_from(stats.busy.as_millis()).unwrap_or(u64::MAX),
+        "calls": calls,
+        "errors": errors,
+        "dropped": dropped,
+        "skipped": skipped,
+        "filtered": filtered,
+        "sampled": sampled,
+        "filters_evicted": filters_evicted,
+        "timeouts": timeouts,
+        "out_of_memory": out_of_memory,
+        "stack_overflows": stack_overflows,
+        "pauses": pauses,
+        "paused": paused,
+        "waiting": waiting,
+        "restarts": restarts,
+        "reloads": reloads,
+        "packets_dropped": packets_dropped,
+        "jobs": { "passed": jobs_passed, "failed": jobs_failed },
+        "series": { "now": series, "refused": series_refused },
+        "heap_bytes": heap,
+        "busy_ms": u64::try_from(busy.as_millis()).unwrap_or(u64::MAX),
     })
 }
 

@@ -67,8 +67,14 @@ fn scaled(number: &str, by: f64) -> Option<f64> {
     Some(number * by).filter(|n| n.is_finite() && *n < 9e18)
 }
 
+/// Messages a second.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| (0.001..=100_000.0).contains(rate));
+    rate.ok_or_else(|| "expected messages a second, 0.001 to 100000".to_owned())
+}
+
 /// A KFL filter.
-pub(super) fn filter(text: &str) -> Result<Arc<Filter>, KflError> {
+pub(crate) fn filter(text: &str) -> Result<Arc<Filter>, KflError> {
     Filter::compile(text).map(Arc::new)
 }
 

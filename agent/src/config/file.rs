@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::env::Variables;
 use super::later::{NotYet, Sink};
-use super::values::{BaseUrl, Count, Endpoint, Network, Size, Time};
+use super::values::{BaseUrl, Count, Endpoint, Kfl, Network, PerSecond, Size, Time};
 use crate::cli::{DirectionArg, Mode, PcapMode, TcHookArg};
 use crate::hooks::ScriptLimits;
 
@@ -31,8 +31,14 @@ pub(crate) struct File {
     /// Deliveries.
     #[serde(deserialize_with = "section")]
     pub(crate) outbox: Outbox,
+    /// Which items scripts get; none: all.
+    pub(crate) filter: Option<Kfl>,
     /// Base of Slack's API.
     pub(crate) slack_api_url: Option<BaseUrl>,
+    /// Where S3 is, if it is not Amazon's.
+    pub(crate) s3_endpoint: Option<BaseUrl>,
+    /// Certificates to trust besides the system's.
+    pub(crate) ca_file: Option<PathBuf>,
     /// What is hidden in items.
     #[serde(deserialize_with = "section")]
     pub(crate) redaction: Redaction,
@@ -161,6 +167,20 @@ pub(crate) struct Outbox {
     pub(crate) max_bytes: Option<Size<{ 1 << 20 }>>,
     /// Bytes of files of one delivery.
     pub(crate) max_delivery_bytes: Option<Size>,
+    /// How long a delivery may wait.
+    pub(crate) max_age: Option<Time>,
+    /// How long a destination may be out of order.
+    pub(crate) give_up_after: Option<Time>,
+    /// Messages a second to one Slack channel or webhook.
+    pub(crate) slack_rate: Option<PerSecond>,
+    /// Messages at once after a quiet time.
+    pub(crate) slack_burst: Option<Count<1, { u32::MAX }>>,
+    /// Alerts alike in a minute; 0: all.
+    pub(crate) flood_limit: Option<Count<0, { u32::MAX }>>,
+    /// Alerts of one script in a minute; 0: any number.
+    pub(crate) script_alerts: Option<Count<0, { u32::MAX }>>,
+    /// Alerts of all scripts in a minute; 0: any number.
+    pub(crate) total_alerts: Option<Count<0, { u32::MAX }>>,
     /// Patience at the end, counted from the last delivery that succeeded.
     pub(crate) drain_timeout: Option<Time>,
 }

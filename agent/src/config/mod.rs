@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use serde_norway::Value;
 
-pub(crate) use self::file::{File, Redaction};
+pub(crate) use self::env::Variables;
+pub(crate) use self::file::{File, Outbox, Redaction};
 
 /// A configuration is no larger, in bytes.
 const MOST: u64 = 1 << 20;

@@ -39,8 +39,12 @@ scripts:
   env: {SLACK_CHANNEL_ID: C1}
   envFiles: [/s/env]
   limits: {memory: 32M, stack: 512K, callTime: 0.25s, queue: 99, queueBytes: 8M, fileQuota: 1G, webhookTimeout: 5, waitTotal: 1m}
-outbox: {maxWaiting: 7, maxBytes: 64M, maxDeliveryBytes: 8M, drainTimeout: 15s}
+outbox: {maxWaiting: 7, maxBytes: 64M, maxDeliveryBytes: 8M, drainTimeout: 15s, maxAge: 2h, giveUpAfter: 1h, slackRate: 0.5,
+  slackBurst: 2, floodLimit: 0, scriptAlerts: 60, totalAlerts: 90}
+filter: http && response.status >= 500
 slackApiUrl: http://127.0.0.1:9/api
+s3Endpoint: http://127.0.0.1:9000
+caFile: /etc/ca.pem
 redaction: {enabled: true, headers: [x-session]}
 dataDir: /var/lib/remora
 drainTimeout: 50s
@@ -94,6 +98,9 @@ fn an_error_names_line_key_what_was_found_and_what_is_allowed() {
         ("store:\n  maxBytes: [1]\n", &["store.maxBytes", "number of bytes"]),
         ("store:\n  maxAge: 1y\n", &["store.maxAge", "1y", "90s, 30m"]),
         ("scripts:\n  limits:\n    memory: 1K\n", &["line 3", "scripts.limits.memory", "1K", "1048576"]),
+        ("outbox:\n  slackRate: 0\n", &["line 2", "outbox.slackRate", "\"0\"", "0.001 to 100000"]),
+        ("outbox:\n  slackBurst: 0\n", &["line 2", "outbox.slackBurst", "1 to"]),
+        ("outbox:\n  maxAge: 0\n", &["line 2", "outbox.maxAge", "90s, 30m"]),
         ("slackApiUrl: slack.com\n", &["slackApiUrl", "slack.com", "http"]),
         ("capture: {}\ncapture: {}\n", &["capture", "duplicate"]),
     ] {
@@ -143,6 +150,21 @@ fn no_error_tells_a_variables_value() {
     }
     let said = refused("scripts:\n  env: {A: hush1, A: hush2}\n");
     assert!(said.contains("duplicate") && said.contains("\"A\"") && !said.contains("hush"), "{said}");
+}
+
+#[test]
+fn a_filter_that_does_not_compile_is_refused_with_its_place() {
+    let said = refused("\nfilter: response.status >=\n");
+    assert!(
+        said.starts_with("agent.yaml, line 2: filter: found \"response.status >=\", column 19: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn no_error_tells_the_password_of_a_url() {
+    let said = refused("s3Endpoint: http://user:hush@minio:9000\n");
+    assert!(said.contains("s3Endpoint") && said.contains("without user") && !said.contains("hush"), "{said}");
 }
 
 #[test]

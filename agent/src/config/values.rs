@@ -39,7 +39,9 @@ impl<W: Word> Visitor<'_> for Words<W> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<W, E> {
-        W::read(text).map_err(|allowed| E::custom(format!("found {text:?}, {allowed}")))
+        // A URL may have a password in it.
+        let shown = if text.contains('@') { "[REDACTED]" } else { text };
+        W::read(text).map_err(|allowed| E::custom(format!("found {shown:?}, {allowed}")))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<W, E> {
@@ -89,6 +91,10 @@ words! {
     };
     /// The base of an HTTP API, ending in a slash.
     BaseUrl(String) "an http or https URL": base_url;
+    /// A filter that compiles.
+    Kfl(String) "a KFL filter such as 'response.status >= 500'": |text| {
+        units::filter(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    };
 }
 
 /// A number of bytes between two bounds.
@@ -104,6 +110,24 @@ impl<const LEAST: u64, const MOST: u64> Word for Size<LEAST, MOST> {
             return Ok(Self(bytes));
         }
         Err(format!("allowed is {LEAST} to {MOST} bytes"))
+    }
+}
+
+/// Messages a second.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct PerSecond(pub(crate) f64);
+
+impl Word for PerSecond {
+    const ALLOWED: &'static str = "a number of messages a second";
+
+    fn read(text: &str) -> Result<Self, String> {
+        units::rate(text).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PerSecond {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        word(deserializer)
     }
 }
 

@@ -121,7 +121,7 @@ pub struct ScriptStats {
 /// A script's counter as Prometheus is told of it: name, help, value.
 type Told = (&'static str, &'static str, Kind, fn(&ScriptStats) -> f64);
 
-const TOLD: [Told; 14] = [
+const TOLD: [Told; 22] = [
     ("calls_total", "Calls of hooks and jobs.", Kind::Counter, |s| s.calls as f64),
     ("errors_total", "Calls that ended in an error.", Kind::Counter, |s| s.errors as f64),
     ("timeouts_total", "Calls ended by the time limit.", Kind::Counter, |s| s.timeouts as f64),
@@ -129,6 +129,14 @@ const TOLD: [Told; 14] = [
     ("dropped_total", "Events that found the queue full.", Kind::Counter, |s| s.dropped as f64),
     ("skipped_total", "Events passed over in a pause.", Kind::Counter, |s| s.skipped as f64),
     ("packets_dropped_total", "Packets not told of.", Kind::Counter, |s| s.packets_dropped as f64),
+    ("stack_overflows_total", "Calls ended by the stack limit.", Kind::Counter, |s| s.stack_overflows as f64),
+    ("filtered_total", "Items that a registered filter kept away.", Kind::Counter, |s| s.filtered as f64),
+    ("sampled_total", "Items left out of a sample.", Kind::Counter, |s| s.sampled as f64),
+    ("filters_evicted_total", "Filters compiled and forgotten.", Kind::Counter, |s| s.filters_evicted as f64),
+    ("jobs_passed_total", "Jobs that passed.", Kind::Counter, |s| s.jobs_passed as f64),
+    ("jobs_failed_total", "Jobs that failed.", Kind::Counter, |s| s.jobs_failed as f64),
+    ("series", "Series that it publishes.", Kind::Gauge, |s| s.series as f64),
+    ("series_refused_total", "Series past the limit.", Kind::Counter, |s| s.series_refused as f64),
     ("pauses_total", "Pauses after limits hit in a row.", Kind::Counter, |s| s.pauses as f64),
     ("restarts_total", "Starts with fresh state after a limit.", Kind::Counter, |s| s.restarts as f64),
     ("reloads_total", "Edits that took effect.", Kind::Counter, |s| s.reloads as f64),

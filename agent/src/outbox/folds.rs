@@ -179,6 +179,8 @@ impl Folds {
     pub(super) fn not_sent(&mut self, ticket: Ticket) {
         let Some((key, before)) = ticket.0 else { return };
         let Some(entry) = self.entries.get_mut(&key) else { return };
+        // It may have been stored as sent meanwhile.
+        self.changed.insert(key.clone());
         (entry.opened, entry.sent, entry.since) = (before.opened, before.sent, before.since);
         (entry.held, entry.sample) = (before.held, before.sample);
         if entry.sent == 0 && entry.held == 0 {

@@ -139,8 +139,7 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-const UNTRUSTED: &str =
-    "its certificate is not trusted: give its authority's by --ca-file, and call it by the name in it";
+const UNTRUSTED: &str = "its certificate is not trusted: give its authority's by --ca-file (caFile in the agent's file), and call it by the name in it";
 
 /// What a person can act on, without the URL.
 fn describe(error: reqwest::Error) -> Failure {

@@ -33,6 +33,8 @@ fn metrics_are_published_with_their_scripts_name_and_its_counters() {
         "# TYPE remora_script_calls_total counter",
         "remora_script_calls_total{script=\"a.js\"} 2",
         "remora_script_paused{script=\"b.js\"} 0",
+        "remora_script_jobs_passed_total{script=\"a.js\"} 0",
+        "remora_script_filtered_total{script=\"a.js\"} 0",
     ] {
         assert!(published.lines().any(|found| found == line), "{line}\n{published}");
     }

@@ -113,6 +113,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $scripts "envFiles" $folders -}}
 {{- $_ := set $config "scripts" $scripts -}}
 {{- $_ := set $config "dataDir" "/var/lib/remora" -}}
+{{- if .Values.ca.existingConfigMap -}}
+{{- $_ := set $config "caFile" (printf "/etc/remora/ca/%s" .Values.ca.key) -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end }}
 
@@ -135,6 +138,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.env.existingSecret }}
 - {name: env-own, mountPath: /etc/remora/env/own, readOnly: true}
 {{- end }}
+{{- if .Values.ca.existingConfigMap }}
+- {name: ca, mountPath: /etc/remora/ca, readOnly: true}
+{{- end }}
 {{- end }}
 
 {{/* Mode 256 is 0400, which YAML 1.1 and 1.2 read differently. */}}
@@ -152,6 +158,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.env.existingSecret }}
 - name: env-own
   secret: {secretName: {{ . }}, defaultMode: 256}
+{{- end }}
+{{- with .Values.ca.existingConfigMap }}
+- name: ca
+  configMap: {name: {{ . }}}
 {{- end }}
 {{- end }}
 

@@ -45,6 +45,7 @@ affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeS
 podAnnotations: {a: b}
 podLabels: {team: x}
 extraEnv: [{name: HTTPS_PROXY, value: 'http://p:1'}]
+ca: {existingConfigMap: authorities, key: own.pem}
 image: {digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'}",
         ),
     ],
@@ -99,6 +100,7 @@ fn references(case: &str, values: &str, objects: &[Value]) {
         objects.iter().any(|o| o["kind"] == kind && o["metadata"]["name"] == name)
             || values.contains(&format!("name: {name}"))
             || values.contains(&format!("existingSecret: {name}"))
+            || values.contains(&format!("existingConfigMap: {name}"))
     };
     let set = object(objects, "DaemonSet", "").unwrap();
     let test = object(objects, "Pod", "-check").unwrap();

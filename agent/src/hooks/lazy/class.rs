@@ -294,7 +294,7 @@ unsafe extern "C" fn get_own_property(
             let there = unsafe { qjs::JS_GetOwnProperty(ctx, descriptor, plain, atom) };
             if there > 0 && !descriptor.is_null() {
                 // SAFETY: QuickJS's descriptor, which was just filled.
-                with_getter(js, unsafe { &mut *descriptor })?;
+                with_getter(js, unsafe { &mut *descriptor });
             }
             return Ok(there);
         }
@@ -319,18 +319,15 @@ unsafe extern "C" fn get_own_property(
 }
 
 /// QuickJS calls the getter of an exotic object's accessor even where there is none: `Function.prototype`, which returns
-/// `undefined`, stands for it.
-fn with_getter(ctx: &Ctx<'_>, descriptor: &mut qjs::JSPropertyDescriptor) -> Result<()> {
+/// `undefined`, stands for it. Nothing here can fail, for the descriptor owns values by now, which an error would leak.
+fn with_getter(ctx: &Ctx<'_>, descriptor: &mut qjs::JSPropertyDescriptor) {
     // SAFETY: only the value's tag is read.
     let missing = unsafe { qjs::JS_IsUndefined(descriptor.getter) };
     if missing && descriptor.flags & qjs::JS_PROP_GETSET as c_int != 0 {
-        let function = Function::new(ctx.clone(), || ())?;
-        if let Some(prototype) = function.get_prototype() {
-            // SAFETY: duplicating only counts up; the descriptor owns the duplicate.
-            descriptor.getter = unsafe { qjs::JS_DupValue(ctx.as_raw().as_ptr(), prototype.as_raw()) };
-        }
+        let prototype = Function::prototype(ctx.clone());
+        // SAFETY: duplicating only counts up; the descriptor owns the duplicate.
+        descriptor.getter = unsafe { qjs::JS_DupValue(ctx.as_raw().as_ptr(), prototype.as_raw()) };
     }
-    Ok(())
 }
 
 unsafe extern "C" fn get_own_property_names(

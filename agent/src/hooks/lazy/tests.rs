@@ -9,7 +9,7 @@ use agent_core::item::{Request, Response};
 use agent_core::{Engine, EngineConfig, Event, HttpExchange, Item, Record, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rquickjs::{CatchResultExt as _, Context, Function, Runtime};
+use rquickjs::{CatchResultExt as _, Context, Function, Persistent, Runtime};
 
 use super::*;
 use crate::capture::file::FileSource;
@@ -277,4 +277,27 @@ fn a_name_is_learnt_once_and_strangers_never() {
         assert_eq!(names.iter().filter(|name| **name == "id").count(), 1);
         assert_eq!(names.len(), 23, "what an item has, and no more: {names:?}");
     });
+}
+
+#[test]
+fn reading_an_accessor_without_getter_needs_no_memory() {
+    let bench = Bench::new(Redaction::off());
+    let items = recorded(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/shop/input.pcap"));
+    let (read, data) = bench.context.with(|ctx| {
+        let lazies = Lazies::new(&ctx, &bench.view, &bench.meter).unwrap();
+        let data = lazies.keep(&items[0]).object(&ctx).unwrap();
+        let define: Function<'_> =
+            ctx.eval("(d) => { Object.defineProperty(d, 'x', { set(value) {} }); }").unwrap();
+        define.call::<_, ()>((data.clone(),)).unwrap();
+        let read: Function<'_> = ctx.eval("(d) => d.x === undefined").unwrap();
+        assert!(read.call::<_, bool>((data.clone(),)).unwrap());
+        (Persistent::save(&ctx, read), Persistent::save(&ctx, data))
+    });
+    bench.context.runtime().set_memory_limit(1);
+    let there = bench.context.with(|ctx| {
+        let (read, data) = (read.restore(&ctx).unwrap(), data.restore(&ctx).unwrap());
+        read.call::<_, bool>((data,)).map_err(|error| error.to_string())
+    });
+    bench.context.runtime().set_memory_limit(usize::MAX);
+    assert_eq!(there, Ok(true));
 }

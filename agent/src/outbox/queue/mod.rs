@@ -11,6 +11,7 @@ mod state;
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     store: Store,
     folds: Mutex<Folds>,
     state: Mutex<State>,
+    /// What was held back could not be told when last tried.
+    untold: AtomicBool,
     /// Told whenever something was delivered or given up.
     moved: Notify,
     runtime: Handle,
@@ -97,6 +100,7 @@ impl DurableOutbox {
             store,
             folds: Mutex::new(Folds::new(config.fold.clone())),
             state: Mutex::new(State::new(found.next_id)),
+            untold: AtomicBool::new(false),
             moved: Notify::new(),
             runtime: runtime.clone(),
             _lock: lock,
@@ -315,12 +319,18 @@ impl Shared {
     /// Tells what was held back in windows that ended, or in all.
     fn tell_due(self: &Arc<Self>, all: bool) {
         let due = self.folds().due(folds::now(), all);
+        let mut refused = None;
         for closing in due {
             let Closing { script, destination, content, .. } = &closing;
             if let Err(error) = self.accept(script, destination.clone(), content.clone(), Vec::new()) {
-                tracing::warn!("outbox: what was held back cannot be told yet: {error}");
                 self.folds().not_told(closing);
+                refused = Some(error);
             }
+        }
+        // This comes round five times a second: said once for each time of trouble.
+        let was_refused = self.untold.swap(refused.is_some(), Ordering::Relaxed);
+        if let Some(error) = refused.filter(|_| !was_refused) {
+            tracing::warn!("outbox: what was held back cannot be told yet: {error}");
         }
         let changed = self.folds().changed();
         if !changed.is_empty() {

@@ -73,6 +73,9 @@ pub struct LetterFile {
     pub missing: Option<String>,
 }
 
+/// Letters read at a time.
+const PAGE: u32 = 100;
+
 const SELECT: &str = "SELECT e.id, e.state, d.label, e.script, e.made, e.bytes, e.attempts, e.error, e.failed, e.content, e.files
     FROM entry e JOIN destination d ON d.id = e.destination";
 
@@ -91,17 +94,26 @@ impl Letters {
         Ok(Self { connection, folder })
     }
 
-    /// Gives each letter, oldest first, to `each`, until it errs.
+    /// Gives each letter, oldest first, to `each`, until it errs. However long `each` takes (a pager is waited for), no read
+    /// is open meanwhile: it would keep the running agent's log from being taken up, which then grows without end.
     ///
     /// # Errors
     /// `each`'s, or when the database cannot be read.
     pub fn list(&self, each: &mut dyn FnMut(Letter) -> Result<()>) -> Result<()> {
-        let mut query = self.connection.prepare(&format!("{SELECT} ORDER BY e.id"))?;
-        let mut rows = query.query([])?;
-        while let Some(row) = rows.next()? {
-            each(self.letter(row)?)?;
+        let mut query =
+            self.connection.prepare(&format!("{SELECT} WHERE e.id > ?1 ORDER BY e.id LIMIT {PAGE}"))?;
+        let mut after = -1;
+        loop {
+            let mut page = Vec::new();
+            let mut rows = query.query(params![after])?;
+            while let Some(row) = rows.next()? {
+                page.push(self.letter(row)?);
+            }
+            drop(rows);
+            let Some(last) = page.last() else { return Ok(()) };
+            after = signed(last.id);
+            page.into_iter().try_for_each(&mut *each)?;
         }
-        Ok(())
     }
 
     /// One letter.

@@ -12,7 +12,10 @@
 //! that the disk refuses is kept and tried again: it must not be lost, or a delivered message would be sent twice.
 
 mod change;
+mod refused;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::HashMap;
@@ -123,8 +126,8 @@ impl Store {
         keep: Keep,
         outside: impl Fn(Outside) + Send + 'static,
     ) -> Result<(Self, Found)> {
-        let Opened { writer, reader } = schema::open(folder, durable)?;
-        let found = schema::found(&writer)?;
+        let Opened { mut writer, reader } = schema::open(folder, durable)?;
+        let found = schema::found(&mut writer)?;
         let (ops, received): (SyncSender<Op>, Receiver<Op>) = sync_channel(QUEUE);
         let mut thread = writer::Writer::new(writer, keep);
         let thread = std::thread::Builder::new()

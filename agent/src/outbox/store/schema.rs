@@ -1,19 +1,23 @@
 //! The database's form and version, how it is opened, and what is set aside because it cannot be.
 
-use std::fs::{OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params};
 
 use super::{Destinations, Found, Queued, unsigned};
+use crate::outbox::BLOBS;
 use crate::outbox::config::DeadLimits;
 use crate::outbox::delivery::{Attachment, Body, DeliveryId};
 
 /// Its name in the outbox's folder.
 pub(in crate::outbox) const DATABASE: &str = "outbox.db";
+/// What the names of those begin with that could not be read.
+const ASIDE: &str = "outbox.db.unreadable-";
 /// Of the form below. A change that an older remora cannot read gets the next number.
 const VERSION: i64 = 1;
 /// "Rmra": a database of another program is not taken for ours.
@@ -139,10 +143,13 @@ fn is_unreadable(error: &anyhow::Error) -> bool {
     error.is::<Unreadable>() || matches!(code, Some(DatabaseCorrupt | NotADatabase | Unknown))
 }
 
-/// Alerts go on; what waited is kept for whoever can read it.
+/// Databases set aside that are kept, the newest.
+const MOST_ASIDE: usize = 3;
+
+/// Alerts go on; what waited is kept for whoever can read it, with the copies of its files.
 fn set_aside(folder: &Path, error: &anyhow::Error) -> Result<()> {
     let stamp = crate::outbox::folds::now() / 1_000;
-    let aside = format!("{DATABASE}.unreadable-{stamp}");
+    let aside = format!("{ASIDE}{stamp}");
     for suffix in ["", "-wal", "-shm"] {
         let from = folder.join(format!("{DATABASE}{suffix}"));
         if from.exists() {
@@ -150,6 +157,12 @@ fn set_aside(folder: &Path, error: &anyhow::Error) -> Result<()> {
             std::fs::rename(&from, to).with_context(|| format!("setting {} aside", from.display()))?;
         }
     }
+    let copies = folder.join(BLOBS);
+    if copies.exists() {
+        std::fs::rename(&copies, folder.join(format!("{aside}-{BLOBS}"))).context("setting copies aside")?;
+        DirBuilder::new().mode(0o700).create(&copies).context("making a folder for copies")?;
+    }
+    forget_aside(folder)?;
     tracing::error!(
         "outbox: {} cannot be read: {error:#}; it is now {aside}, what waited in it is NOT sent, and a new one is begun",
         folder.join(DATABASE).display()
@@ -157,13 +170,56 @@ fn set_aside(folder: &Path, error: &anyhow::Error) -> Result<()> {
     Ok(())
 }
 
-/// All that an earlier run left.
-pub(super) fn found(connection: &Connection) -> Result<Found> {
-    connection.execute("DELETE FROM change", [])?;
-    connection.execute(
-        "DELETE FROM destination WHERE id NOT IN (SELECT destination FROM entry UNION SELECT destination FROM fold)",
-        [],
-    )?;
+/// Removes all but the newest of what was set aside.
+fn forget_aside(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    let aside = entries.iter().filter_map(|entry| {
+        let name = entry.file_name();
+        let stamp = name.to_str()?.strip_prefix(ASIDE)?.split('-').next()?.parse::<u64>().ok()?;
+        Some((stamp, entry.path()))
+    });
+    let mut by_stamp = BTreeMap::<u64, Vec<PathBuf>>::new();
+    aside.for_each(|(stamp, path)| by_stamp.entry(stamp).or_default().push(path));
+    for path in by_stamp.into_values().rev().skip(MOST_ASIDE).flatten() {
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match removed {
+            Ok(()) => tracing::warn!("outbox: {} is old and removed", path.display()),
+            Err(error) => tracing::warn!("outbox: {} cannot be removed: {error}", path.display()),
+        }
+    }
+    Ok(())
+}
+
+/// Removes destinations that nothing is for, with their secrets.
+pub(super) fn forget_destinations(connection: &Connection) -> Result<()> {
+    const SQL: &str = "DELETE FROM destination
+        WHERE id NOT IN (SELECT destination FROM entry UNION SELECT destination FROM fold)";
+    connection.execute(SQL, [])?;
+    Ok(())
+}
+
+/// Gives free pages back to the file system, at most so many.
+pub(super) fn vacuum(connection: &Connection, pages: u32) -> Result<()> {
+    let mut query = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = query.query([])?;
+    // Each step frees one page.
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+/// All that an earlier run left. In one transaction: a letter that `remora outbox retry` revives at this moment is either
+/// found or told of, not both, which would send it twice.
+pub(super) fn found(connection: &mut Connection) -> Result<Found> {
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    change.execute("DELETE FROM change", [])?;
+    forget_destinations(&change)?;
+    let found = found_in(&change)?;
+    change.commit()?;
+    Ok(found)
+}
+
+fn found_in(connection: &Connection) -> Result<Found> {
     let destinations = destinations(connection)?;
     let mut found = Found {
         next_id: connection.query_row("SELECT max(id) FROM next", [], |row| row.get(0)).map(unsigned)?,
@@ -227,7 +283,7 @@ pub(super) fn trim(connection: &mut Connection, limits: &DeadLimits) -> Result<V
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let age = limits.max_age.as_millis().try_into().unwrap_or(u64::MAX);
     let oldest = signed(crate::outbox::folds::now().saturating_sub(age));
-    let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Newest first: the letters beyond the count or the bytes, and those too old.
     const SQL: &str = "DELETE FROM entry WHERE id IN (
         SELECT id FROM (

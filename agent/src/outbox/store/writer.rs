@@ -1,13 +1,13 @@
 //! The one that writes: as many changes as there are in a transaction.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Keep, Op, Outside, Row, change, millis, schema, signed};
+use super::{Keep, Op, Outside, Row, change, millis, refused, schema, signed};
 use crate::outbox::delivery::Destination;
 use crate::outbox::folds;
 
@@ -20,7 +20,9 @@ const TRIM: Duration = Duration::from_secs(60);
 /// Destinations remembered.
 const MAX_KNOWN: usize = 10_000;
 /// Free pages given back to the file system at a time.
-const VACUUM: i64 = 1_000;
+const VACUUM: u32 = 1_000;
+/// Destinations that may be in the database before those that nothing is for are looked for while we run.
+const MANY: i64 = 1_000;
 
 /// Owns the connection that writes.
 #[derive(Debug)]
@@ -28,8 +30,9 @@ pub(super) struct Writer {
     connection: Connection,
     keep: Keep,
     known: HashMap<Destination, i64>,
-    /// Changes that the disk refused; each is of a delivery that waited, so that these are bounded by those.
-    refused: VecDeque<Op>,
+    /// Changes that the disk refused, what later ones made needless left out: a few for each delivery that waited, and
+    /// the newest form of each fold.
+    refused: Vec<Op>,
     /// Of the database, when last looked at.
     version: i64,
     looked: Instant,
@@ -43,7 +46,7 @@ impl Writer {
             connection,
             keep,
             known: HashMap::new(),
-            refused: VecDeque::new(),
+            refused: Vec::new(),
             version: -1,
             looked: Instant::now(),
             trimmed: None,
@@ -78,7 +81,7 @@ impl Writer {
 
     /// One transaction; should it fail, the changes one by one.
     fn write(&mut self, group: Vec<Op>) {
-        let mut ops: Vec<Op> = std::mem::take(&mut self.refused).into();
+        let mut ops = std::mem::take(&mut self.refused);
         let mut flushes = Vec::new();
         for op in group {
             match op {
@@ -89,7 +92,7 @@ impl Writer {
         if !ops.is_empty() {
             match self.commit(&ops) {
                 Ok(()) => self.settle(ops),
-                Err(_) => ops.into_iter().for_each(|op| self.write_one(op)),
+                Err(_) => self.write_each(ops),
             }
         }
         for flush in flushes {
@@ -98,18 +101,42 @@ impl Writer {
         }
     }
 
-    fn write_one(&mut self, op: Op) {
-        match self.commit(std::slice::from_ref(&op)) {
-            Ok(()) => self.settle(vec![op]),
-            Err(error) => match op {
-                Op::Insert(_, reply) => {
-                    let _ = reply.send(Err(format!("{error:#}")));
+    /// One by one, until the disk or another process's lock says that there is no use in it.
+    fn write_each(&mut self, ops: Vec<Op>) {
+        let mut out_of_order = None::<String>;
+        for op in ops {
+            if out_of_order.is_none() {
+                match self.commit(std::slice::from_ref(&op)) {
+                    Ok(()) => {
+                        self.settle(vec![op]);
+                        continue;
+                    }
+                    Err(error) => {
+                        // Who inserts is told, and says so.
+                        if !matches!(op, Op::Insert(..)) {
+                            self.warn(&error);
+                        }
+                        if refused::concerns_all(&error) {
+                            out_of_order = Some(format!("{error:#}"));
+                        } else {
+                            self.refuse(op, &format!("{error:#}"));
+                            continue;
+                        }
+                    }
                 }
-                op => {
-                    self.warn(&error);
-                    self.refused.push_back(op);
-                }
-            },
+            }
+            self.refuse(op, out_of_order.as_deref().unwrap_or_default());
+        }
+        self.refused = refused::compact(std::mem::take(&mut self.refused));
+    }
+
+    /// Whoever inserts is told; what cannot be taken back is tried again.
+    fn refuse(&mut self, op: Op, why: &str) {
+        match op {
+            Op::Insert(_, reply) => {
+                let _ = reply.send(Err(why.to_owned()));
+            }
+            op => self.refused.push(op),
         }
     }
 
@@ -230,7 +257,18 @@ impl Writer {
         }
         if self.trimmed.is_none_or(|at| at.elapsed() >= TRIM) {
             self.trim();
-            self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM})"))?;
+            self.forget_destinations()?;
+            schema::vacuum(&self.connection, VACUUM)?;
+        }
+        Ok(())
+    }
+
+    /// A script may send to ever new ones.
+    fn forget_destinations(&mut self) -> Result<()> {
+        const SQL: &str = "SELECT count(*) FROM destination";
+        if self.connection.query_row(SQL, [], |row| row.get::<_, i64>(0))? > MANY {
+            self.known.clear();
+            schema::forget_destinations(&self.connection)?;
         }
         Ok(())
     }
@@ -259,3 +297,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
