@@ -235,6 +235,35 @@ drainTimeout: 1s\n",
     assert!(ran.stderr.contains("the end took longer than drainTimeout, 1 s"), "{}", ran.stderr);
 }
 
+#[test]
+fn items_go_where_the_configuration_says_without_a_script() {
+    if !is_root("items_go_where_the_configuration_says_without_a_script") {
+        return;
+    }
+    let rig = Rig::new();
+    let items = rig.dir.path().join("items.jsonl");
+    rig.write(&format!(
+        "capture: {{interfaces: [{}]}}\nsinks: [{{kind: jsonFile, path: {}, filter: dst.port == 8081}}]\n",
+        VethPair::SERVER,
+        items.display()
+    ));
+    let agent = rig.start();
+    rig.requests(&agent, &[]);
+    let deadline = Instant::now() + PATIENCE;
+    while fs::read_to_string(&items).unwrap_or_default().is_empty() {
+        assert!(Instant::now() < deadline, "nothing was written: {}", agent.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    agent.signal(Signal::SIGTERM);
+    agent.ended().exits(0);
+    let text = fs::read_to_string(&items).unwrap();
+    let ports: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["dst"]["port"].clone())
+        .collect();
+    assert_eq!(ports, ["8081"]);
+}
+
 /// What `remora agent` is told by the chart is what it takes: the rendered file, scripts and variables, laid out as the
 /// kubelet does, under the arguments of the test's pod.
 #[test]

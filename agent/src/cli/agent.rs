@@ -64,6 +64,9 @@ pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
         let compiled = units::filter(&filter.0).map_err(|error| UsageError(format!("filter: {error}")));
         settings.filter = Some(compiled.map_err(of_this)?);
     }
+    crate::pipeline::check_sinks(&read.file.sinks)
+        .map_err(|error| of_this(UsageError(format!("sinks: {error:#}"))))?;
+    settings.sinks.clone_from(&read.file.sinks);
     settings.script_limits = read.file.scripts.limits.whole();
     settings.end_within = read.file.drain_timeout.as_ref().map(|time| time.0);
     let (given, outbox) = (&read.file.outbox, &mut settings.outbox);

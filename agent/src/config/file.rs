@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer};
 
 use super::env::Variables;
-use super::later::{NotYet, Sink};
+use super::later::NotYet;
 use super::values::{BaseUrl, Count, Endpoint, Kfl, Network, PerSecond, Size, Time};
 use crate::cli::{DirectionArg, Mode, PcapMode, TcHookArg};
 use crate::hooks::ScriptLimits;
+use crate::pipeline::SinkConfig;
 
 /// A section that is named and left empty is as one left out.
 fn section<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
@@ -48,8 +49,9 @@ pub(crate) struct File {
     pub(crate) drain_timeout: Option<Time>,
     targets: NotYet,
     api: NotYet,
+    /// Where items go without a script.
     #[serde(deserialize_with = "section")]
-    sinks: Vec<Sink>,
+    pub(crate) sinks: Vec<SinkConfig>,
 }
 
 /// `capture`.

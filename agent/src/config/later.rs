@@ -55,32 +55,3 @@ impl<'de> Visitor<'de> for Nothing {
         Err(A::Error::custom(NOT_IN))
     }
 }
-
-/// Where items can be sent beside the scripts, by the `kind` of a sink.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum SinkKind {
-    Elasticsearch,
-    Splunk,
-    Webhook,
-    JsonFile,
-}
-
-/// A sink as it is written: its kind, and what is for the version that has it.
-#[derive(Deserialize)]
-struct Written {
-    kind: SinkKind,
-}
-
-/// A sink: none can be had in this version.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(try_from = "Written")]
-pub(super) enum Sink {}
-
-impl TryFrom<Written> for Sink {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        Err(format!("kind {:?} is {NOT_IN}", written.kind))
-    }
-}

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use output::{Format, Output, OutputConfig, OutputStats};
-pub use sinks::{ItemSinks, Method, SecretFrom, SinkConfig, SinkStats, Sync, read_sinks};
+pub use sinks::{ItemSinks, Method, SecretFrom, SinkConfig, SinkStats, Sync, check_sinks, read_sinks};
 pub use worker::{Worker, WorkerReport};
 
 use crate::captured::Source;

@@ -50,7 +50,7 @@ const AGENT: &[Layer] = &[
     },
     Layer {
         folder: "agent/src/config",
-        may: &["config*", "cli*", "capture::net::Net", "hooks::ScriptLimits"],
+        may: &["config*", "cli*", "capture::net::Net", "hooks::ScriptLimits", "pipeline::SinkConfig"],
     },
     Layer { folder: "agent/src/kfl", may: &["kfl*", "captured*", "view*"] },
     Layer { folder: "agent/src/process", may: &["process*"] },

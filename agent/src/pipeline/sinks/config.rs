@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::file::{FileConfig, Sync};
 use crate::kfl::Filter;
@@ -121,13 +122,59 @@ pub enum Method {
 }
 
 /// Where a secret is read from: it is never written where it is used.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SecretFrom {
     /// A variable of the agent's own environment.
     Env(String),
     /// A file; white space around it does not count.
     File(PathBuf),
+}
+
+impl<'de> Deserialize<'de> for SecretFrom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reference)
+    }
+}
+
+/// Reads `{env: NAME}` or `{file: PATH}`. Whatever else stands there may be the secret itself: it is not repeated.
+struct Reference;
+
+const NO_REFERENCE: &str = "a secret (token, password, apiKey, urlFrom or secretHeaders) is {env: NAME} or {file: PATH}, and is not written here itself";
+
+macro_rules! not_repeated {
+    ($($visit:ident($type:ty))*) => {
+        $(fn $visit<E: serde::de::Error>(self, _: $type) -> Result<SecretFrom, E> {
+            Err(E::custom(NO_REFERENCE))
+        })*
+    };
+}
+
+impl<'de> Visitor<'de> for Reference {
+    type Value = SecretFrom;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("{env: NAME} or {file: PATH}")
+    }
+
+    not_repeated! { visit_bool(bool) visit_i64(i64) visit_u64(u64) visit_f64(f64) visit_str(&str) visit_bytes(&[u8]) }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<SecretFrom, A::Error> {
+        Err(serde::de::Error::custom(NO_REFERENCE))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretFrom, A::Error> {
+        let wrong = || serde::de::Error::custom(NO_REFERENCE);
+        let (key, value) = map.next_entry::<String, String>().ok().flatten().ok_or_else(wrong)?;
+        let from = match key.as_str() {
+            "env" => SecretFrom::Env(value),
+            "file" => SecretFrom::File(value.into()),
+            _ => return Err(wrong()),
+        };
+        match map.next_key::<IgnoredAny>() {
+            Ok(None) => Ok(from),
+            _ => Err(wrong()),
+        }
+    }
 }
 
 impl SecretFrom {
@@ -185,6 +232,14 @@ pub fn read_sinks(path: &Path) -> Result<Vec<SinkConfig>> {
         "{shown}: no sink in it; it is a list such as [{{kind: jsonFile, path: items.jsonl}}]"
     );
     Ok(sinks)
+}
+
+/// Checks sinks, and that their secrets can be read.
+///
+/// # Errors
+/// The first that cannot be right, by its number and kind.
+pub fn check_sinks(sinks: &[SinkConfig]) -> Result<()> {
+    sinks.iter().enumerate().try_for_each(|(at, sink)| sink.plan(at + 1).map(drop))
 }
 
 impl SinkConfig {
@@ -308,6 +363,12 @@ mod tests {
             ("[{kind: jsonFile, path: a, maxbytes: 1}]", "unknown field `maxbytes`"),
             ("[{kind: jsonFile, path: a, maxBytes: 1}]", "maxBytes: 1 is less"),
             ("[{kind: splunk, url: 'https://s', token: hush}]", "token"),
+            ("[{kind: splunk, url: 'https://s', token: {text: hush}}]", "{env: NAME} or {file: PATH}"),
+            (
+                "[{kind: splunk, url: 'https://s', token: {env: A, file: hush}}]",
+                "{env: NAME} or {file: PATH}",
+            ),
+            ("[{kind: splunk, url: 'https://s', token: [hush]}]", "{env: NAME} or {file: PATH}"),
             ("[{kind: splunk, url: 'https://s', token: {env: REMORA_NOT_SET}}]", "REMORA_NOT_SET is not set"),
             ("[{kind: webhook, url: 'https://w', urlFrom: {env: A}}]", "one of them"),
             ("[{kind: webhook, url: 'ftp://w'}]", "url: is not an http"),
@@ -315,7 +376,7 @@ mod tests {
             ("[{kind: elasticsearch, url: 'https://e', index: Remora}]", "upper-case"),
         ] {
             let error = format!("{:#}", plan(yaml).unwrap_err());
-            assert!(error.contains(part), "{yaml}: {error}");
+            assert!(error.contains(part) && !error.contains("hush"), "{yaml}: {error}");
         }
     }
 }

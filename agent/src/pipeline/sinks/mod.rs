@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 
-pub use config::{Method, SecretFrom, SinkConfig, read_sinks};
+pub use config::{Method, SecretFrom, SinkConfig, check_sinks, read_sinks};
 pub use file::Sync;
 
 use super::Pace;
