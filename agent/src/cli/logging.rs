@@ -4,7 +4,7 @@
 //! own, and what finds that full is dropped and counted. In all else the writer waits, because it can, and nothing is lost.
 
 use std::io::IsTerminal as _;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -15,16 +15,30 @@ use super::say::LogWriter;
 const QUEUE: usize = 4096;
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+static GUARD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
-/// Starts it. `live`: lines are dropped rather than waited for. When what is returned is dropped, what waits is written,
-/// for a second at most.
-pub(super) fn start(live: bool) -> Option<WorkerGuard> {
+/// The log while it is held; at its end what waits is written.
+pub(super) struct Log;
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+/// Writes what waits, for a second at most. For those who end the process without coming back.
+pub(super) fn end() {
+    drop(GUARD.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// Starts it. `live`: lines are dropped rather than waited for.
+pub(super) fn start(live: bool) -> Log {
     let filter = EnvFilter::try_from_env("REMORA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_target(false);
     if !live {
         log.with_writer(|| LogWriter).init();
-        return None;
+        return Log;
     }
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
@@ -34,7 +48,8 @@ pub(super) fn start(live: bool) -> Option<WorkerGuard> {
     // Err: it was started before, which nobody does.
     let _ = DROPPED.set(writer.error_counter());
     log.with_writer(writer).init();
-    Some(guard)
+    *GUARD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    Log
 }
 
 /// Lines that were dropped so far.

@@ -86,6 +86,7 @@ fn exit(temporary: &Path, code: i32) -> ! {
             break;
         }
     }
+    super::logging::end();
     std::process::exit(code);
 }
 

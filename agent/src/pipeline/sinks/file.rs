@@ -49,6 +49,8 @@ pub(super) struct JsonFile {
     /// What of it is whole lines.
     len: u64,
     since: SystemTime,
+    /// Second and number of the file that was put aside last: names tell the order, also once that file is gone.
+    last: (u64, u32),
     packing: Option<JoinHandle<()>>,
 }
 
@@ -57,7 +59,7 @@ impl JsonFile {
     pub(super) fn open(config: FileConfig) -> io::Result<Self> {
         let (file, len) = open(&config.path)?;
         let since = SystemTime::now();
-        Ok(Self { config, file, len, since, packing: None })
+        Ok(Self { config, file, len, since, last: (0, 0), packing: None })
     }
 
     /// Writes whole lines. Where that fails, nothing of them stays.
@@ -124,14 +126,16 @@ impl JsonFile {
         }
     }
 
-    /// A name by the present second that none has.
-    fn aside(&self) -> io::Result<PathBuf> {
+    /// A name by the present second that none has, or had.
+    fn aside(&mut self) -> io::Result<PathBuf> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let first = if self.last.0 == now { self.last.1 + 1 } else { 0 };
         let time: String = crate::utc::text(now).chars().filter(|c| !matches!(c, '-' | ':')).collect();
         let (stem, extension) = parts(&self.config.path);
-        for number in 0..1000 {
+        for number in first..1000 {
             let path = self.config.path.with_file_name(format!("{stem}-{time}-{number:03}{extension}"));
             if !path.exists() && !packed_name(&path).exists() {
+                self.last = (now, number);
                 return Ok(path);
             }
         }
@@ -277,6 +281,7 @@ mod tests {
             file,
             len,
             since: SystemTime::now(),
+            last: (0, 0),
             packing: None,
         };
         assert!(full.write(b"a\n").is_err());
