@@ -23,6 +23,17 @@ pub(super) struct Write<'a> {
     pub(super) now: String,
 }
 
+/// Kinds whose deletion is answered with the object.
+const ANSWERED_WHOLE: [&str; 7] = [
+    "pods",
+    "services",
+    "serviceaccounts",
+    "resourcequotas",
+    "persistentvolumes",
+    "persistentvolumeclaims",
+    "storageclasses",
+];
+
 /// Status code and what is answered.
 type Written = Result<(u16, Value), Refusal>;
 
@@ -52,7 +63,9 @@ impl Write<'_> {
             return Err(Refusal::bad("the body of the request is no object"));
         }
         for (field, expected) in [("kind", resource.kind.clone()), ("apiVersion", resource.api_version())] {
-            if object[field] != expected.as_str() {
+            if object[field].is_null() {
+                object[field] = json!(expected);
+            } else if object[field] != expected.as_str() {
                 let why = format!(
                     "the {field} of the object ({}) does not match the expected {field} ({expected})",
                     object[field]
@@ -260,7 +273,7 @@ impl Write<'_> {
             return Ok((200, self.store.put(&resource, held, managers).value.clone()));
         }
         remove(self.store, &resource, key);
-        Ok((200, done))
+        Ok((200, if ANSWERED_WHOLE.contains(&resource.plural.as_str()) { value } else { done }))
     }
 }
 
