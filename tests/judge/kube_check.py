@@ -105,15 +105,21 @@ thread.join(20)
 expected = [("ADDED", "w1"), ("MODIFIED", "w1"), ("ADDED", "w2"), ("DELETED", "w1")]
 check("a watch sees what its selector takes, as it comes and goes", seen == expected)
 
-anyone = client.Configuration.get_default_copy()
-config.load_kube_config(kubeconfig, client_configuration=anyone)
-anyone.api_key = {"authorization": f"Bearer {token}"}
-account = client.CoreV1Api(client.ApiClient(anyone))
+
+
+def with_token(token):
+    known = client.Configuration()
+    config.load_kube_config(kubeconfig, client_configuration=known)
+    known.refresh_api_key_hook = None
+    known.api_key = {key: f"Bearer {token}" for key in known.api_key}
+    return client.CoreV1Api(client.ApiClient(known))
+
+
+account = with_token(token)
 check("an account may do what its role says", len(account.list_pod_for_all_namespaces().items) == 27)
 check("and nothing else", refused(403, account.read_namespaced_pod, "p00", "shop"))
 check("not even of another kind", refused(403, account.list_namespaced_secret, "shop"))
-anyone.api_key = {"authorization": "Bearer wrong"}
-check("a token that is unknown", refused(401, client.CoreV1Api(client.ApiClient(anyone)).list_node))
+check("a token that is unknown", refused(401, with_token("wrong").list_node))
 
 dynamic_client = dynamic.DynamicClient(api)
 sets = dynamic_client.resources.get(api_version="apps/v1", kind="DaemonSet")
