@@ -119,6 +119,13 @@ impl SlackFake {
         self.shared.lock().faults.push(injection);
     }
 
+    /// Calls of `method` that will still fail, unless their faults are taken back.
+    #[must_use]
+    pub fn faults_left(&self, method: &str) -> u32 {
+        let state = self.shared.lock();
+        state.faults.iter().filter(|fault| fault.method == method).map(|fault| fault.times).sum()
+    }
+
     /// Takes back every fault that was not used up.
     pub fn clear_faults(&self) {
         self.shared.lock().faults.clear();
