@@ -119,11 +119,10 @@ impl SlackFake {
         self.shared.lock().faults.push(injection);
     }
 
-    /// Calls of `method` that will still fail, unless their faults are taken back.
+    /// How many calls there were: [`SlackFake::requests`] has so many entries.
     #[must_use]
-    pub fn faults_left(&self, method: &str) -> u32 {
-        let state = self.shared.lock();
-        state.faults.iter().filter(|fault| fault.method == method).map(|fault| fault.times).sum()
+    pub fn calls(&self) -> usize {
+        self.shared.lock().requests.len()
     }
 
     /// Takes back every fault that was not used up.
