@@ -11,7 +11,7 @@ use super::config::{OutboxConfig, Rate};
 use super::delivery::{Content, Job, kept};
 use super::failure::Failure;
 use super::http::Answer;
-use super::sender::{Outcome, Sender, Sending, Turn};
+use super::sender::{Outcome, SendOne, Turn};
 use super::{OutboxError, check};
 use crate::secret::Secret;
 
@@ -106,25 +106,17 @@ impl Web {
     }
 }
 
-impl Sender for Web {
+impl SendOne for Web {
     fn rate(&self, _config: &OutboxConfig) -> Rate {
         Rate { per_second: 100.0, burst: 100 }
     }
 
-    fn send<'a>(&'a self, turn: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
-        Box::pin(async move {
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for job in batch {
-                turn.pace.wait().await;
-                let answer = self.call(turn, job).await;
-                turn.pace.sent();
-                outcomes.push(Outcome::of(answer.and_then(|answer| match answer.status.as_u16() {
-                    200..300 => Ok(()),
-                    status => Err(Failure::status(status).after(answer.retry_after)),
-                })));
-            }
-            outcomes
-        })
+    async fn send_one(&self, turn: &Turn<'_>, job: &Job) -> Outcome {
+        let answer = turn.pace.keep(self.call(turn, job)).await;
+        Outcome::of(answer.and_then(|answer| match answer.status.as_u16() {
+            200..300 => Ok(()),
+            status => Err(Failure::status(status).after(answer.retry_after)),
+        }))
     }
 }
 
