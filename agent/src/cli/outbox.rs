@@ -32,7 +32,8 @@ pub(super) struct DeliveryArgs {
     /// Alerts of all scripts in a minute; what is past it is folded. 0: any number.
     #[arg(long, value_name = "N", default_value_t = 30_000)]
     total_alerts: u32,
-    /// Bytes of text and attachments that may wait; past it attachments are left out, then alerts refused.
+    /// Bytes of text and attachments that may wait; past three quarters of it attachments are left out, past all of it alerts
+    /// refused.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = units::size)]
     outbox_max_bytes: u64,
     /// How long an alert may wait; then it is a dead letter (`remora outbox list`).

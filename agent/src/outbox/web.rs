@@ -126,17 +126,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_is_refused_and_nothing_secret_is_shown() {
-        let (url, value) = (Secret::new("https://h.example/hush"), Secret::new("hush"));
+        let (url, value) = (Secret::new("https://h.example/hushhush"), Secret::new("hushhush"));
         let target = WebTarget::new(&url, false, &[("X-Key".to_owned(), value)]).unwrap();
-        assert!(!format!("{target:?}").contains("hush"), "{target:?}");
+        assert!(!format!("{target:?}").contains("hushhush"), "{target:?}");
         assert_eq!(target.host(), "h.example");
         let stored = serde_json::to_string(&target).unwrap();
-        assert_eq!(stored, r#"{"url":"https://h.example/hush","put":false,"headers":[["X-Key","hush"]]}"#);
+        assert_eq!(
+            stored,
+            r#"{"url":"https://h.example/hushhush","put":false,"headers":[["X-Key","hushhush"]]}"#
+        );
         assert_eq!(serde_json::from_str::<WebTarget>(&stored).unwrap(), target);
-        for (name, value) in [("X Y", "hush"), ("X", "hush\nX: y")] {
+        for (name, value) in [("X Y", "hushhush"), ("X", "hushhush\nX: y")] {
             let error =
                 WebTarget::new(&url, true, &[(name.to_owned(), Secret::new(value))]).unwrap_err().to_string();
-            assert!(error.starts_with("headers: ") && !error.contains("hush"), "{error}");
+            assert!(error.starts_with("headers: ") && !error.contains("hushhush"), "{error}");
         }
     }
 }

@@ -27,6 +27,7 @@ use super::drained::Drained;
 use super::failure::Failure;
 use super::folds::{self, Closing, Folds};
 use super::lock::Lock;
+use super::refusals::Refusals;
 use super::retry::Pace;
 use super::sender::{Batch, Services, Turn};
 use super::stats::{Counters, DeliveryStats};
@@ -57,6 +58,7 @@ pub(super) struct Shared {
     store: Store,
     folds: Mutex<Folds>,
     state: Mutex<State>,
+    refusals: Refusals,
     /// What was held back could not be told when last tried.
     untold: AtomicBool,
     /// Told whenever something was delivered or given up.
@@ -101,6 +103,7 @@ impl DurableOutbox {
             store,
             folds: Mutex::new(Folds::new(config.fold.clone())),
             state: Mutex::new(State::new(found.next_id)),
+            refusals: Refusals::default(),
             untold: AtomicBool::new(false),
             moved: Notify::new(),
             runtime: runtime.clone(),
@@ -165,8 +168,9 @@ impl Drop for DurableOutbox {
 impl Outbox for DurableOutbox {
     fn enqueue(&self, script: &str, delivery: Delivery) -> Result<DeliveryId, OutboxError> {
         let queued = self.shared.enqueue(script, delivery);
-        if queued.is_err() {
+        if let Err(error) = &queued {
             self.shared.counters.refused.add();
+            self.shared.refusals.add(error, std::time::Instant::now());
         }
         queued
     }
@@ -357,7 +361,7 @@ impl Shared {
         let mut refused = None;
         for closing in due {
             let Closing { script, destination, content, .. } = &closing;
-            if let Err(error) = self.accept(script, destination.clone(), content.clone(), Vec::new()) {
+            if let Err(error) = self.accept(script, destination.clone(), content.clone()) {
                 self.folds().not_told(closing);
                 refused = Some(error);
             }
@@ -380,6 +384,9 @@ fn start_clock(shared: &Arc<Shared>) -> Result<()> {
     let tick = move || {
         while let Some(shared) = shared.upgrade().filter(|shared| !*shared.stop.borrow()) {
             shared.tell_due(false);
+            if let Some(said) = shared.refusals.look(std::time::Instant::now()) {
+                tracing::warn!("{said}");
+            }
             drop(shared);
             std::thread::sleep(TICK);
         }
