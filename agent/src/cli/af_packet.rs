@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -34,6 +34,7 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let config = config(args)?;
     let (mut capture, sources) = AfPacket::start(&config).map_err(|error| refusal(error, why))?;
+    let began = SystemTime::now();
     tracing::info!("mode: AF_PACKET, because {why}");
     let mut run = Run::start(settings, Source::AfPacket, config.workers)?;
     let workers = sources
@@ -45,7 +46,9 @@ pub(super) fn run(
         })
         .collect::<Result<Vec<_>, _>>()?;
     tracing::info!("capturing on {}; Ctrl-C ends it", capture.attachments().join(", "));
+    daemon.begin(began);
     let watched = watch(&mut capture, &run, &workers, settings.words, daemon);
+    daemon.end();
     capture.stop()?;
     let joined = |worker: JoinHandle<WorkerReport>| {
         worker

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::args::{Agent, Tap};
 use super::daemon::{Beat, Daemon, Reload, Stamp, Wanted};
+use super::presence::Presence;
 use super::settings::{Settings, UsageError, Words};
 use super::{say, scripts, tap, units};
 use crate::config;
@@ -45,7 +46,8 @@ pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
     checked.settings.hang_up = Some(Arc::clone(&told));
     let Checked { read, seen, settings, filter, tap } = checked;
     let reload = Reload::new(&args.config, told, read, seen, settings.redaction.clone(), filter);
-    let mut daemon = Daemon { reload: Some(reload), beat: args.beat.as_deref().map(Beat::new) };
+    let presence = settings.data_dir.as_deref().map(Presence::new);
+    let mut daemon = Daemon { reload: Some(reload), beat: args.beat.as_deref().map(Beat::new), presence };
     tap::capture(&tap, &settings, &mut daemon)
 }
 

@@ -9,12 +9,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use agent_core::packet::Direction;
 use serde_norway::Value;
 
 use super::agent;
+use super::presence::Presence;
 use crate::capture::net::Net;
 use crate::config;
 use crate::view::Redaction;
@@ -26,16 +27,35 @@ const LOOK: Duration = Duration::from_secs(1);
 const CHANGEABLE: [&str; 5] =
     ["capture.ports", "capture.nets", "capture.exclude", "capture.direction", "redaction"];
 
-/// Both parts, each where it was asked for; by default neither.
+/// Its parts, each where it was asked for; by default none.
 #[derive(Default)]
 pub(super) struct Daemon {
     pub(super) reload: Option<Reload>,
     pub(super) beat: Option<Beat>,
+    /// In the data folder, if there is one.
+    pub(super) presence: Option<Presence>,
 }
 
 impl Daemon {
+    /// Capture has begun then.
+    pub(super) fn begin(&mut self, at: SystemTime) {
+        if let Some(presence) = &mut self.presence {
+            presence.begin(at);
+        }
+    }
+
+    /// Capture is about to end.
+    pub(super) fn end(&mut self) {
+        if let Some(presence) = &mut self.presence {
+            presence.end();
+        }
+    }
+
     /// Shows that capture goes on.
     pub(super) fn beat(&mut self) {
+        if let Some(presence) = &mut self.presence {
+            presence.keep();
+        }
         if let Some(beat) = &mut self.beat {
             beat.give();
         }

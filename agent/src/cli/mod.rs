@@ -10,6 +10,7 @@ mod doctor;
 mod logging;
 mod matching;
 mod outbox;
+mod presence;
 mod replay;
 mod run;
 mod say;

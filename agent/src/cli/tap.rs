@@ -90,7 +90,7 @@ pub(super) fn workers(args: &Tap) -> u16 {
 mod live {
     use std::process::ExitCode;
     use std::thread::JoinHandle;
-    use std::time::{Duration, Instant};
+    use std::time::{Duration, Instant, SystemTime};
 
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
@@ -130,6 +130,7 @@ mod live {
             }
             Err(error) => return Err(error.into()),
         };
+        let began = SystemTime::now();
         let mut run = Run::start(settings, Source::Ebpf, config.workers)?;
         let cores = args.pin_workers.then(cores::allowed).filter(|cores| !cores.is_empty());
         if let Some(identity) = live.identity() {
@@ -153,7 +154,9 @@ mod live {
             .collect::<Result<Vec<_>, _>>()?;
         tracing::info!("mode: {}", live.mode());
         tracing::info!("capturing on {}; Ctrl-C ends it", places(&live.attachments()));
+        daemon.begin(began);
         let watched = watch(&mut live, &run, &workers, settings.words, daemon);
+        daemon.end();
         live.stop()?;
         let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
         let mut balance = balance_json(&live.balance()?, live.attach_stats());
