@@ -89,7 +89,9 @@ impl NodeNet {
             let path = format!("/proc/sys/{key}");
             host.run(|| fs::write(&path, value)).with_context(|| path.clone())?;
         }
-        Ok(Self { host, ip: ip.into(), number, next: 10 })
+        let net = Self { host, ip: ip.into(), number, next: 10 };
+        net.services(&[])?;
+        Ok(net)
     }
 
     fn address(number: u8) -> Ipv4Addr {
