@@ -39,7 +39,10 @@ impl Presence {
         let until = match self.open() {
             Ok(until) => until,
             Err(error) => {
-                tracing::warn!("{}: {error}: the next run will not know since when nothing was captured", self.path.display());
+                tracing::warn!(
+                    "{}: {error}: the next run will not know since when nothing was captured",
+                    self.path.display()
+                );
                 return None;
             }
         };
@@ -74,7 +77,8 @@ impl Presence {
 
     /// What the last run left.
     fn open(&mut self) -> std::io::Result<Option<u64>> {
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&self.path)?;
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&self.path)?;
         let mut known = String::new();
         // One that holds something else is no other's business, and is written over.
         let read = file.by_ref().take(DIGITS as u64 + 1).read_to_string(&mut known);
@@ -86,7 +90,10 @@ impl Presence {
         let Some(file) = &self.file else { return };
         // In one piece and of one length: a kill leaves the old or the new.
         if let Err(error) = file.write_all_at(format!("{now:0DIGITS$}\n").as_bytes(), 0) {
-            tracing::warn!("{}: {error}: the next run will be told of a longer time without capture", self.path.display());
+            tracing::warn!(
+                "{}: {error}: the next run will be told of a longer time without capture",
+                self.path.display()
+            );
             self.file = None;
         }
         self.written = Some(Instant::now());
@@ -134,7 +141,11 @@ mod tests {
             assert_eq!(Presence::new(dir.path()).begin(SystemTime::now()), None, "{known:?}");
             assert!(Presence::new(dir.path()).begin(SystemTime::now()).is_some(), "written over");
         }
-        assert_eq!(Presence::new(&dir.path().join("none")).begin(SystemTime::now()), None, "and no folder is no error");
+        assert_eq!(
+            Presence::new(&dir.path().join("none")).begin(SystemTime::now()),
+            None,
+            "and no folder is no error"
+        );
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testkit::cluster::daemonset::{self, DaemonPod, DaemonPods, Surroundings};
-use testkit::cluster::kubelet::{Image, Profile};
-use testkit::cluster::{Cluster, Driver, NodeConfig, Qos, Workload};
-use testkit::helm::{Helm, object};
+use testkit::cluster::kubelet::{Account, Image, Profile};
+use testkit::cluster::objects::{self, labels};
+use testkit::cluster::{Cluster, Driver, NodeConfig, Qos, Runtime, Workload};
+use testkit::helm::Helm;
 use testkit::nginx::Nginx;
 use testkit::slack::{Channel, FakeConfig, SlackFake, Token};
 
@@ -18,14 +19,22 @@ use crate::say;
 
 pub(crate) const TOKEN: &str = "xoxb-e2e-0000";
 pub(crate) const CHANNEL: &str = "C00000E2E";
-/// Where shops listen in their pods.
+/// Where shops listen in their pods, and as Services.
 pub(crate) const PORT: u16 = 8080;
+pub(crate) const SERVICE_PORT: u16 = 80;
+/// The release, and where it is installed.
+const RELEASE: &str = "shop";
+const NAMESPACE: &str = "observed";
+const DAEMON_SET: &str = "shop-remora";
 
 /// A pod with a shop.
 pub(crate) struct Shop {
     // Ends before its pod goes.
     _nginx: Nginx,
     pub(crate) pod: Workload,
+    /// The Service in front of it, and its address.
+    pub(crate) service: &'static str,
+    pub(crate) ip: IpAddr,
 }
 
 /// All of it.
@@ -36,10 +45,10 @@ pub(crate) struct World {
     /// `shop/frontend-…` on the first node.
     pub(crate) client: Workload,
     pub(crate) slack: SlackFake,
-    pub(crate) objects: Vec<Value>,
     pub(crate) image: Image,
     pub(crate) cluster: Cluster,
     helm: Helm,
+    installed: bool,
 }
 
 impl World {
@@ -47,33 +56,26 @@ impl World {
     pub(crate) fn new(image: Image) -> Result<Self> {
         let mut nodes =
             vec![NodeConfig::new("node-a", Driver::Systemd), NodeConfig::new("node-b", Driver::Cgroupfs)];
-        nodes[1].runtime = testkit::cluster::Runtime::Crio;
+        nodes[1].runtime = Runtime::Crio;
         let mut cluster = Cluster::new(&nodes)?;
-        let client = Workload::new(&mut cluster.nodes[0], "shop", "frontend-6d5f9c7b8-x2x4z", Qos::Burstable)?;
+        let app = labels(&[("app", "frontend")]);
+        let client = cluster.pod(0, "shop", "frontend-6d5f9c7b8-x2x4z", Qos::Burstable, &app)?;
         let shops = vec![
-            shop(&mut cluster, 0, "shop", "checkout-7c9d8b6f5-k8q2m", Qos::BestEffort)?,
-            shop(&mut cluster, 1, "billing", "payments-5b8f7d9c4-w7r9t", Qos::Guaranteed)?,
+            shop(&mut cluster, 0, ("shop", "checkout", "checkout-7c9d8b6f5-k8q2m"), Qos::BestEffort)?,
+            shop(&mut cluster, 1, ("billing", "payments", "payments-5b8f7d9c4-w7r9t"), Qos::Guaranteed)?,
         ];
+        cluster.sync()?;
         let mut config = FakeConfig::default();
         config.tokens = vec![Token::new(TOKEN)];
         config.channels = vec![Channel::new(CHANNEL, "alerts")];
         let address = SocketAddr::new(cluster.rack.address(2)?, 80);
         let slack = cluster.rack.outside.run(|| SlackFake::start(address, config))?;
         let helm = Helm::find("e2e")?.context("Helm is not there: `cargo xtask setup --only helm`")?;
-        Ok(Self {
-            agents: DaemonPods::new(),
-            shops,
-            client,
-            slack,
-            objects: Vec::new(),
-            image,
-            cluster,
-            helm,
-        })
+        Ok(Self { agents: DaemonPods::new(), shops, client, slack, image, cluster, helm, installed: false })
     }
 
-    /// Renders the chart with these values over those that all runs here have.
-    pub(crate) fn render(&mut self, values: &Value) -> Result<()> {
+    /// Installs the chart with these values over those that all runs here have, or upgrades what is installed.
+    pub(crate) fn install(&mut self, values: &Value) -> Result<()> {
         let mut all = json!({
             "config": {
                 "capture": {"workers": 1},
@@ -82,29 +84,53 @@ impl World {
             },
             "scripts": {"files": {"alert.js": include_str!("alert.js")}},
             "env": {"values": {"SLACK_AUTH_TOKEN": TOKEN, "SLACK_CHANNEL_ID": CHANNEL}},
+            "kubernetesApi": {"enabled": true},
         });
         merge(&mut all, values);
+        let (file, kubeconfig) =
+            (self.cluster.files().join("values.yaml"), self.cluster.files().join("kubeconfig"));
         // JSON is YAML.
-        let objects = self.helm.template(&all.to_string(), &[])?;
-        self.objects = objects.map_err(|refused| anyhow::anyhow!("Helm refuses the values: {refused}"))?;
+        std::fs::write(&file, all.to_string())?;
+        std::fs::write(&kubeconfig, self.cluster.api.kubeconfig(self.cluster.api.admin_token()))?;
+        let (file, kubeconfig) = (file.to_string_lossy(), kubeconfig.to_string_lossy());
+        let chart = Helm::chart();
+        let chart = chart.to_string_lossy();
+        let verb = if self.installed { "upgrade" } else { "install" };
+        let mut args = vec![verb, RELEASE, &chart, "--namespace", NAMESPACE, "--values", &file];
+        args.extend(["--kubeconfig", &kubeconfig]);
+        if !self.installed {
+            args.push("--create-namespace");
+        }
+        // Where the API server can be reached.
+        let output = self.cluster.rack.outside.run(|| self.helm.run(&args))?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "helm {verb}: {}", errors.trim());
+        self.installed = true;
         Ok(())
     }
 
-    /// The DaemonSet that was rendered.
+    /// The DaemonSet that is installed.
     pub(crate) fn daemon_set(&self) -> Result<Value> {
-        Ok(object(&self.objects, "DaemonSet", "")?.clone())
+        let found = self.cluster.api.get("apps/v1", "DaemonSet", NAMESPACE, DAEMON_SET);
+        found.with_context(|| format!("Helm installed no DaemonSet {DAEMON_SET}"))
     }
 
     /// Starts a DaemonSet's pod on a node, and leaves it to itself.
     pub(crate) fn start(&mut self, node: usize, daemon_set: &Value, profile: Profile) -> Result<DaemonPod> {
+        let api = &self.cluster.api;
+        let account = |namespace: &str, name: &str| {
+            Some(Account { token: api.token(namespace, name), ca: api.authority().to_owned() })
+        };
         let with = Surroundings {
-            objects: &self.objects,
+            objects: api,
             image: &self.image,
             profile,
-            account: &|_, _| None,
-            api: None,
+            account: &account,
+            api: Some(self.cluster.api_service()),
         };
-        daemonset::start(&mut self.cluster.nodes[node], daemon_set, &with)
+        let pod = daemonset::start(&mut self.cluster.nodes[node], daemon_set, &with)?;
+        self.cluster.publish(&pod, daemon_set, false)?;
+        Ok(pod)
     }
 
     /// Starts the DaemonSet on every node, and waits until all are ready.
@@ -117,6 +143,7 @@ impl World {
         for node in &self.cluster.nodes {
             let Some(agent) = self.agents.get_mut(&node.name) else { continue };
             agent.container.wait_until_ready(node, &interrupt::check)?;
+            self.cluster.publish(agent, &daemon_set, true)?;
             say::fact(&node.name, &format!("{} is ready", agent.container.pod.name));
         }
         Ok(())
@@ -127,19 +154,9 @@ impl World {
         for (node, mut agent) in std::mem::take(&mut self.agents) {
             let (code, killed) = agent.container.stop()?;
             ensure!(code == 0 && !killed, "{node}: the agent ended with {code}: {}", agent.container.log());
+            self.cluster.delete(&agent.container.pod)?;
         }
         Ok(())
-    }
-
-    /// What the agent of a node has said.
-    pub(crate) fn log(&self, node: &str) -> String {
-        self.agents.get(node).map(|agent| agent.container.log()).unwrap_or_default()
-    }
-
-    /// The shop on a node, by its pod's address.
-    pub(crate) fn shop(&self, number: usize) -> (IpAddr, &Workload) {
-        let pod = &self.shops[number].pod;
-        (pod.pod.ip, pod)
     }
 
     /// Waits for that many messages in Slack's channel with all their files.
@@ -155,12 +172,21 @@ impl World {
     }
 }
 
-fn shop(cluster: &mut Cluster, node: usize, namespace: &str, name: &str, qos: Qos) -> Result<Shop> {
-    let pod = Workload::new(&mut cluster.nodes[node], namespace, name, qos)?;
+fn shop(
+    cluster: &mut Cluster,
+    node: usize,
+    (namespace, service, name): (&'static str, &'static str, &str),
+    qos: Qos,
+) -> Result<Shop> {
+    let app = labels(&[("app", service)]);
+    let pod = cluster.pod(node, namespace, name, qos, &app)?;
     let address = SocketAddr::new(pod.pod.ip, PORT);
     let inside = |command: Command| pod.inside(&command);
     let nginx = pod.net.run(|| Nginx::start(address, inside))?;
-    Ok(Shop { _nginx: nginx, pod })
+    let last = u8::try_from(node)? + 10;
+    let ip = IpAddr::from([10, 96, 0, last]);
+    cluster.api.apply(&objects::service(namespace, service, ip, (SERVICE_PORT, PORT), &app))?;
+    Ok(Shop { _nginx: nginx, pod, service, ip })
 }
 
 /// Members of `with` over those of `base`, at all depths.

@@ -53,7 +53,11 @@ fn value(variable: &EnvVar, pod: &Pod, spec: &PodSpec, objects: &dyn Objects) ->
             other => bail!("fieldRef {other} is not understood"),
         },
         ValueFrom::ResourceFieldRef(field) => {
-            ensure!(field.resource == "limits.memory", "resourceFieldRef {} is not understood", field.resource);
+            ensure!(
+                field.resource == "limits.memory",
+                "resourceFieldRef {} is not understood",
+                field.resource
+            );
             match spec.container().resources.limits.get("memory") {
                 Some(limit) => bytes(limit)?,
                 // Without a limit: what the node can give.

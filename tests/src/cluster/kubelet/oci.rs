@@ -62,10 +62,7 @@ pub(super) fn config(parts: Parts<'_>) -> Result<Value> {
     let Parts { pod, spec, image, env, mounts, network, profile } = parts;
     let container = spec.container();
     let security = &container.security_context;
-    ensure!(
-        security.read_only_root_filesystem,
-        "readOnlyRootFilesystem: only true is to be had here"
-    );
+    ensure!(security.read_only_root_filesystem, "readOnlyRootFilesystem: only true is to be had here");
     let user = security.run_as_user.unwrap_or(image.user.0);
     ensure!(!(security.run_as_non_root && user == 0), "runAsNonRoot, and the user is root");
     let capabilities = capabilities(&security.capabilities);

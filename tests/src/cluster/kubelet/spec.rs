@@ -454,9 +454,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
-        let pod = |container: Value| {
-            json!({"enableServiceLinks": false, "containers": [container]})
-        };
+        let pod = |container: Value| json!({"enableServiceLinks": false, "containers": [container]});
         let read = |container| PodSpec::read(&pod(container)).map_err(|error| format!("{error:#}"));
         assert!(read(json!({"name": "a", "image": "b"})).is_ok());
         let error = read(json!({"name": "a", "image": "b", "lifecycle": {}})).unwrap_err();
@@ -479,7 +477,8 @@ mod tests {
         assert_eq!(qos(json!({"requests": {"cpu": "1"}})), Qos::Burstable);
         assert_eq!(qos(json!({"limits": {"memory": "1Gi"}})), Qos::Burstable);
         assert_eq!(qos(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), Qos::Guaranteed);
-        let less = json!({"requests": {"cpu": "1", "memory": "1Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}});
+        let less =
+            json!({"requests": {"cpu": "1", "memory": "1Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}});
         assert_eq!(qos(less), Qos::Burstable);
     }
 

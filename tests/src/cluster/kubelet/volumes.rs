@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::spec::{PodSpec, Volume, bytes};
-use super::{Pod, Places};
+use super::{Places, Pod};
 use crate::cluster::Objects;
 
 /// Where a pod finds its service account.
@@ -30,7 +30,8 @@ pub(super) fn mounts(
     for mount in &spec.container().volume_mounts {
         let volume = spec.volumes.iter().find(|volume| volume.name == mount.name);
         let volume = volume.with_context(|| format!("there is no volume {}", mount.name))?;
-        let mut made = source(volume, pod, objects, places).with_context(|| format!("volume {}", mount.name))?;
+        let mut made =
+            source(volume, pod, objects, places).with_context(|| format!("volume {}", mount.name))?;
         made["destination"] = json!(mount.mount_path);
         if let Some(options) = made["options"].as_array_mut() {
             options.push(json!(if mount.read_only { "ro" } else { "rw" }));
