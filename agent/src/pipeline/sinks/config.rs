@@ -178,7 +178,11 @@ impl<'de> Visitor<'de> for Reference {
 }
 
 impl SecretFrom {
-    fn read(&self) -> Result<Secret> {
+    /// The secret itself.
+    ///
+    /// # Errors
+    /// When it is not there, or is empty; where it should be is named.
+    pub(crate) fn read(&self) -> Result<Secret> {
         let text = match self {
             Self::Env(name) => {
                 std::env::var(name).ok().with_context(|| format!("the variable {name} is not set"))?
