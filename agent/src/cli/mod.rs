@@ -13,6 +13,7 @@ mod logging;
 mod matching;
 mod metrics;
 mod outbox;
+mod presence;
 mod replay;
 mod run;
 mod say;

@@ -210,7 +210,6 @@ impl Run {
     }
 
     /// Where more can be told by HTTP: metrics, and reasons not to be ready.
-    #[expect(dead_code, reason = "for parts to come, which docs/api.md tells how to join")]
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
     }
