@@ -17,10 +17,13 @@ mod config;
 pub mod doctor;
 pub mod hooks;
 pub mod kfl;
+#[cfg(feature = "kubernetes")]
+pub mod kube;
 pub mod outbox;
 pub mod pcap;
 pub mod pipeline;
 pub mod process;
+mod recent;
 pub mod resolve;
 mod scratch;
 pub mod secret;
