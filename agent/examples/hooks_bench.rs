@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent::capture::file::FileSource;
-use agent::captured::{Captured, Name, Node, Source};
+use agent::captured::{Captured, Known, Name, Node, Source};
 use agent::hooks::{Backpressure, HostServices, ScriptLimits, ScriptStats, Scripts, TracingLog};
 use agent::outbox::{Delivery, DeliveryId, Outbox, OutboxError};
 use agent::pipeline::{Pace, Sinks, Stop, Worker};
@@ -203,6 +203,7 @@ fn capture(file: &Path, script: &str) -> anyhow::Result<Value> {
             filter: None,
             resolver: Resolver::of_this_node(),
             processes: None,
+            told: None,
             source: Source::Pcap,
             items: None,
             api: None,
@@ -253,7 +254,7 @@ fn item(index: u64) -> Captured {
             truncated: false,
         }),
         src: Name::default(),
-        dst: Name { name: Some("shop".to_owned()), namespace: "prod".to_owned(), process: None },
+        dst: Name::from(Known::pod("shop", "prod")),
         node: Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
         worker: 0,
         source: Source::Pcap,

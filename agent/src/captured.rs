@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent_core::{Item, StreamSummary};
 
-use crate::process::ProcessInfo;
+use crate::process::{PodUid, ProcessInfo, Workload};
 
 /// Where the bytes came from: `capture.source` of an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,15 +39,107 @@ pub struct Node {
     pub ip: IpAddr,
 }
 
+/// What Kubernetes calls an address or a pod. Shared by all that bear the name.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Known {
+    /// The pod's name.
+    pub pod: Option<Arc<str>>,
+    /// The service's name: the one that was asked for by its address, or one that the pod is an endpoint of.
+    pub service: Option<Arc<str>>,
+    /// The namespace of both.
+    pub namespace: Arc<str>,
+    /// The pod's.
+    pub uid: Option<PodUid>,
+    /// Whether it is a pod on this node, and one of the targets: what is captured there is captured for its sake.
+    pub watched: bool,
+}
+
+impl Known {
+    /// A pod of this name and namespace, of which nothing else is known.
+    #[must_use]
+    pub fn pod(name: &str, namespace: &str) -> Self {
+        Self { pod: Some(Arc::from(name)), namespace: Arc::from(namespace), ..Self::default() }
+    }
+
+    /// The pod's name, else the service's.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.pod.as_deref().or(self.service.as_deref())
+    }
+
+    /// Memory held for its own sake, in bytes; services and namespaces are shared.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.pod.as_ref().map_or(0, |pod| pod.len())
+    }
+}
+
 /// What one end is called.
 #[derive(Clone, Debug, Default)]
 pub struct Name {
-    /// Pod's or service's name; `None`: the IP stands for it.
-    pub name: Option<String>,
-    /// Kubernetes namespace; empty outside Kubernetes.
-    pub namespace: String,
+    /// What Kubernetes calls it; `None`: the IP stands for it.
+    pub known: Option<Arc<Known>>,
+    /// What the end's cgroup belongs to, where that is known.
+    pub workload: Option<Workload>,
     /// The process at that end, where it is known.
     pub process: Option<Arc<ProcessInfo>>,
+}
+
+impl From<Known> for Name {
+    fn from(known: Known) -> Self {
+        Self { known: Some(Arc::new(known)), ..Self::default() }
+    }
+}
+
+impl Name {
+    /// The pod's or service's name; `None`: the IP stands for it.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.known.as_ref()?.name()
+    }
+
+    /// Kubernetes namespace; empty outside Kubernetes.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.known.as_ref().map_or("", |known| &known.namespace)
+    }
+
+    /// The pod's name.
+    #[must_use]
+    pub fn pod(&self) -> Option<&str> {
+        self.known.as_ref()?.pod.as_deref()
+    }
+
+    /// The service's name.
+    #[must_use]
+    pub fn service(&self) -> Option<&str> {
+        self.known.as_ref()?.service.as_deref()
+    }
+
+    /// The pod's UID, also where nothing else is known of it. Of a static pod it is the hash of its manifest.
+    #[must_use]
+    pub fn pod_uid(&self) -> Option<PodUid> {
+        let workload = self.workload.as_ref().and_then(|workload| workload.pod);
+        let process = || self.process.as_ref().and_then(|process| process.pod);
+        workload.or_else(process).or_else(|| self.known.as_ref()?.uid)
+    }
+
+    /// Id of the container that the socket or the process is in.
+    #[must_use]
+    pub fn container_id(&self) -> Option<&str> {
+        let process = self.process.as_ref().and_then(|process| process.container_id.as_deref());
+        process.or_else(|| self.workload.as_ref()?.container_id.as_deref())
+    }
+
+    fn is_watched(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.watched)
+    }
+
+    /// Memory held, in bytes; what others may hold as well is counted in full.
+    fn memory(&self) -> usize {
+        self.known.as_ref().map_or(0, |known| known.memory())
+            + self.process.as_ref().map_or(0, |process| process.memory())
+    }
 }
 
 /// One item as sinks see it.
@@ -84,8 +176,7 @@ impl ClosedStream {
     /// Memory held, in bytes: what queues count.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let names =
-            [&self.src, &self.dst].map(|n| n.name.as_ref().map_or(0, String::len) + n.namespace.len());
+        let names = [&self.src, &self.dst].map(Name::memory);
         let lists = [&self.summary.c2s, &self.summary.s2c].map(|d| {
             d.gaps.capacity() * size_of::<(u64, u64)>()
                 + d.chunks.capacity() * size_of::<(u64, u64, [u8; 32])>()
@@ -95,12 +186,19 @@ impl ClosedStream {
 }
 
 impl Captured {
+    /// The namespace that the item is of: that of the pod for whose sake it was captured, the server first; where none is
+    /// known to be that, the server's or else the client's.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        let (src, dst) = (&self.src, &self.dst);
+        let client = src.is_watched() && !dst.is_watched();
+        if client || dst.namespace().is_empty() { src.namespace() } else { dst.namespace() }
+    }
+
     /// Memory held, in bytes: what queues count.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let process = |n: &Name| n.process.as_ref().map_or(0, |process| process.memory());
-        let names = [&self.src, &self.dst]
-            .map(|n| n.name.as_ref().map_or(0, String::len) + n.namespace.len() + process(n));
+        let names = [&self.src, &self.dst].map(Name::memory);
         size_of::<Self>() + self.item.memory() + names.iter().sum::<usize>()
     }
 }

@@ -19,10 +19,13 @@ pub mod doctor;
 pub mod exposition;
 pub mod hooks;
 pub mod kfl;
+#[cfg(feature = "kubernetes")]
+pub mod kube;
 pub mod outbox;
 pub mod pcap;
 pub mod pipeline;
 pub mod process;
+mod recent;
 pub mod resolve;
 mod scratch;
 pub mod secret;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest as _, Sha256};
@@ -46,8 +47,7 @@ impl Guard {
     /// What speaks against the request, or whether it bears the token.
     fn judge(&self, headers: &HeaderMap, uri: &Uri) -> Result<Trusted, Failure> {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host =
-            host.or_else(|| uri.authority().map(axum::http::uri::Authority::as_str)).unwrap_or_default();
+        let host = host.or_else(|| uri.authority().map(Authority::as_str)).unwrap_or_default();
         if (self.loopback && !is_loopback(host)) || is_foreign(headers, host) {
             Counts::add(&self.counts.foreign);
             let why = "not for pages of other sites, nor under another name than localhost: see docs/api.md";
@@ -108,7 +108,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// Whether a browser says that the request comes of another site's page.
 fn is_foreign(headers: &HeaderMap, host: &str) -> bool {
-    let of = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or("?"));
+    let of = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
     if of("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         return true;
     }
@@ -138,7 +138,7 @@ mod tests {
         };
         let guard = Guard::new(&listen, Duration::from_secs(1), Arc::default());
         let headers = headers.iter().map(|(name, value)| {
-            (header::HeaderName::from_static(name), axum::http::HeaderValue::from_str(value).unwrap())
+            (header::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
         });
         guard.judge(&headers.collect(), &Uri::from_static("/")).map_err(|f| f.into_response().status())
     }

@@ -11,3 +11,14 @@ pub mod net;
 mod source;
 
 pub use source::{Loss, PacketSource, Progress};
+
+use crate::process::PodUid;
+
+/// Which pods' cgroups are wanted, where that changes while capture runs.
+pub trait WantedPods: Send + Sync + std::fmt::Debug {
+    /// Whether this pod is wanted now.
+    fn wants(&self, uid: &PodUid) -> bool;
+
+    /// Another number whenever the choice has changed.
+    fn changes(&self) -> u64;
+}

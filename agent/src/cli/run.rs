@@ -161,7 +161,18 @@ impl Run {
         let api = api.transpose().context("starting the API")?.map(Arc::new);
         let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
         Ok(Self {
-            sinks: Sinks { resolver, processes: None, source, filter, scripts, items, api, output, stop },
+            sinks: Sinks {
+                resolver,
+                processes: None,
+                told: None,
+                source,
+                filter,
+                scripts,
+                items,
+                api,
+                output,
+                stop,
+            },
             pace,
             hash: settings.hash,
             store,

@@ -32,10 +32,16 @@ pub(super) fn ready(stream: &ClosedStream, file: &CaptureFile) -> Value {
 
 fn end(endpoint: &Endpoint, name: &Name) -> Value {
     let ip = endpoint.addr.to_string();
-    json!({
-        "name": name.name.as_ref().unwrap_or(&ip),
+    let mut end = json!({
+        "name": name.name().unwrap_or(&ip),
         "ip": ip,
         "port": endpoint.port.to_string(),
-        "namespace": name.namespace,
-    })
+        "namespace": name.namespace(),
+    });
+    for (key, value) in [("pod", name.pod()), ("service", name.service())] {
+        if let Some(value) = value {
+            end[key] = json!(value);
+        }
+    }
+    end
 }

@@ -41,16 +41,6 @@ pub(super) enum Side {
     Dst,
 }
 
-impl Side {
-    /// Its key in items.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Src => "src",
-            Self::Dst => "dst",
-        }
-    }
-}
-
 /// Which message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Message {
@@ -82,13 +72,15 @@ pub(super) enum Field {
     PortText(Side),
     Name(Side),
     Namespace(Side),
-    /// The pod's or service's name, where it is known.
-    Known(Side),
+    Pod(Side),
+    PodUid(Side),
+    Service(Side),
     ProcessId(Side),
     ProcessName(Side),
     ItemNamespace,
     Namespaces,
-    KnownNames,
+    Pods,
+    Services,
     Outgoing,
     Time,
     TimeMillis,
@@ -198,19 +190,19 @@ pub(super) static NAMES: &[Name] = &[
     kfl2("dst.name", Text, F::Name(Dst), "dst.name"),
     kfl2("src.namespace", Text, F::Namespace(Src), "src.namespace"),
     kfl2("dst.namespace", Text, F::Namespace(Dst), "dst.namespace"),
-    kfl2("src.pod.name", Text, F::Known(Src), "src.pod"),
-    kfl2("dst.pod.name", Text, F::Known(Dst), "dst.pod"),
+    kfl2("src.pod.name", Text, F::Pod(Src), "src.pod"),
+    kfl2("dst.pod.name", Text, F::Pod(Dst), "dst.pod"),
     kfl2("src.pod.namespace", Text, F::Namespace(Src), "src.namespace"),
     kfl2("dst.pod.namespace", Text, F::Namespace(Dst), "dst.namespace"),
-    kfl2("src.service.name", Text, F::Known(Src), "src.service"),
-    kfl2("dst.service.name", Text, F::Known(Dst), "dst.service"),
+    kfl2("src.service.name", Text, F::Service(Src), "src.service"),
+    kfl2("dst.service.name", Text, F::Service(Dst), "dst.service"),
     kfl2("src.service.namespace", Text, F::Namespace(Src), "src.namespace"),
     kfl2("dst.service.namespace", Text, F::Namespace(Dst), "dst.namespace"),
     kfl2("local_process_name", Text, F::ProcessName(Src), "src.processName"),
     kfl2("remote_process_name", Text, F::ProcessName(Dst), "dst.processName"),
     kfl2("namespaces", List, F::Namespaces, "src.namespace"),
-    kfl2("pods", List, F::KnownNames, "src.pod"),
-    kfl2("services", List, F::KnownNames, "src.service"),
+    kfl2("pods", List, F::Pods, "src.pod"),
+    kfl2("services", List, F::Services, "src.service"),
     kfl2("namespace", Text, F::ItemNamespace, "namespace"),
     kfl2("node_name", Text, F::NodeName, "node.name"),
     kfl2("node_ip", Text, F::NodeIp, "node.ip"),
@@ -231,10 +223,12 @@ pub(super) static NAMES: &[Name] = &[
     own("protocol.layer4", Text, F::Layer4),
     own("src", Object, F::Deep),
     own("dst", Object, F::Deep),
-    own("src.pod", Text, F::Deep),
-    own("dst.pod", Text, F::Deep),
-    own("src.service", Text, F::Deep),
-    own("dst.service", Text, F::Deep),
+    own("src.pod", Text, F::Pod(Src)),
+    own("dst.pod", Text, F::Pod(Dst)),
+    own("src.podUid", Text, F::PodUid(Src)),
+    own("dst.podUid", Text, F::PodUid(Dst)),
+    own("src.service", Text, F::Service(Src)),
+    own("dst.service", Text, F::Service(Dst)),
     own("src.processId", Int, F::ProcessId(Src)),
     own("dst.processId", Int, F::ProcessId(Dst)),
     own("src.processName", Text, F::ProcessName(Src)),

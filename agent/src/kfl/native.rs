@@ -189,20 +189,20 @@ impl<'a> Native<'a> {
             Field::Ip(side) => Datum::owned(self.end(side).0.addr.to_string()),
             Field::Port(side) => Datum::Int(self.end(side).0.port.into()),
             Field::PortText(side) => Datum::owned(self.end(side).0.port.to_string()),
-            Field::Name(side) => match self.end(side) {
-                (_, EndName { name: Some(name), .. }) => Datum::text(name),
-                (end, _) => Datum::owned(end.addr.to_string()),
+            Field::Name(side) => match self.end(side).1.name() {
+                Some(name) => Datum::text(name),
+                None => Datum::owned(self.end(side).0.addr.to_string()),
             },
-            Field::Namespace(side) => Datum::text(&self.end(side).1.namespace),
-            Field::Known(side) => Datum::text(known(self.end(side).1)?),
+            Field::Namespace(side) => Datum::text(self.end(side).1.namespace()),
+            Field::Pod(side) => Datum::text(self.end(side).1.pod()?),
+            Field::Service(side) => Datum::text(self.end(side).1.service()?),
+            Field::PodUid(side) => Datum::owned(self.end(side).1.pod_uid()?.to_string()),
             Field::ProcessId(side) => Datum::unsigned(self.end(side).1.process.as_ref()?.pid.into()),
             Field::ProcessName(side) => Datum::text(self.end(side).1.process.as_ref()?.name.as_deref()?),
-            Field::Namespaces => self.both(|end| Some(&end.namespace)),
-            Field::KnownNames => self.both(known),
-            Field::ItemNamespace => {
-                let (src, dst) = (&self.captured.src.namespace, &self.captured.dst.namespace);
-                Datum::text(if dst.is_empty() { src } else { dst })
-            }
+            Field::Namespaces => self.both(|end| Some(end.namespace())),
+            Field::Pods => self.both(EndName::pod),
+            Field::Services => self.both(EndName::service),
+            Field::ItemNamespace => Datum::text(self.captured.namespace()),
             _ => return None,
         })
     }
@@ -287,10 +287,6 @@ impl Source for Native<'_> {
             _ => (Datum::Missing, false),
         }
     }
-}
-
-fn known(end: &EndName) -> Option<&str> {
-    end.name.as_deref().filter(|_| !end.namespace.is_empty())
 }
 
 fn version(message: &HttpMessage) -> Datum<'static> {

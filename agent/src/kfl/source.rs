@@ -59,12 +59,8 @@ impl<'a> Plain<'a> {
         Datum::Bool(self.at(path).and_then(Value::as_str) == Some(text))
     }
 
-    /// The pod's or service's name of `src` or `dst`.
-    fn known(&self, side: &str) -> Option<&'a str> {
-        let end = self.at(side)?;
-        let text = |key: &str| end.get(key).and_then(Value::as_str);
-        let named = || text("namespace").filter(|n| !n.is_empty()).and_then(|_| text("name"));
-        text("pod").or_else(|| text("service")).or_else(named)
+    fn of_end(&self, side: &str, key: &str) -> Option<&'a str> {
+        self.at(side)?.get(key).and_then(Value::as_str)
     }
 
     fn both(&self, of: impl Fn(&str) -> Option<&'a str>) -> Datum<'a> {
@@ -106,11 +102,9 @@ impl Source for Plain<'_> {
                 .number(name.path, 1.0)
                 .map_or(Datum::Missing, |millis| Datum::Time((millis as i64).saturating_mul(1_000_000))),
             Field::Millis => self.number(name.path, 1.0).map_or(Datum::Missing, Datum::Double),
-            Field::Known(side) => {
-                self.known(side.as_str()).map_or(Datum::Missing, |text| Datum::owned(text.to_owned()))
-            }
-            Field::Namespaces => self.both(|side| self.at(side)?.get("namespace").and_then(Value::as_str)),
-            Field::KnownNames => self.both(|side| self.known(side)),
+            Field::Namespaces => self.both(|side| self.of_end(side, "namespace")),
+            Field::Pods => self.both(|side| self.of_end(side, "pod")),
+            Field::Services => self.both(|side| self.of_end(side, "service")),
             Field::AnyVersion => match self.scalar(name.path) {
                 Datum::Missing => self.scalar("response.httpVersion"),
                 version => version,

@@ -14,8 +14,8 @@ use super::interpret;
 use super::names::{self, Kind};
 use super::source::value;
 use super::*;
-use crate::captured::{Name, Node, Source as Origin};
-use crate::process::ProcessInfo;
+use crate::captured::{Known, Name, Node, Source as Origin};
+use crate::process::{PodUid, ProcessInfo};
 use crate::view::Redaction;
 
 /// A head of a start line and fields.
@@ -59,6 +59,7 @@ fn captured(request: Option<Request>, response: Option<Response>) -> Captured {
         container_id: None,
         cgroup_id: 9,
         cgroup_path: None,
+        pod: PodUid::parse("6f1b5c3e-2d4a-4c8e-9b57-0a1b2c3d4e5f"),
     };
     let whole = request.is_some() && response.is_some();
     let error = ItemError { kind: ErrorKind::Timeout, msg: "nothing came".into() };
@@ -78,8 +79,8 @@ fn captured(request: Option<Request>, response: Option<Response>) -> Captured {
             gaps: 0,
             truncated: false,
         }),
-        src: Name { name: None, namespace: String::new(), process: Some(Arc::new(process)) },
-        dst: Name { name: Some("orders-1".to_owned()), namespace: "prod".to_owned(), process: None },
+        src: Name { process: Some(Arc::new(process)), ..Name::default() },
+        dst: Name::from(Known { service: Some(Arc::from("orders")), ..Known::pod("orders-1", "prod") }),
         node: Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
         worker: 3,
         source: Origin::Ebpf,
@@ -152,8 +153,8 @@ fn both_spellings_match_what_they_say() {
         "src.port == 40000 && src.port == '40000' && dst.port in [80, 8080] && dst.port in ['8080']",
         "src.ip == '10.0.0.1' && dst.ip.startsWith('10.0.') && src.port.startsWith('400')",
         "src.name == '10.0.0.1' && dst.name == 'orders-1'",
-        "dst.pod.name == 'orders-1' && dst.service.name == 'orders-1' && src.pod.name == ''",
-        "dst.pod.namespace == 'prod' && namespace == 'prod' && 'prod' in namespaces && 'orders-1' in pods",
+        "dst.pod.name == 'orders-1' && dst.service.name == 'orders' && src.pod.name == ''",
+        "dst.pod.namespace == 'prod' && namespace == 'prod' && 'prod' in namespaces && pods == ['orders-1'] && services == ['orders']",
         "node_name == 'node-7' && node.name == node_name && node['name'] == node_name && node_ip == node.ip",
         "elapsed_time == 12345 && elapsedTime == 12.345 && elapsed_time > 12 * 1000",
         "timestamp == 1700000000123 && timestamp > timestamp('2023-11-14T22:13:20Z')",
@@ -174,6 +175,8 @@ fn both_spellings_match_what_they_say() {
         "response.content.text == 'oh no' && response.content.mimeType == 'application/json'",
         "request.postData.text.contains('\"a\"') && response.content.size == 5",
         "capture_source == 'ebpf' && capture['source'] == 'ebpf' && capture.gaps == 0 && capture_backend == 'ebpf'",
+        "dst.pod == 'orders-1' && dst.service == 'orders' && !has(src.pod)",
+        "src.podUid == '6f1b5c3e-2d4a-4c8e-9b57-0a1b2c3d4e5f' && !has(dst.podUid)",
         "src.processName == 'curl' && local_process_name == 'curl' && src.processId == 4711",
         "protocol == 'HTTP' && protocol.name == 'http' && protocol.version == '1.1' && http_version == 'HTTP/1.1'",
         "response != null && error == null && has(response.status) && !has(error.type)",

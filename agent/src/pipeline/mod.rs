@@ -7,6 +7,7 @@
 //! - Live, no sink can hold a worker back: each has a bounded queue and counts what it refused. In replay the worker
 //!   waits instead, because a file can.
 
+mod names;
 mod output;
 mod pulse;
 mod sinks;
@@ -15,6 +16,7 @@ mod worker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use names::Told;
 pub use output::{Format, Output, OutputConfig, OutputStats};
 pub use pulse::{ItemCounts, Progress, Pulse};
 pub use sinks::{ItemSinks, Method, SecretFrom, SinkConfig, SinkStats, Sync, check_sinks, read_sinks};
@@ -61,6 +63,8 @@ pub struct Sinks {
     pub resolver: Resolver,
     /// Who knows the processes at the ends of streams, if anybody does.
     pub processes: Option<Arc<dyn Processes>>,
+    /// Who hears of names as they are used.
+    pub told: Option<Arc<Told>>,
     /// Where packets come from, as items tell it.
     pub source: Source,
     /// Which items go to sinks, seen by this view; `None`: all.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use agent_core::engine::Trim;
 use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, Packet, StreamSummary, Timestamp};
 
+use super::names::StreamNames;
 use super::{ItemCounts, Pace, Progress as Told, Pulse, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
 use crate::captured::{Captured, ClosedStream};
@@ -61,7 +62,11 @@ impl Worker {
             engine: Engine::new(engine),
             store,
             pace,
-            processes: sinks.processes.clone().map(Remembered::new),
+            names: StreamNames::new(
+                sinks.resolver.clone(),
+                sinks.processes.clone().map(Remembered::new),
+                sinks.told.clone(),
+            ),
             sinks,
             packets: None,
             batch: Batch::default(),
@@ -114,7 +119,7 @@ struct Line {
     engine: Engine,
     store: Option<Box<dyn PcapAppender>>,
     pace: Pace,
-    processes: Option<Remembered>,
+    names: StreamNames,
     sinks: Sinks,
     /// Packets that scripts are to be told of; `None` while none wants to be.
     packets: Option<Vec<PacketInfo>>,
@@ -155,7 +160,7 @@ impl Line {
             match event {
                 Event::Item(item) => {
                     self.items.add(&item);
-                    let item = captured(item, self.id, &self.sinks, self.processes.as_mut());
+                    let item = captured(item, self.id, &self.sinks, &mut self.names);
                     if self.sinks.filter.as_ref().is_some_and(|(filter, view)| !filter.matches(&item, view)) {
                         self.filtered += 1;
                         continue;
@@ -165,8 +170,10 @@ impl Line {
                     self.batch.items.push(item);
                 }
                 Event::StreamClosed(summary) => {
-                    if let Some(processes) = &mut self.processes {
-                        processes.forget(summary.stream);
+                    let (src, dst) = self.names.closed(&summary);
+                    if self.sinks.scripts.as_ref().is_some_and(|scripts| scripts.wants_streams()) {
+                        let closed = ClosedStream { summary: StreamSummary::clone(&summary), src, dst };
+                        self.batch.closed.push(Arc::new(closed));
                     }
                     self.batch.streams.push(*summary);
                 }
@@ -189,10 +196,8 @@ impl Line {
             for item in &self.batch.items {
                 scripts.deliver(item);
             }
-            if scripts.wants_streams() {
-                for summary in &self.batch.streams {
-                    scripts.stream_closed(&Arc::new(closed(summary, &self.sinks)));
-                }
+            for stream in &self.batch.closed {
+                scripts.stream_closed(stream);
             }
         }
         if let Some(items) = self.sinks.items.as_ref().filter(|_| !self.batch.items.is_empty()) {
@@ -213,6 +218,8 @@ impl Line {
 pub(super) struct Batch {
     pub(super) items: Vec<Arc<Captured>>,
     pub(super) streams: Vec<StreamSummary>,
+    /// The same for scripts, where one wants them.
+    pub(super) closed: Vec<Arc<ClosedStream>>,
     /// Memory that the items hold, in bytes.
     pub(super) bytes: usize,
 }
@@ -222,14 +229,12 @@ fn info(packet: &Packet<'_>, fragmented: bool) -> PacketInfo {
     PacketInfo { time: packet.time, capture_length, length: packet.original_len, fragmented }
 }
 
-fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, processes: Option<&mut Remembered>) -> Captured {
-    let (mut src, mut dst) = (sinks.resolver.name(item.client.addr), sinks.resolver.name(item.server.addr));
-    if let Some(processes) = processes {
-        let ends = processes.ends(&item);
-        (src.process, dst.process) = (ends.client, ends.server);
-    }
+fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, names: &mut StreamNames) -> Captured {
+    let (src, dst) = names.of_item(&item);
     Captured {
-        outgoing: item.client.cgroup != 0 || sinks.is_local(item.client.addr),
+        outgoing: item.client.cgroup != 0
+            || src.known.as_ref().is_some_and(|known| known.watched)
+            || sinks.is_local(item.client.addr),
         item,
         src,
         dst,
@@ -237,11 +242,6 @@ fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, processes: Option<&mut 
         worker,
         source: sinks.source,
     }
-}
-
-fn closed(summary: &StreamSummary, sinks: &Sinks) -> ClosedStream {
-    let (src, dst) = (sinks.resolver.name(summary.client.addr), sinks.resolver.name(summary.server.addr));
-    ClosedStream { summary: summary.clone(), src, dst }
 }
 
 impl Sinks {

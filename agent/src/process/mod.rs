@@ -1,6 +1,7 @@
 //! The processes at the ends of a connection, as items name them. Whoever captures knows them; workers ask, and remember.
 
 mod container;
+mod pod;
 pub mod proc;
 mod remembered;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use agent_core::time::Timestamp;
 
 pub use self::container::{container_id, container_of_process};
+pub use self::pod::{PodUid, in_folder as pod_in_folder, pod_of_process, pod_uid};
 pub use self::remembered::Remembered;
 
 /// A process that holds a connection.
@@ -26,6 +28,8 @@ pub struct ProcessInfo {
     pub cgroup_id: u64,
     /// cgroup v2 path below the mount, where it is known: `/system.slice/nginx.service`.
     pub cgroup_path: Option<Arc<str>>,
+    /// The pod that it runs in.
+    pub pod: Option<PodUid>,
 }
 
 impl ProcessInfo {
@@ -63,8 +67,22 @@ pub struct Ends {
     pub server: Option<Arc<ProcessInfo>>,
 }
 
+/// What a cgroup belongs to.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Workload {
+    /// The innermost container.
+    pub container_id: Option<Arc<str>>,
+    /// The pod.
+    pub pod: Option<PodUid>,
+}
+
 /// Who knows processes. Asked by workers, once for each stream: answers from memory, or with a few short system calls.
 pub trait Processes: Send + Sync + Debug {
     /// Who is at both ends. Never a process that is not: what is not known for sure is left out.
     fn ends(&self, question: &Question) -> Ends;
+
+    /// What the cgroup of this v2 id belongs to, if that is known.
+    fn workload(&self, _cgroup: u64) -> Option<Workload> {
+        None
+    }
 }

@@ -1,13 +1,13 @@
 //! A worker's memory of who is at the ends of its streams: asked once for each.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use agent_core::item::StreamId;
 use agent_core::{Item, item::Endpoint};
 
-use super::{Ends, Processes, Question};
+use super::{Ends, Processes, Question, Workload};
+use crate::recent::Recent;
 
 /// Streams that a worker remembers the processes of.
 const STREAMS: usize = 16_384;
@@ -18,39 +18,30 @@ const STREAMS: usize = 16_384;
 #[derive(Debug)]
 pub struct Remembered {
     known: Arc<dyn Processes>,
-    recent: HashMap<StreamId, Ends>,
-    older: HashMap<StreamId, Ends>,
-    most: usize,
+    streams: Recent<StreamId, Ends>,
 }
 
 impl Remembered {
     /// Remembers nothing yet.
     #[must_use]
     pub fn new(known: Arc<dyn Processes>) -> Self {
-        Self::with_room(known, STREAMS)
-    }
-
-    fn with_room(known: Arc<dyn Processes>, most: usize) -> Self {
-        Self { known, recent: HashMap::new(), older: HashMap::new(), most }
+        Self { known, streams: Recent::new(STREAMS) }
     }
 
     /// The processes at the ends of the item's stream.
     pub fn ends(&mut self, item: &Item) -> Ends {
-        if let Some(ends) = self.recent.get(&item.stream) {
-            return ends.clone();
-        }
-        let ends = self.older.remove(&item.stream).unwrap_or_else(|| self.known.ends(&question(item)));
-        if self.recent.len() >= self.most / 2 {
-            self.older = std::mem::take(&mut self.recent);
-        }
-        self.recent.insert(item.stream, ends.clone());
-        ends
+        self.streams.entry(item.stream, || self.known.ends(&question(item))).clone()
+    }
+
+    /// What the cgroup of this v2 id belongs to.
+    #[must_use]
+    pub fn workload(&self, cgroup: u64) -> Option<Workload> {
+        self.known.workload(cgroup)
     }
 
     /// The stream is over: no item of it comes any more.
     pub fn forget(&mut self, stream: StreamId) {
-        self.recent.remove(&stream);
-        self.older.remove(&stream);
+        self.streams.remove(&stream);
     }
 }
 
@@ -87,6 +78,7 @@ mod tests {
                 container_id: None,
                 cgroup_id: question.client_cgroup,
                 cgroup_path: None,
+                pod: None,
             };
             Ends { client: Some(Arc::new(client)), server: None }
         }
@@ -115,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_asked_for_once_and_memory_is_bounded() {
+    fn a_stream_is_asked_for_once() {
         let known = Arc::new(Counting::default());
         let asked = || known.0.load(Ordering::Relaxed);
-        let mut remembered = Remembered::with_room(Arc::clone(&known) as Arc<dyn Processes>, 8);
+        let mut remembered = Remembered::new(Arc::clone(&known) as Arc<dyn Processes>);
         for _ in 0..3 {
             assert_eq!(remembered.ends(&item(7)).client.unwrap().pid, 7);
         }
@@ -126,12 +118,5 @@ mod tests {
         remembered.forget(StreamId(7));
         remembered.ends(&item(7));
         assert_eq!(asked(), 2, "its number may be another's some day");
-        // One that is used stays; the others come and go.
-        for stream in 100..1000 {
-            remembered.ends(&item(stream));
-            remembered.ends(&item(7));
-            assert!(remembered.recent.len() + remembered.older.len() <= 8);
-        }
-        assert_eq!(asked(), 2 + 900);
     }
 }

@@ -1,15 +1,20 @@
-//! Who an address is: here the node itself. Pods and services join when the Kubernetes watcher does.
+//! Who an address is: the node itself, and what Kubernetes calls the others.
 
 mod history;
+mod names;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::captured::{Name, Node};
+use agent_core::Timestamp;
+use agent_core::item::Endpoint;
+
+use crate::captured::{Known, Name, Node};
 
 pub use history::NameHistory;
+pub use names::{Ask, Called, GRACE, Names, NamesStats};
 
 /// Names for addresses, and the node's own.
 #[derive(Clone, Debug)]
@@ -17,6 +22,7 @@ pub struct Resolver {
     node: Arc<Node>,
     local: Arc<HashSet<IpAddr>>,
     history: Arc<NameHistory>,
+    names: Arc<Names>,
 }
 
 impl Resolver {
@@ -43,7 +49,7 @@ impl Resolver {
         for ip in own {
             history.record(SystemTime::now(), ip, &name);
         }
-        Self { node: Arc::new(Node { name, ip }), local: Arc::new(local), history }
+        Self { node: Arc::new(Node { name, ip }), local: Arc::new(local), history, names: Arc::default() }
     }
 
     /// Which names became known when.
@@ -64,10 +70,46 @@ impl Resolver {
         self.local.contains(&ip)
     }
 
-    /// What the address is called; without Kubernetes nothing but itself.
+    /// With names that somebody else keeps up to date.
     #[must_use]
-    pub fn name(&self, _ip: IpAddr) -> Name {
-        Name::default()
+    pub fn with_names(self, names: Arc<Names>) -> Self {
+        Self { names, ..self }
+    }
+
+    /// What Kubernetes calls addresses and pods.
+    #[must_use]
+    pub fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
+    /// What Kubernetes calls an end, of whose cgroup and process `name` tells: of traffic at that time. The second is what
+    /// its address is called.
+    ///
+    /// The cgroup is the better witness: an address may be shared by pods, or be another pod's before anybody has told.
+    #[must_use]
+    pub fn known(
+        &self,
+        name: &Name,
+        end: &Endpoint,
+        at: Timestamp,
+    ) -> (Option<Arc<Known>>, Option<Arc<Known>>) {
+        let by_address = self.names.of_address(end.addr, end.port, at);
+        let Some(uid) = name.pod_uid() else { return (by_address.clone(), by_address) };
+        let Some(pod) = self.names.of_pod(&uid) else {
+            // A pod that nobody has told of yet: whose address it was before is of no importance.
+            let its_own = by_address.filter(|known| known.uid.is_none_or(|of| of == uid));
+            return (its_own.clone(), its_own);
+        };
+        // The address of a service: which one was asked for is known better than by its endpoints.
+        let asked =
+            by_address.as_ref().filter(|known| known.pod.is_none() && known.namespace == pod.namespace);
+        let known = match asked {
+            Some(asked) if asked.service != pod.service => {
+                Arc::new(Known { service: asked.service.clone(), ..Known::clone(&pod) })
+            }
+            _ => pod,
+        };
+        (Some(known), by_address)
     }
 }
 

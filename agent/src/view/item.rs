@@ -115,10 +115,7 @@ impl Shown<'_> {
         f.field("tls", |v| v.boolean(item.tls));
         f.field("src", |v| v.part(Part::Source));
         f.field("dst", |v| v.part(Part::Destination));
-        f.field("namespace", |v| {
-            let (src, dst) = (&captured.src.namespace, &captured.dst.namespace);
-            v.text(if dst.is_empty() { src } else { dst }.as_bytes());
-        });
+        f.field("namespace", |v| v.text(captured.namespace().as_bytes()));
         f.field("outgoing", |v| v.boolean(captured.outgoing));
         f.field("timestamp", |v| v.number(item.started.0 / 1_000_000));
         f.field("startTime", |v| v.time(item.started));
@@ -163,19 +160,28 @@ pub(super) fn url(item: &Item, request: &Request) -> String {
 fn end(f: &mut impl Fields, end: &Endpoint, name: &Name) {
     f.field("ip", |v| v.text(Short::new(format_args!("{}", end.addr)).bytes()));
     f.field("port", |v| v.text(Short::new(format_args!("{}", end.port)).bytes()));
-    f.field("name", |v| match &name.name {
+    f.field("name", |v| match name.name() {
         Some(name) => v.text(name.as_bytes()),
         None => v.text(Short::new(format_args!("{}", end.addr)).bytes()),
     });
-    f.field("namespace", |v| v.text(name.namespace.as_bytes()));
+    f.field("namespace", |v| v.text(name.namespace().as_bytes()));
+    if let Some(pod) = name.pod() {
+        f.field("pod", |v| v.text(pod.as_bytes()));
+    }
+    if let Some(uid) = name.pod_uid() {
+        f.field("podUid", |v| v.text(Short::new(format_args!("{uid}")).bytes()));
+    }
+    if let Some(service) = name.service() {
+        f.field("service", |v| v.text(service.as_bytes()));
+    }
     if let Some(process) = &name.process {
         f.field("processId", |v| v.number(process.pid.into()));
         if let Some(name) = &process.name {
             f.field("processName", |v| v.text(name.as_bytes()));
         }
-        if let Some(container) = &process.container_id {
-            f.field("containerId", |v| v.text(container.as_bytes()));
-        }
+    }
+    if let Some(container) = name.container_id() {
+        f.field("containerId", |v| v.text(container.as_bytes()));
     }
     // The socket's, as its packets tell it; the process', where only that is known.
     let cgroup = name.process.as_ref().map_or(0, |process| process.cgroup_id);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::captured::{Captured, Name, Node, Source};
+use agent::captured::{Captured, Known, Name, Node, Source};
 use agent::hooks::{
     Backpressure, HostServices, Level, ScriptFailure, ScriptLimits, ScriptLog, ScriptStats, Scripts,
 };
@@ -282,7 +282,7 @@ pub(crate) fn captured(index: u64, exchange: HttpExchange) -> Arc<Captured> {
             truncated: false,
         }),
         src: Name::default(),
-        dst: Name { name: Some("shop".to_owned()), namespace: "prod".to_owned(), process: None },
+        dst: Name::from(Known::pod("shop", "prod")),
         node: Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
         worker: 0,
         source: Source::Pcap,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent::captured::{ClosedStream, Name};
+use agent::captured::{ClosedStream, Known, Name};
 use agent_core::item::{Endpoint, StreamId};
 use agent_core::{DirectionSummary, Reason, StreamSummary, Timestamp};
 
@@ -27,7 +27,7 @@ fn closed(stream: u64) -> Arc<ClosedStream> {
         c2s: DirectionSummary::default(),
         s2c: DirectionSummary::default(),
     };
-    let dst = Name { name: Some("shop".to_owned()), namespace: "prod".to_owned(), process: None };
+    let dst = Name::from(Known::pod("shop", "prod"));
     Arc::new(ClosedStream { summary, src: Name::default(), dst })
 }
 

@@ -14,7 +14,7 @@ use rquickjs::{CatchResultExt as _, Context, Function, Persistent, Runtime};
 use super::*;
 use crate::capture::file::FileSource;
 use crate::capture::{PacketSource as _, Progress};
-use crate::captured::{Name, Node, Source};
+use crate::captured::{Known, Name, Node, Source};
 use crate::view::Redaction;
 
 /// Walks an item in an order that `seed` says; throws where it differs from the model.
@@ -186,7 +186,7 @@ fn item() -> impl Strategy<Value = Arc<Captured>> {
                     truncated: odd,
                 }),
                 src: Name::default(),
-                dst: Name { name: Some("shop".to_owned()), namespace: "prod".to_owned(), process: None },
+                dst: Name::from(Known::pod("shop", "prod")),
                 node: Arc::new(Node { name: "node".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
                 worker: 3,
                 source: Source::Pcap,

@@ -20,7 +20,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use nix::time::ClockId;
 
 use super::lookup::clock;
-use crate::process::container_id;
+use crate::process::{PodUid, container_id, pod_uid};
 
 /// cgroups that are known at once.
 const MOST: usize = 16_384;
@@ -38,6 +38,8 @@ pub(super) struct Place {
     pub(super) path: Arc<str>,
     /// Of the path.
     pub(super) container: Option<Arc<str>>,
+    /// Of the path.
+    pub(super) pod: Option<PodUid>,
     /// When it was found to be gone, as the programs' clock has it.
     pub(super) gone_ns: Option<u64>,
 }
@@ -75,7 +77,8 @@ impl Cgroups {
         let below = folder.strip_prefix(mount).unwrap_or(folder);
         let path = format!("/{}", below.display());
         let container = container_id(&path).map(Arc::from);
-        let place = Place { path: Arc::from(path), container, gone_ns: None };
+        let pod = pod_uid(&path);
+        let place = Place { path: Arc::from(path), container, pod, gone_ns: None };
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.places.len() >= self.most && !table.places.contains_key(&id) {
             match table.gone.pop_front() {

@@ -23,7 +23,9 @@ use nix::time::{ClockId, clock_gettime};
 use super::cgroups::Watcher;
 use super::older::{Holder, Older};
 use crate::capture::net::mapped;
-use crate::process::{Ends, ProcessInfo, Processes, Question, container_of_process, proc};
+use crate::process::{
+    Ends, ProcessInfo, Processes, Question, Workload, container_of_process, pod_of_process, proc,
+};
 
 /// How exactly a packet's time and a socket's can be compared: two clocks are read, a second apart at most.
 const EXACT: u64 = 1_000_000;
@@ -78,6 +80,11 @@ impl Processes for Lookup {
                 None => self.process(answering.as_ref(), server, client, server_cgroup),
             },
         }
+    }
+
+    fn workload(&self, cgroup: u64) -> Option<Workload> {
+        let place = self.cgroups.as_ref()?.cgroups.place(cgroup)?;
+        Some(Workload { container_id: place.container, pod: place.pod })
     }
 }
 
@@ -158,16 +165,20 @@ impl Lookup {
         let place = self.cgroups.as_ref().and_then(|watcher| watcher.cgroups.place(process.cgroup));
         let container = place.as_ref().and_then(|place| place.container.clone());
         // Where the runtime keeps its containers in cgroup v1, version 2 does not tell them.
-        let container = container.or_else(|| {
-            alive.as_ref()?;
-            container_of_process(&proc::cgroup(process.tgid)?).map(Arc::from)
-        });
+        let pod = place.as_ref().and_then(|place| place.pod);
+        let lines = match (&container, &alive) {
+            (None, Some(_)) => proc::cgroup(process.tgid),
+            _ => None,
+        };
+        let lines = lines.unwrap_or_default();
+        let container = container.or_else(|| container_of_process(&lines).map(Arc::from));
         ProcessInfo {
             pid: process.tgid,
             name,
             container_id: container,
             cgroup_id: process.cgroup,
             cgroup_path: place.map(|place| place.path),
+            pod: pod.or_else(|| pod_of_process(&lines)),
         }
     }
 

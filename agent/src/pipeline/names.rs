@@ -1,0 +1,123 @@
+//! What the ends of a worker's streams are called: looked up when a stream is new and when names have changed since.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use agent_core::item::{Endpoint, StreamId};
+use agent_core::{Item, StreamSummary, Timestamp};
+
+use crate::captured::{Known, Name};
+use crate::process::Remembered;
+use crate::recent::Recent;
+use crate::resolve::Resolver;
+
+/// Streams whose names a worker remembers.
+const STREAMS: usize = 16_384;
+/// Addresses that a worker remembers to have told of.
+const TOLD: usize = 4_096;
+
+/// Hears of names as they are used.
+pub type Told = dyn Fn(IpAddr, &Arc<Known>) + Send + Sync;
+
+/// The ends of a stream.
+#[derive(Clone, Default)]
+struct Ends {
+    src: Name,
+    dst: Name,
+    /// [`crate::resolve::Names::version`] when they were looked up.
+    version: u64,
+}
+
+/// One worker's names.
+pub(super) struct StreamNames {
+    resolver: Resolver,
+    processes: Option<Remembered>,
+    told: Option<Arc<Told>>,
+    streams: Recent<StreamId, Ends>,
+    /// What was last told of an address: only to be compared with.
+    last: Recent<IpAddr, usize>,
+}
+
+impl StreamNames {
+    pub(super) fn new(resolver: Resolver, processes: Option<Remembered>, told: Option<Arc<Told>>) -> Self {
+        let (streams, last) = (Recent::new(STREAMS), Recent::new(TOLD));
+        Self { resolver, processes, told, streams, last }
+    }
+
+    /// What the ends of an item's stream are called.
+    pub(super) fn of_item(&mut self, item: &Item) -> (Name, Name) {
+        let version = self.resolver.names().version();
+        let mut is_new = false;
+        let ends = self.streams.entry(item.stream, || {
+            is_new = true;
+            Ends::default()
+        });
+        if !is_new && ends.version == version {
+            return (ends.src.clone(), ends.dst.clone());
+        }
+        let mut ends = std::mem::take(ends);
+        if is_new {
+            self.look_at_cgroups(item, &mut ends);
+        }
+        ends.version = version;
+        self.look_up(&mut ends.src, &item.client, item.started);
+        self.look_up(&mut ends.dst, &item.server, item.started);
+        let names = (ends.src.clone(), ends.dst.clone());
+        *self.streams.entry(item.stream, Ends::default) = ends;
+        names
+    }
+
+    /// Who is at the ends does not change while the stream lasts.
+    fn look_at_cgroups(&mut self, item: &Item, ends: &mut Ends) {
+        let Some(processes) = &mut self.processes else { return };
+        let of = processes.ends(item);
+        (ends.src.process, ends.dst.process) = (of.client, of.server);
+        for (name, end) in [(&mut ends.src, &item.client), (&mut ends.dst, &item.server)] {
+            if end.cgroup != 0 {
+                name.workload = processes.workload(end.cgroup);
+            }
+        }
+    }
+
+    fn look_up(&mut self, name: &mut Name, end: &Endpoint, at: Timestamp) {
+        let (known, by_address) = self.resolver.known(name, end, at);
+        if let Some(known) = by_address {
+            self.tell(end.addr, &known);
+        }
+        // A name that has been forgotten meanwhile is this stream's all the same.
+        if known.is_some() {
+            name.known = known;
+        }
+    }
+
+    /// Of each address and name once.
+    fn tell(&mut self, ip: IpAddr, known: &Arc<Known>) {
+        let place = Arc::as_ptr(known) as usize;
+        let last = self.last.entry(ip, || 0);
+        if *last == place {
+            return;
+        }
+        *last = place;
+        if let Some(name) = known.name() {
+            self.resolver.history().record(SystemTime::now(), ip, name);
+        }
+        if let Some(told) = &self.told {
+            told(ip, known);
+        }
+    }
+
+    /// What the ends of a stream were called that is over, and is forgotten with this.
+    pub(super) fn closed(&mut self, summary: &StreamSummary) -> (Name, Name) {
+        if let Some(processes) = &mut self.processes {
+            processes.forget(summary.stream);
+        }
+        if let Some(ends) = self.streams.remove(&summary.stream) {
+            return (ends.src, ends.dst);
+        }
+        let (mut src, mut dst) = (Name::default(), Name::default());
+        self.look_up(&mut src, &summary.client, summary.first);
+        self.look_up(&mut dst, &summary.server, summary.first);
+        (src, dst)
+    }
+}
