@@ -3,6 +3,7 @@
 
 pub mod fakes;
 pub mod helm;
+pub mod judge;
 pub mod load;
 pub mod loss;
 pub mod mangle;
