@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -35,6 +35,7 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let config = config(args)?;
     let (mut capture, sources) = AfPacket::start(&config).map_err(|error| refusal(error, why))?;
+    let began = SystemTime::now();
     tracing::info!("mode: AF_PACKET, because {why}");
     let mut run = Run::start(settings, Source::AfPacket, config.workers)?;
     run.serve(std::mem::take(&mut daemon.bound), settings)?;
@@ -49,7 +50,9 @@ pub(super) fn run(
     run.vitals().tell(books(&capture)?);
     run.vitals().enter(Phase::Capturing);
     tracing::info!("capturing on {}; Ctrl-C ends it", capture.attachments().join(", "));
+    daemon.begin(began, run.registry());
     let watched = watch(&mut capture, &run, &workers, settings.words, daemon);
+    daemon.end();
     run.vitals().enter(Phase::Ending);
     capture.stop()?;
     let joined = |worker: JoinHandle<WorkerReport>| {

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use super::args::{Agent, Tap};
 use super::daemon::{Daemon, Reload, Stamp, Wanted};
 use super::http::Http;
+use super::presence::Presence;
 use super::settings::{Settings, UsageError, Words};
 use super::{say, scripts, tap, units};
 use crate::config;
@@ -44,7 +45,8 @@ pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
     checked.settings.hang_up = Some(Arc::clone(&told));
     let Checked { read, seen, settings, filter, tap } = checked;
     let reload = Reload::new(&args.config, told, read, seen, settings.redaction.clone(), filter);
-    let mut daemon = Daemon { reload: Some(reload), bound };
+    let presence = settings.data_dir.as_deref().map(Presence::new);
+    let mut daemon = Daemon { reload: Some(reload), bound, presence };
     tap::capture(&tap, &settings, &mut daemon)
 }
 

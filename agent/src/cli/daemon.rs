@@ -8,13 +8,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use agent_core::packet::Direction;
 use serde_norway::Value;
 
 use super::agent;
-use crate::api::Bound;
+use super::presence::Presence;
+use crate::api::{Bound, Registry};
 use crate::capture::net::Net;
 use crate::config;
 use crate::view::Redaction;
@@ -26,17 +27,39 @@ const LOOK: Duration = Duration::from_secs(1);
 const CHANGEABLE: [&str; 5] =
     ["capture.ports", "capture.nets", "capture.exclude", "capture.direction", "redaction"];
 
-/// Both parts, each where it was asked for; by default neither.
+/// Its parts, each where it was asked for; by default none.
 #[derive(Default)]
 pub(super) struct Daemon {
     pub(super) reload: Option<Reload>,
     /// Addresses that are ours, until they are served.
     pub(super) bound: Vec<Bound>,
+    /// In the data folder, if there is one.
+    pub(super) presence: Option<Presence>,
 }
 
 impl Daemon {
-    /// The kernel's filter that is wanted from now on, if that is news. [`Daemon::done`] must be told what came of it.
+    /// Capture has begun then.
+    pub(super) fn begin(&mut self, at: SystemTime, registry: &Registry) {
+        let Some(gap) = self.presence.as_mut().and_then(|presence| presence.begin(at)) else { return };
+        registry.add_metrics(move |to| {
+            to.gauge("remora_capture_gap_seconds", "Time without capture between the last run and this one.")
+                .value(gap.as_secs_f64());
+        });
+    }
+
+    /// Capture is about to end.
+    pub(super) fn end(&mut self) {
+        if let Some(presence) = &mut self.presence {
+            presence.end();
+        }
+    }
+
+    /// Capture goes on. The kernel's filter that is wanted from now on, if that is news: [`Daemon::done`] must be told what came
+    /// of it.
     pub(super) fn look(&mut self) -> Option<Wanted> {
+        if let Some(presence) = &mut self.presence {
+            presence.keep();
+        }
         self.reload.as_mut()?.look()
     }
 

@@ -210,7 +210,6 @@ impl Run {
     }
 
     /// Where more can be told by HTTP: metrics, and reasons not to be ready.
-    #[expect(dead_code, reason = "for parts to come, which docs/api.md tells how to join")]
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -321,10 +320,15 @@ impl Run {
 
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
 
+/// Bytes of extracted files that even a small store may have.
+const LEAST_EXTRACTED: u64 = 16 << 20;
+
 fn open_store(dir: &Path, limits: PcapLimits, workers: u16, source: Source) -> anyhow::Result<Opened> {
     let mut config = StoreConfig::new(dir);
     config.mode = if limits.mode == PcapMode::Matched { Mode::Matched } else { Mode::All };
     config.max_bytes = limits.max_bytes;
+    // Files that scripts ask for are beside the packets: a small store has a small share for them.
+    config.extracted_bytes = config.extracted_bytes.min((limits.max_bytes / 4).max(LEAST_EXTRACTED));
     config.max_age = limits.max_age;
     config.reserve_bytes = limits.reserve;
     config.overflow = if source == Source::Pcap { Overflow::Wait } else { Overflow::Refuse };

@@ -63,6 +63,12 @@ impl Totals<'_> {
                 sink.refused
             );
         }
+        if self.deliveries.refused > 0 {
+            tracing::warn!(
+                "{} deliveries were refused: the outbox was full, or an argument wrong; their scripts were told",
+                self.deliveries.refused
+            );
+        }
         if logging::dropped() > 0 {
             tracing::warn!(
                 "{} lines of the log were dropped: standard error is not read fast enough",

@@ -90,7 +90,7 @@ pub(super) fn workers(args: &Tap) -> u16 {
 mod live {
     use std::process::ExitCode;
     use std::thread::JoinHandle;
-    use std::time::{Duration, Instant};
+    use std::time::{Duration, Instant, SystemTime};
 
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
@@ -131,6 +131,7 @@ mod live {
             }
             Err(error) => return Err(error.into()),
         };
+        let began = SystemTime::now();
         let mut run = Run::start(settings, Source::Ebpf, config.workers)?;
         run.serve(std::mem::take(&mut daemon.bound), settings)?;
         let cores = args.pin_workers.then(cores::allowed).filter(|cores| !cores.is_empty());
@@ -157,7 +158,9 @@ mod live {
         run.vitals().enter(Phase::Capturing);
         tracing::info!("mode: {}", live.mode());
         tracing::info!("capturing on {}; Ctrl-C ends it", places(&live.attachments()));
+        daemon.begin(began, run.registry());
         let watched = watch(&mut live, &run, &workers, settings.words, daemon);
+        daemon.end();
         run.vitals().enter(Phase::Ending);
         live.stop()?;
         let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
