@@ -32,10 +32,16 @@ impl Helm {
         Ok(Some(Self { program, home: tempfile::tempdir()? }))
     }
 
+    /// The project's folder, where commands are run.
+    #[must_use]
+    pub fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
     /// The chart's folder.
     #[must_use]
     pub fn chart() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm/remora")
+        Self::root().join("helm/remora")
     }
 
     /// Runs it to its end, without a cluster.
@@ -70,7 +76,8 @@ impl Helm {
         for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
             command.env(home, self.home.path());
         }
-        command.env("KUBECONFIG", kubeconfig);
+        // Where a reader of README.md stands.
+        command.env("KUBECONFIG", kubeconfig).current_dir(Self::root());
         command
     }
 

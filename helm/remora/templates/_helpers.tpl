@@ -78,15 +78,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- concat $all .Values.securityContext.extraCapabilities | uniq | toJson -}}
 {{- end }}
 
-{{/* The scripts' paths in the pod. */}}
+{{/* What runs: the keys that are named, or the folder with all its scripts, which may then come and go. */}}
 {{- define "remora.scriptPaths" -}}
-{{- $names := .Values.scripts.existingConfigMap.run -}}
-{{- if not .Values.scripts.existingConfigMap.name -}}
-{{- $names = keys .Values.scripts.files | sortAlpha -}}
-{{- end -}}
 {{- $paths := list -}}
-{{- range $names -}}
+{{- range .Values.scripts.existingConfigMap.run -}}
 {{- $paths = append $paths (printf "/etc/remora/scripts/%s" .) -}}
+{{- end -}}
+{{- if and (empty $paths) (include "remora.scriptsConfigMap" .) -}}
+{{- $paths = list "/etc/remora/scripts" -}}
 {{- end -}}
 {{- toJson $paths -}}
 {{- end }}
@@ -118,6 +117,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $scripts "envFiles" $folders -}}
 {{- $_ := set $config "scripts" $scripts -}}
 {{- $_ := set $config "dataDir" "/var/lib/remora" -}}
+{{- $kubernetes := default dict $config.kubernetes -}}
+{{- $_ := set $kubernetes "enabled" .Values.kubernetesApi.enabled -}}
+{{- $_ := set $config "kubernetes" $kubernetes -}}
 {{- if .Values.ca.existingConfigMap -}}
 {{- $_ := set $config "caFile" (printf "/etc/remora/ca/%s" .Values.ca.key) -}}
 {{- end -}}
@@ -185,16 +187,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.scripts.existingConfigMap.name (or .Values.scripts.files .Values.scripts.modules) -}}
 {{- fail "scripts: give files or existingConfigMap, not both" -}}
 {{- end -}}
-{{- if and .Values.scripts.existingConfigMap.name (empty .Values.scripts.existingConfigMap.run) -}}
-{{- fail "scripts.existingConfigMap.run: name the keys to run, such as [alert.js]" -}}
+{{- if and .Values.scripts.existingConfigMap.run (not .Values.scripts.existingConfigMap.name) -}}
+{{- fail "scripts.existingConfigMap.run: name the ConfigMap, too" -}}
 {{- end -}}
 {{- if and .Values.scripts.modules (empty .Values.scripts.files) -}}
 {{- fail "scripts.modules: there is no script in scripts.files that could import them" -}}
 {{- end -}}
-{{- range $name, $_ := .Values.scripts.modules -}}
-{{- if hasKey $.Values.scripts.files $name -}}
-{{- fail (printf "scripts.modules: %s is in scripts.files, too" $name) -}}
+{{- $targets := default dict .Values.config.targets -}}
+{{- if and (not .Values.kubernetesApi.enabled) (or $targets.namespaces $targets.excludedNamespaces $targets.podRegex $targets.labels) -}}
+{{- fail "config.targets: only the Kubernetes API knows namespaces, names and labels of pods: set kubernetesApi.enabled" -}}
 {{- end -}}
+{{- if and $targets (or $targets.namespaces $targets.excludedNamespaces $targets.podRegex $targets.labels) (empty $capture.cgroups) -}}
+{{- fail "config.targets: pods are told apart by their cgroups, and config.capture.cgroups is empty" -}}
+{{- end -}}
+{{- $token := dig "token" "" (default dict .Values.config.api) -}}
+{{- if and $token (not (regexMatch "^\\$\\{[A-Za-z0-9_]+\\}$" $token)) -}}
+{{- fail "config.api.token: a token would be in a ConfigMap: give a variable, such as ${REMORA_API_TOKEN}, and that in extraEnv from a Secret" -}}
+{{- end -}}
+{{- if and .Values.monitoring.podMonitor.enabled .Values.monitoring.serviceMonitor.enabled -}}
+{{- fail "monitoring: podMonitor and serviceMonitor would both ask every agent: enable one" -}}
 {{- end -}}
 {{- if and (eq .Values.securityContext.seccompProfile.type "Localhost") (not .Values.securityContext.seccompProfile.localhostProfile) -}}
 {{- fail "securityContext.seccompProfile: Localhost needs localhostProfile" -}}

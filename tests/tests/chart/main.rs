@@ -2,8 +2,11 @@
 //! understand it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod install;
 mod matrix;
+mod monitoring;
 mod refused;
+mod security;
 mod strict;
 mod values;
 

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use testkit::fakes::kube::strict;
 use testkit::helm::{Helm, object};
 
 use super::{agent, render};
@@ -19,7 +18,7 @@ const CHOICES: [&[(&str, &str)]; 6] = [
     ],
     &[
         ("no scripts", ""),
-        ("files", "scripts: {files: {a.js: \"// é\\n{{ x }}\\n\", b.js: x}, modules: {lib.js: z}}"),
+        ("files", "scripts: {files: {a.js: \"// é\\n{{ x }}\\n\", b.js: x}, modules: {lib.mjs: z}}"),
         ("own ConfigMap", "scripts: {existingConfigMap: {name: mine, run: [z.js]}}"),
     ],
     &[
@@ -36,7 +35,8 @@ const CHOICES: [&[(&str, &str)]; 6] = [
         (
             "all extras",
             "networkPolicy: {enabled: true}
-kubernetesApi: {enabled: true}
+kubernetesApi: {enabled: false}
+monitoring: {podMonitor: {enabled: true, labels: {release: p}, interval: 30s}, dashboard: {enabled: true}}
 priorityClassName: system-node-critical
 imagePullSecrets: [{name: pull}]
 serviceAccount: {create: true, annotations: {a: b}}
@@ -72,7 +72,7 @@ fn every_combination_is_whole() {
     for (name, values) in all {
         let objects = render(&helm, &values);
         for object in &objects {
-            strict::check(object).unwrap_or_else(|error| panic!("{name}: {error}"));
+            super::monitoring::check(object).unwrap_or_else(|error| panic!("{name}: {error}"));
             names(&name, object);
         }
         references(&name, &values, &objects);
@@ -161,7 +161,7 @@ fn least_privilege(case: &str, values: &str, objects: &[Value]) {
     assert_eq!(spec["hostNetwork"] == true, values.contains("interfaces:"), "{case}");
     assert_eq!(spec["hostPID"] == true, values.contains("older: true"), "{case}");
     assert!(spec["hostIPC"].is_null(), "{case}");
-    let uses_api = values.contains("kubernetesApi");
+    let uses_api = !values.contains("kubernetesApi");
     assert_eq!(spec["automountServiceAccountToken"], uses_api, "{case}");
     assert_eq!(objects.iter().any(|o| o["kind"].as_str().unwrap().contains("Role")), uses_api, "{case}");
     host_folders(case, spec, container);

@@ -15,7 +15,47 @@ fn scripts_arrive_as_they_are() {
     let scripts = object(&objects, "ConfigMap", "-scripts").unwrap();
     assert_eq!(scripts["data"]["alert.js"], json!(std::fs::read_to_string(file).unwrap()));
     let config = object(&objects, "ConfigMap", "remora").unwrap()["data"]["agent.yaml"].as_str().unwrap();
-    assert!(config.contains("/etc/remora/scripts/alert.js"), "{config}");
+    assert!(
+        config.contains("paths:\n  - /etc/remora/scripts\n"),
+        "the folder: they may come and go: {config}"
+    );
+}
+
+#[test]
+fn an_own_config_map_runs_whole_or_by_key() {
+    let Some(helm) = Helm::find("an_own_config_map_runs_whole_or_by_key").unwrap() else { return };
+    for (run, paths) in [("", "- /etc/remora/scripts\n"), (", run: [z.js]", "- /etc/remora/scripts/z.js\n")] {
+        let objects = render(&helm, &format!("scripts: {{existingConfigMap: {{name: own{run}}}}}"));
+        let config = object(&objects, "ConfigMap", "remora").unwrap()["data"]["agent.yaml"].as_str().unwrap();
+        assert!(config.contains(&format!("paths:\n  {paths}")), "{config}");
+    }
+}
+
+#[test]
+fn the_api_is_asked_only_where_it_may_be() {
+    let Some(helm) = Helm::find("the_api_is_asked_only_where_it_may_be").unwrap() else { return };
+    let values =
+        |rest: &str| format!("config: {{kubernetes: {{lookupsPerMinute: 5}}, targets: {{{rest}}}}}\n");
+    let config = |objects: &[Value]| {
+        let config = object(objects, "ConfigMap", "remora").unwrap()["data"]["agent.yaml"].as_str().unwrap();
+        serde_norway::from_str::<Value>(config).unwrap()
+    };
+    let with = render(&helm, &values("namespaces: [shop], podRegex: '^web-', labels: {app: shop}"));
+    assert_eq!(config(&with)["kubernetes"], json!({"enabled": true, "lookupsPerMinute": 5}));
+    let targets = json!({"namespaces": ["shop"], "excludedNamespaces": [], "podRegex": "^web-", "labels": {"app": "shop"}});
+    assert_eq!(config(&with)["targets"], targets);
+    let environment = agent(&with).1["env"].as_array().unwrap();
+    for (name, field) in [("REMORA_NODE_NAME", "spec.nodeName"), ("REMORA_POD_UID", "metadata.uid")] {
+        let from = json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}});
+        assert!(environment.contains(&from), "{name}");
+    }
+    let without = render(&helm, &format!("kubernetesApi: {{enabled: false}}\n{}", values("")));
+    assert_eq!(config(&without)["kubernetes"]["enabled"], false);
+    let own =
+        render(&helm, "kubernetesApi: {createRole: false}\nserviceAccount: {create: false, name: mine}");
+    assert!(own.iter().all(|o| o["kind"] != "ClusterRole" && o["kind"] != "ServiceAccount"));
+    assert_eq!(agent(&own).0["spec"]["automountServiceAccountToken"], true);
+    assert_eq!(agent(&own).0["spec"]["serviceAccountName"], "mine");
 }
 
 #[test]
@@ -40,7 +80,16 @@ fn probes_ask_where_the_agent_listens() {
     let config = object(&objects, "ConfigMap", "remora").unwrap()["data"]["agent.yaml"].as_str().unwrap();
     assert!(config.contains("listen: '[::]:1234'") && config.contains("listen: 127.0.0.1:8899"), "{config}");
     let policy = object(&objects, "NetworkPolicy", "").unwrap();
-    assert_eq!(policy["spec"]["ingress"], json!([{ "ports": [{ "protocol": "TCP", "port": 1234 }] }]));
+    let ingress = &policy["spec"]["ingress"];
+    assert_eq!(ingress[0]["ports"], json!([{ "protocol": "TCP", "port": 1234 }]));
+    let prometheus =
+        json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]);
+    assert_eq!((&ingress[0]["from"], ingress.as_array().unwrap().len()), (&prometheus, 1));
+    let nobody =
+        render(&helm, "networkPolicy: {enabled: true, metricsFrom: []}\nkubernetesApi: {enabled: false}");
+    let policy = &object(&nobody, "NetworkPolicy", "").unwrap()["spec"];
+    assert_eq!(policy["ingress"], json!([]));
+    assert!(!policy["egress"].to_string().contains("6443"), "no way to an API that is not asked");
 }
 
 fn checksums(objects: &[Value]) -> Value {
@@ -53,7 +102,7 @@ fn checksums(objects: &[Value]) -> Value {
 fn only_what_needs_new_pods_makes_them() {
     let Some(helm) = Helm::find("only_what_needs_new_pods").unwrap() else { return };
     let usual = checksums(&render(&helm, ""));
-    assert_eq!(usual.as_object().unwrap().len(), 3);
+    assert_eq!(usual.as_object().unwrap().len(), 2);
     // The running agent takes these over by itself.
     for values in ["config: {capture: {ports: [80]}}", "config: {redaction: {headers: [x-a]}}"] {
         assert_eq!(checksums(&render(&helm, values)), usual, "{values}");
@@ -62,10 +111,21 @@ fn only_what_needs_new_pods_makes_them() {
         "config: {capture: {trim: true}}",
         "config: {capture: {direction: in}}",
         "config: {store: {maxBytes: 8G}}",
+        // No script before: a volume more.
         "scripts: {files: {a.js: x}}",
         "env: {values: {A: b}}",
     ] {
         assert_ne!(checksums(&render(&helm, values)), usual, "{values}");
+    }
+    let one = checksums(&render(&helm, "scripts: {files: {a.js: x}}"));
+    for values in
+        ["scripts: {files: {a.js: edited}}", "scripts: {files: {a.js: x, b.js: y}, modules: {c.mjs: z}}"]
+    {
+        assert_eq!(
+            checksums(&render(&helm, values)),
+            one,
+            "scripts are taken over by the running agent: {values}"
+        );
     }
 }
 
@@ -83,7 +143,10 @@ fn the_defaults_suit_every_node() {
     }
     assert_eq!(container["ports"], json!([{ "name": "metrics", "containerPort": 9899, "protocol": "TCP" }]));
     let kinds: Vec<_> = objects.iter().map(|o| o["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["ServiceAccount", "ConfigMap", "DaemonSet", "Pod"]);
+    assert_eq!(
+        kinds,
+        ["ServiceAccount", "ConfigMap", "ClusterRole", "ClusterRoleBinding", "DaemonSet", "Pod"]
+    );
 }
 
 #[test]
