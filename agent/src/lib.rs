@@ -10,6 +10,10 @@
 //! Only `pipeline` and `cli` know the others; sinks do not know each other but through the traits in
 //! [`pcap`] and [`outbox`]. Nothing after the engine may slow it: later steps have bounded queues and counters.
 
+#[cfg(test)]
+// Keeps what is logged in unit tests, to be searched for secrets.
+use testkit as _;
+
 pub mod api;
 pub mod capture;
 pub mod captured;

@@ -224,7 +224,7 @@ fn a_test_prints_what_would_be_sent_and_where_to() {
                   vendor.slackBot(TOKEN, 'C012', 'Title', 'one\\ntwo', 'good', { A: 1 }, { 'x.json': path }, { key: 'k', window: 9 });\n\
                 });\n";
     let path = script(dir.path(), "a.js", text);
-    let args = ["scripts", "test", path.to_str().unwrap(), "--env", "TOKEN=xoxb-hush", "--pcap"];
+    let args = ["scripts", "test", path.to_str().unwrap(), "--env", "TOKEN=xoxb-hushhush", "--pcap"];
     let shop = shop();
     let ran = remora(args.into_iter().chain([shop.to_str().unwrap(), "--brief"])).exits(0);
     for part in [
@@ -237,7 +237,7 @@ fn a_test_prints_what_would_be_sent_and_where_to() {
     ] {
         assert!(ran.stdout.contains(part), "{part:?} in {}", ran.stdout);
     }
-    assert!(!ran.stdout.contains("hush") && !ran.stderr.contains("hush"));
+    assert!(!ran.stdout.contains("hushhush") && !ran.stderr.contains("hushhush"));
     let ran = remora(args.into_iter().chain(["/nonexistent.pcap"])).exits(1);
     assert!(ran.stderr.contains("/nonexistent.pcap"), "{}", ran.stderr);
 }

@@ -35,15 +35,15 @@ fn play(name: &str, env: &[(&str, &str)], flags: &[&str]) -> Played {
     let ran = common::remora(["scripts", "check", script.to_str().unwrap()]).exits(0);
     assert!(!ran.stdout.contains(": error: "), "{}", ran.stdout);
     let played = Played::new(&script, &capture(dir.path()), env, flags);
-    assert!(!played.stdout.contains("hush"), "no secret is shown: {}", played.stdout);
+    assert!(!played.stdout.contains("hushhush"), "no secret is shown: {}", played.stdout);
     played
 }
 
 #[test]
 fn slack() {
     let env = [
-        ("SLACK_WEBHOOK_URL", "https://hooks.slack.example/services/hush"),
-        ("SLACK_AUTH_TOKEN", "xoxb-hush"),
+        ("SLACK_WEBHOOK_URL", "https://hooks.slack.example/services/hushhush"),
+        ("SLACK_AUTH_TOKEN", "xoxb-hushhush"),
         ("SLACK_CHANNEL_ID", "C0123456789"),
     ];
     let played = play("slack.js", &env, &[]);
@@ -78,7 +78,7 @@ fn webhooks() {
 
 #[test]
 fn stores() {
-    let account = r#"{"type":"service_account","client_email":"a@b.example","private_key":"hush","private_key_id":"1"}"#;
+    let account = r#"{"type":"service_account","client_email":"a@b.example","private_key":"hushhush","private_key_id":"1"}"#;
     let played = play("stores.js", &[("SA_KEY", account)], &[]);
     assert_eq!(played.failures(), Vec::<String>::new());
     let kinds: Vec<_> = played

@@ -15,7 +15,8 @@ fn write_capture(path: &Path) {
     for n in 0..4u16 {
         let mut connection = capture.open(10_000 + n).unwrap();
         for (at, status) in [200, if n % 2 == 1 { 500 } else { 204 }].into_iter().enumerate() {
-            let request = format!("GET /{n}/{at}?q=é HTTP/1.1\r\nHost: shop\r\nAuthorization: hush\r\n\r\n");
+            let request =
+                format!("GET /{n}/{at}?q=é HTTP/1.1\r\nHost: shop\r\nAuthorization: hushhush\r\n\r\n");
             let response = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
             capture.exchange(&mut connection, request.as_bytes(), response.as_bytes()).unwrap();
         }
@@ -45,9 +46,10 @@ fn only_what_matches_is_shown_and_given_to_scripts() {
     let ran = remora(["replay", capture, "--filter", "status_code == 204"]).exits(0);
     assert_eq!(ran.stdout.lines().count(), 2, "{}", ran.stdout);
     let seen =
-        remora(["replay", capture, "--json", "--filter", "request.headers.authorization == 'hush'"]).exits(0);
+        remora(["replay", capture, "--json", "--filter", "request.headers.authorization == 'hushhush'"])
+            .exits(0);
     assert_eq!(seen.stdout, "", "filters see what is shown");
-    let shown = ["--no-redact", "--filter", "request.headers.authorization == 'hush'"];
+    let shown = ["--no-redact", "--filter", "request.headers.authorization == 'hushhush'"];
     assert_eq!(remora(["replay", capture, "--json"].into_iter().chain(shown)).exits(0).items().len(), 8);
 
     let script = script(

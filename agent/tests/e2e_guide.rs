@@ -49,7 +49,8 @@ fn every_block_of_the_guide_works() {
                 let path = path.to_str().unwrap();
                 let checked = remora(["scripts", "check", "--strict", path]);
                 assert_eq!(checked.code, 0, "{}{}", checked.stdout, block.text);
-                let variables = ["--env", "SLACK_AUTH_TOKEN=xoxb-1", "--env", "SLACK_CHANNEL_ID=C0123456789"];
+                let variables =
+                    ["--env", "SLACK_AUTH_TOKEN=xoxb-hushhush-1", "--env", "SLACK_CHANNEL_ID=C0123456789"];
                 let args = ["scripts", "test", path, "--pcap", capture.to_str().unwrap()];
                 let played = remora(args.into_iter().chain(variables));
                 assert_eq!(played.code, 0, "{}{}{}", block.text, played.stdout, played.stderr);

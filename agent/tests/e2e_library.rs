@@ -9,7 +9,8 @@ use common::rehearsal::Played;
 use common::{remora, root};
 use testkit::synth::{CLIENT, Capture};
 
-const SLACK: [(&str, &str); 2] = [("SLACK_AUTH_TOKEN", "xoxb-hush-1"), ("SLACK_CHANNEL_ID", "C0123456789")];
+const SLACK: [(&str, &str); 2] =
+    [("SLACK_AUTH_TOKEN", "xoxb-hushhush-1"), ("SLACK_CHANNEL_ID", "C0123456789")];
 
 fn ours() -> Vec<PathBuf> {
     let files = std::fs::read_dir(root().join("scripts")).unwrap().map(|entry| entry.unwrap().path());
@@ -52,7 +53,7 @@ fn play(name: &str, exchanges: &[(String, String)], env: &[(&str, &str)]) -> Pla
     let env: Vec<_> = SLACK.iter().chain(env).copied().collect();
     let played = Played::new(&root().join("scripts").join(name), &capture, &env, &[]);
     assert_eq!(played.failures(), Vec::<String>::new());
-    assert!(!played.stdout.contains("hush"), "no secret of a destination is shown: {}", played.stdout);
+    assert!(!played.stdout.contains("hushhush"), "no secret of a destination is shown: {}", played.stdout);
     played
 }
 
@@ -175,7 +176,7 @@ fn pcaps_of_failing_streams_go_to_s3() {
         (get("/silent", ""), String::new()),
     ];
     let keys = [("S3_BUCKET", "evidence/shop"), ("S3_REGION", "eu-central-1")];
-    let secret = [("S3_KEY_ID", "AKIA1"), ("S3_ACCESS_KEY", "hush-2")];
+    let secret = [("S3_KEY_ID", "AKIA1"), ("S3_ACCESS_KEY", "hushhush-2")];
     let played = play("pcap-to-s3.js", &all, &[keys[0], keys[1], secret[0], secret[1]]);
     let objects: Vec<_> =
         played.deliveries().iter().map(|of| of["content"]["key"].as_str().unwrap().to_owned()).collect();
@@ -188,7 +189,7 @@ fn pcaps_of_failing_streams_go_to_s3() {
 #[test]
 fn items_go_to_elasticsearch_and_splunk_without_bodies() {
     let all = [(get("/a", ""), answer(200, "the body")), (get("/b", ""), answer(404, "the body"))];
-    let elastic = [("ELASTIC_URL", "https://elastic:9200"), ("ELASTIC_API_KEY", "hush:key")];
+    let elastic = [("ELASTIC_URL", "https://elastic:9200"), ("ELASTIC_API_KEY", "hushhush:key")];
     let played = play("items-to-elastic.js", &all, &elastic);
     let sent = played.deliveries();
     assert_eq!(sent.len(), 2, "{}", played.stdout);
@@ -202,7 +203,8 @@ fn items_go_to_elasticsearch_and_splunk_without_bodies() {
     assert_eq!(played.deliveries().len(), 1);
     assert!(played.stdout.contains("the body") && played.deliveries()[0]["content"]["index"] == "i");
 
-    let splunk = [("SPLUNK_URL", "https://splunk:8088"), ("SPLUNK_TOKEN", "hush-3"), ("SPLUNK_INDEX", "web")];
+    let splunk =
+        [("SPLUNK_URL", "https://splunk:8088"), ("SPLUNK_TOKEN", "hushhush-3"), ("SPLUNK_INDEX", "web")];
     let played = play("items-to-splunk.js", &all, &splunk);
     assert_eq!(played.deliveries().len(), 2);
     let event = played.deliveries()[0].to_string();

@@ -103,26 +103,11 @@ fn check_nothing_lost(ran: &Ran, connections: usize) {
     let number = |path: &str| {
         stats.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {stats}"))
     };
-    assert_eq!(number("/lost/kernel_ring"), 0, "{stats}");
     assert_eq!(number("/lost/queue"), 0, "{stats}");
     assert_eq!((number("/gaps"), number("/malformed")), (0, 0), "{stats}");
     assert_eq!(number("/items/http"), REQUESTS, "{stats}");
     assert_eq!(number("/streams"), connections as u64, "{stats}");
-    let kernel = |name: &str| number(&format!("/kernel/{name}/packets"));
-    let filtered: u64 = ["disabled", "other_protocol", "malformed", "excluded", "port", "net"]
-        .iter()
-        .map(|reason| kernel(&format!("filtered/{reason}")))
-        .sum();
-    let dropped: u64 = ["ring_full", "no_ring", "load_failed"]
-        .iter()
-        .map(|reason| kernel(&format!("dropped/{reason}")))
-        .sum();
-    assert_eq!(
-        (dropped, kernel("captured")),
-        (0, number("/packets")),
-        "what the kernel gave is what the engine took"
-    );
-    assert_eq!(kernel("offered"), kernel("captured") + filtered + dropped, "{stats}");
+    common::check_kernel_books(&stats);
 }
 
 fn check_access_log(items: &[Value], log: &[String]) {

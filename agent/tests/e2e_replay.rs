@@ -28,7 +28,7 @@ fn write_capture(path: &Path) {
 }
 
 fn request(target: &str) -> Vec<u8> {
-    format!("GET {target} HTTP/1.1\r\nHost: shop.test\r\nAuthorization: Bearer hush\r\n\r\n").into_bytes()
+    format!("GET {target} HTTP/1.1\r\nHost: shop.test\r\nAuthorization: Bearer hushhush\r\n\r\n").into_bytes()
 }
 
 fn response(status: u16, body: &str) -> Vec<u8> {
@@ -117,7 +117,7 @@ fn what_cannot_be_delivered_is_said_and_is_a_failure() {
     let script = script(
         dir.path(),
         "lost.js",
-        "function onItemCaptured(d) { if (d.request.path === '/a/1') vendor.slackBot('xoxb-wrong-token', 'C0NOWHERE0', 'p', 't', '#fff'); }",
+        "function onItemCaptured(d) { if (d.request.path === '/a/1') vendor.slackBot('xoxb-wrong-hushhush', 'C0NOWHERE0', 'p', 't', '#fff'); }",
     );
     let ran = remora([
         "replay".as_ref(),
@@ -139,11 +139,11 @@ fn items_hide_tokens_and_keep_their_keys() {
     let capture = dir.path().join("shop.pcap");
     write_capture(&capture);
     let ran = remora(["replay".as_ref(), capture.as_os_str(), "--json".as_ref()]).exits(0);
-    assert!(!ran.stdout.contains("hush"));
+    assert!(!ran.stdout.contains("hushhush"));
     for item in ran.items() {
         assert_eq!(item["request"]["headers"]["Authorization"], "[REDACTED]");
     }
     let ran =
         remora(["replay".as_ref(), capture.as_os_str(), "--json".as_ref(), "--no-redact".as_ref()]).exits(0);
-    assert_eq!(ran.items()[0]["request"]["headers"]["Authorization"], "Bearer hush");
+    assert_eq!(ran.items()[0]["request"]["headers"]["Authorization"], "Bearer hushhush");
 }

@@ -18,7 +18,8 @@ use testkit::fakes::splunk::Splunk;
 use testkit::synth::Capture;
 
 const ITEMS: usize = 1_234;
-const SECRETS: [&str; 4] = ["elastic-hush-1", "splunk-hush-2", "hook-hush-3", "c00kie-hush-4"];
+const SECRETS: [&str; 4] =
+    ["elastic-hushhush-1", "splunk-hushhush-2", "hook-hushhush-3", "c00kie-hushhush-4"];
 
 fn capture(dir: &Path) -> std::path::PathBuf {
     let path = dir.join("shop.pcap");

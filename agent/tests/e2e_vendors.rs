@@ -19,7 +19,7 @@ use testkit::fakes::objects::{Account, Objects};
 use testkit::fakes::splunk::Splunk;
 use testkit::synth::{CLIENT, Capture};
 
-const SECRETS: [&str; 4] = ["elastic-hush-1", "splunk-hush-2", "influx-hush-3", "s3-hush-4"];
+const SECRETS: [&str; 4] = ["elastic-hushhush-1", "splunk-hushhush-2", "influx-hushhush-3", "s3-hushhush-4"];
 
 /// Two requests, one of them failed, and one without a response.
 fn capture(dir: &Path) -> std::path::PathBuf {

@@ -5,49 +5,22 @@
 #[expect(dead_code, reason = "each test crate uses a part of what they share")]
 mod outbox_common;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent::outbox::{Delivery, Outbox as _, OutboxConfig, RetryPolicy};
 use agent::secret::Secret;
 use outbox_common::{Bench, alert, bot, quick};
+use testkit::canary;
 use testkit::slack::{FakeConfig, Fault, Injection};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::util::SubscriberInitExt as _;
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 #[test]
 fn secrets_are_in_no_log_line_at_trace_level() {
-    let log = Log::default();
-    // `init` also takes the lines of libraries that use the log crate.
-    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish().init();
+    canary::listen();
 
     let retry = RetryPolicy { deadline: Duration::from_secs(2), ..quick().retry };
     let bench = Bench::new(FakeConfig::default(), OutboxConfig { retry, ..quick() });
-    let secret_token = "xoxb-4242424242-verysecrettoken";
-    let secret_hook = "/services/T0SECRET/B0SECRET/verysecrethook";
+    let secret_token = "xoxb-4242424242-hushhush-verysecrettoken";
+    let secret_hook = "/services/T0SECRET/B0SECRET/hushhushverysecrethook";
     let echo = format!("token {secret_token} at {secret_hook}");
     for (method, fault) in [
         ("chat.postMessage", Fault::Half),
@@ -83,9 +56,8 @@ fn secrets_are_in_no_log_line_at_trace_level() {
     }
     bench.drain();
 
-    let bytes = log.0.lock().unwrap().clone();
-    let log = String::from_utf8(bytes).unwrap();
-    for secret in [secret_token, "verysecret", FakeConfig::TOKEN, FakeConfig::WEBHOOK] {
+    let log = canary::heard();
+    for secret in [secret_token, "verysecret", FakeConfig::TOKEN, FakeConfig::WEBHOOK, canary::MARK] {
         let line = log.lines().find(|line| line.contains(secret));
         assert!(line.is_none(), "{secret} is in: {line:?}");
     }

@@ -1,6 +1,7 @@
 //! What tests and the demo share: strict fakes of Slack and of stores of data, network namespaces, a shop and a load to capture, synthetic
 //! captures. Depends on nothing of Remora's own.
 
+pub mod canary;
 pub mod cluster;
 pub mod echo;
 pub mod fakes;
@@ -15,3 +16,4 @@ pub mod served;
 pub mod shop;
 pub mod slack;
 pub mod synth;
+pub mod tls;

@@ -42,7 +42,7 @@ Examples:
   remora doctor                                    what this kernel and these permissions allow
 
 Exit codes: 0 done, 1 failed, 2 bad usage, 3 not permitted.
-Logs go to standard error; REMORA_LOG=debug shows more.";
+Logs go to standard error; REMORA_LOG=debug shows more. REMORA_TRACE_DIR=DIR writes a second log to DIR that has everything.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -330,7 +330,8 @@ pub(super) struct Common {
     /// in the last 30 s), or none.
     #[arg(long, value_name = "MODE", default_value = "all")]
     pub(super) pcap_store: PcapMode,
-    /// Bytes of packets that the PCAP store keeps; past it the oldest go. K, M, G and T are powers of 1024.
+    /// Bytes of packets that the PCAP store keeps; past it the oldest go. K, M, G and T are powers of 1024. The files that
+    /// scripts ask for take a quarter of that in addition, 16M at least and 1G at most.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = units::size)]
     pub(super) pcap_max_bytes: u64,
     /// How long it keeps them, such as 90s, 30m, 6h or 7d [default: as long as there is room].

@@ -29,6 +29,8 @@ pub(crate) struct Background {
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
+    /// Whether secrets are hidden in what it prints.
+    hides: bool,
 }
 
 impl Background {
@@ -52,7 +54,8 @@ impl Background {
             });
         }
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let mut background = Self { child, stdout, stderr };
+        let hides = super::hides(given.get_args());
+        let mut background = Self { child, stdout, stderr, hides };
         let deadline = Instant::now() + PATIENCE;
         while !background.said().contains(ready) {
             assert!(background.child.try_wait().unwrap().is_none(), "{name} ended: {}", background.said());
@@ -152,6 +155,8 @@ impl Drop for Background {
             self.signal(Signal::SIGKILL);
             let _ = self.child.wait();
         }
+        let printed = |path: &Path| fs::read(path).unwrap_or_default();
+        super::record(self.hides, &printed(&self.stdout), &printed(&self.stderr));
     }
 }
 

@@ -25,15 +25,33 @@ pub(crate) struct Ran {
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
+        record(true, &output.stdout, &output.stderr);
+        Self::unrecorded(&output)
+    }
+}
+
+/// Whether what a run with these arguments prints may be searched for secrets: it is not told to show them, nor raw packets.
+pub(crate) fn hides<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> bool {
+    !args.into_iter().any(|arg| arg == "--no-redact" || arg == "-")
+}
+
+/// Keeps what was printed for the search of all records (see `testkit::canary`).
+pub(crate) fn record(hidden: bool, stdout: &[u8], stderr: &[u8]) {
+    if hidden {
+        testkit::canary::record("stdout", stdout);
+    }
+    testkit::canary::record("stderr", stderr);
+}
+
+impl Ran {
+    fn unrecorded(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
-}
 
-impl Ran {
     /// Asserts the exit code, showing what was said otherwise.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
@@ -63,11 +81,33 @@ impl Ran {
     }
 }
 
+/// Nothing was lost in the kernel, and its books balance with what the engine took (`--stats` of a live run).
+#[track_caller]
+pub(crate) fn check_kernel_books(stats: &Value) {
+    let number = |path: &str| {
+        stats.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {stats}"))
+    };
+    let kernel = |name: &str| number(&format!("/kernel/{name}/packets"));
+    let filtered: u64 = ["disabled", "other_protocol", "malformed", "excluded", "port", "net"]
+        .iter()
+        .map(|reason| kernel(&format!("filtered/{reason}")))
+        .sum();
+    let dropped: u64 = ["ring_full", "no_ring", "load_failed"]
+        .iter()
+        .map(|reason| kernel(&format!("dropped/{reason}")))
+        .sum();
+    assert_eq!((dropped, number("/lost/kernel_ring")), (0, 0), "{stats}");
+    assert_eq!(kernel("captured"), number("/packets"), "what the kernel gave is what the engine took");
+    assert_eq!(kernel("offered"), kernel("captured") + filtered + dropped, "{stats}");
+}
+
 /// Runs `remora` to its end.
 pub(crate) fn remora<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
     let mut command = Command::new(REMORA);
     command.args(args).env_remove("REMORA_LOG").env_remove("REMORA_SLACK_API_URL").env("NO_COLOR", "1");
-    command.output().expect("remora runs").into()
+    let output = command.output().expect("remora runs");
+    record(hides(command.get_args()), &output.stdout, &output.stderr);
+    Ran::unrecorded(&output)
 }
 
 /// The workspace's root.

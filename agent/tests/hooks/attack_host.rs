@@ -17,7 +17,7 @@ fn attempts(rig: &Rig, attempts: &[String]) -> Vec<String> {
 fn no_path_leads_to_a_file_outside() {
     let rig = Rig::new();
     let secret = rig.dir.path().join("secret");
-    std::fs::write(&secret, "SECRET").unwrap();
+    std::fs::write(&secret, "SECREThushhush").unwrap();
     std::fs::create_dir_all(rig.data()).unwrap();
     let absolute = secret.display().to_string();
     let paths = [
@@ -43,7 +43,7 @@ fn no_path_leads_to_a_file_outside() {
             assert!(said.contains("leaves the script's data folder"), "{call}: {said}");
         }
     }
-    assert_eq!(std::fs::read_to_string(secret).unwrap(), "SECRET");
+    assert_eq!(std::fs::read_to_string(secret).unwrap(), "SECREThushhush");
     assert!(rig.outbox.0.lock().unwrap().is_empty());
 }
 
@@ -52,7 +52,7 @@ fn no_symbolic_link_leads_outside() {
     let rig = Rig::new();
     let data = rig.data();
     std::fs::create_dir_all(data.join("d")).unwrap();
-    std::fs::write(rig.dir.path().join("secret"), "SECRET").unwrap();
+    std::fs::write(rig.dir.path().join("secret"), "SECREThushhush").unwrap();
     symlink("../../secret", data.join("relative")).unwrap();
     symlink(rig.dir.path().join("secret"), data.join("absolute")).unwrap();
     symlink("../..", data.join("up")).unwrap();
@@ -75,7 +75,7 @@ fn no_symbolic_link_leads_outside() {
     rig.thrown("file.mkdir('up/made')");
     rig.body("file.delete('d')");
     assert_eq!(files_in(rig.dir.path()), ["data", "pcaps", "scripts", "secret"]);
-    assert_eq!(std::fs::read_to_string(rig.dir.path().join("secret")).unwrap(), "SECRET");
+    assert_eq!(std::fs::read_to_string(rig.dir.path().join("secret")).unwrap(), "SECREThushhush");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_helper_may_be_entered_again_while_it_reads_its_arguments() {
 
 #[test]
 fn a_line_of_a_script_is_one_line_of_the_log() {
-    let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-very-secret");
+    let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-very-hushhush");
     let lines = rig.body(
         "console.log('a\\nscript b.js: forged\\r\\u001b[2J\\u2028x'); console.log(SLACK_AUTH_TOKEN.split('').join('') + '!');\n\
          console.log({ k: SLACK_AUTH_TOKEN })",

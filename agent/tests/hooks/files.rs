@@ -40,6 +40,45 @@ fn temporary_files_and_folders_are_new_and_inside() {
     assert!(lines[1..].iter().all(|path| std::path::Path::new(path).exists()));
 }
 
+/// A real file system of 1 MiB, in a mount namespace of this thread's own, which others have filled.
+#[test]
+fn on_a_disk_that_others_filled_a_write_fails_and_the_next_may_not() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not root: no file system can be mounted");
+        return;
+    }
+    let body = || {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        let rig = Rig::new();
+        let data = rig.dir.path().join("data");
+        mount(Some("tmpfs"), &data, Some("tmpfs"), MsFlags::empty(), Some("size=1m")).unwrap();
+        rig.body("file.write('kept', 'as it was'); file.write('log', 'one\\n')");
+        let others = data.join("others");
+        let _ = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&others).unwrap());
+        for (call, cause) in [
+            ("file.write('new', 'x'.repeat(9000))", "file.write: path: new: No space left on device"),
+            ("file.append('log', 'x'.repeat(9000))", "file.append: path: log: No space left on device"),
+            ("file.copy('kept', 'copy')", "file.copy: "),
+            ("file.write(file.temp('t', '', ''), 'text')", "No space left on device"),
+        ] {
+            let thrown = rig.thrown(call);
+            assert!(thrown.contains(cause), "{call}: {thrown}");
+        }
+        assert_eq!(
+            rig.body("console.log(file.read('kept'), file.read('log').slice(0, 4))"),
+            ["as it was one\\n"]
+        );
+        // With room again it works again, and what failed is not counted for.
+        std::fs::remove_file(others).unwrap();
+        rig.body("file.write('new', 'x'.repeat(9000)); file.write('log', 'two')");
+        assert_eq!(rig.body("console.log(file.read('new').length, file.read('log'))"), ["9000 two"]);
+        umount2(&data, MntFlags::MNT_DETACH).unwrap();
+    };
+    std::thread::scope(|scope| scope.spawn(body).join().unwrap());
+}
+
 #[test]
 fn tar_packs_a_folder() {
     let rig = Rig::new();

@@ -9,7 +9,7 @@ use crate::rig::Rig;
 
 #[test]
 fn console_writes_one_line_a_call() {
-    let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-secret-1");
+    let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-hushhush-1");
     let lines = rig.body(
         "console.log('a', 1, true, null, undefined, {b: [1]}, [2], () => 1, Symbol('s'), 10n);\n\
          console.warn('two\\nlines \\u001b[31m');\nconsole.error(new TypeError('bad'));\nconsole.debug();\n\
@@ -33,7 +33,7 @@ fn console_writes_one_line_a_call() {
 
 #[test]
 fn a_secret_of_env_is_in_no_error_either() {
-    let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-secret-1");
+    let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-hushhush-1");
     rig.run("function onItemCaptured() { throw new Error('with ' + SLACK_AUTH_TOKEN) }", 2);
     let about = rig.log.about();
     assert_eq!(about.len(), 2);
@@ -244,7 +244,7 @@ fn data_is_queued_with_what_its_store_asks_for() {
          console.log(vendor.splunk('https://s:8088', 'tok', 'text', {raw: true, channel: 'FE0ECFAD-13D5-401B-847D-77833BD77131'}));\n\
          console.log(vendor.influxdb('http://i:8086', 'tok', 'org', 'b', 'http', {timestamp: 1, ms: 1.5}, {path: '/a b'}));\n\
          file.write('own.txt', 'mine');\n\
-         console.log(vendor.s3.put('captures', 'own.txt', 'us-east-1', 'AKIA', 'hush'));\n\
+         console.log(vendor.s3.put('captures', 'own.txt', 'us-east-1', 'AKIA', 'hushhush'));\n\
          console.log(vendor.s3.put('captures/a/b', pcap.path(data.stream), 'us-east-1'));\n\
          console.log(vendor.gcs.put('captures', 'own.txt', {client_email: 'a@b', private_key: 'k'}));",
     );
@@ -265,7 +265,7 @@ fn data_is_queued_with_what_its_store_asks_for() {
     let Delivery::Elastic { document, .. } = &queued[0].delivery else { panic!() };
     assert_eq!(document.id().len(), 22, "128 bits");
     assert_eq!(queued[5].files, [b"mine"], "there when it was queued");
-    assert!(!format!("{queued:?}").contains("hush") && !format!("{queued:?}").contains("id:key"));
+    assert!(!format!("{queued:?}").contains("hushhush") && !format!("{queued:?}").contains("id:key"));
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn the_types_are_what_is_there_and_nothing_else() {
 
 #[test]
 fn alert_on_error_alerts_on_errors_and_leaves_nothing_behind() {
-    let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-1").env("SLACK_CHANNEL_ID", "C12345678");
+    let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-hushhush-1").env("SLACK_CHANNEL_ID", "C12345678");
     let (running, failures) = rig.load(&[scripts().join("alert-on-error.js")]);
     assert_eq!(failures, []);
     for n in 0..6 {
@@ -107,7 +107,10 @@ fn alert_on_error_is_configurable_and_says_what_it_lacks() {
         ("ALERT_NAMESPACES", "dev", 0),
         ("ALERT_IGNORE_PATHS", "/healthz,/pay", 0),
     ] {
-        let rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-1").env("SLACK_CHANNEL_ID", "C1").env(key, value);
+        let rig = Rig::new()
+            .env("SLACK_AUTH_TOKEN", "xoxb-hushhush-1")
+            .env("SLACK_CHANNEL_ID", "C1")
+            .env(key, value);
         let (running, failures) = rig.load(&[scripts().join("alert-on-error.js")]);
         assert_eq!(failures, []);
         for n in 0..6 {
@@ -116,7 +119,7 @@ fn alert_on_error_is_configurable_and_says_what_it_lacks() {
         assert!(running.drain(PATIENCE));
         assert_eq!(rig.outbox.0.lock().unwrap().len(), alerts, "{key}={value}");
     }
-    let mut rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-1").env("SLACK_CHANNEL_ID", "C1");
+    let mut rig = Rig::new().env("SLACK_AUTH_TOKEN", "xoxb-hushhush-1").env("SLACK_CHANNEL_ID", "C1");
     rig.store = false;
     let (running, _) = rig.load(&[scripts().join("alert-on-error.js")]);
     running.deliver(&item(0));

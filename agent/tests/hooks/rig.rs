@@ -24,6 +24,7 @@ pub(crate) struct Lines(Mutex<Vec<(String, Level, bool, String)>>);
 
 impl ScriptLog for Lines {
     fn line(&self, script: &str, level: Level, console: bool, text: &str) {
+        testkit::canary::record("script", text.as_bytes());
         self.0.lock().unwrap().push((script.to_owned(), level, console, text.to_owned()));
     }
 }

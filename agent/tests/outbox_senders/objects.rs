@@ -25,7 +25,7 @@ fn s3() -> Fake<Objects> {
 }
 
 fn at(endpoint: &str, key_id: &str, bucket: &str) -> S3Target {
-    let keys = Some((key_id.to_owned(), Secret::new("hush+hush/key")));
+    let keys = Some((key_id.to_owned(), Secret::new("hushhush+hushhush/key")));
     S3Target::new(Some(endpoint), bucket, "eu-central-1", keys).unwrap()
 }
 

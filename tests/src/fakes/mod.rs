@@ -4,6 +4,7 @@
 //! A fake is a [`Service`]: it says what a call is, and answers it. What they share is here: a thread with a server, faults, an
 //! account of all calls, bodies by gzip.
 
+pub mod dead;
 pub mod elastic;
 pub mod influx;
 pub mod kube;
@@ -25,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
+use crate::canary;
 use crate::slack::Injection;
 use crate::slack::fault;
 
@@ -108,6 +110,14 @@ impl<S: Service> Fake<S> {
     /// # Errors
     /// When there is none.
     pub fn start(service: S) -> Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), service)
+    }
+
+    /// The same at this address, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn start_at(address: SocketAddr, service: S) -> Result<Self> {
         let core = Arc::new(Core {
             service: Mutex::new(service),
             faults: Mutex::default(),
@@ -117,7 +127,7 @@ impl<S: Service> Fake<S> {
             .fallback(take::<S>)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(Arc::clone(&core));
-        Ok(Self { server: Server::start("fake", SocketAddr::from(([127, 0, 0, 1], 0)), router)?, core })
+        Ok(Self { server: Server::start("fake", address, router)?, core })
     }
 
     /// Without a trailing slash.
@@ -211,6 +221,7 @@ impl Server {
         router: Router,
         tls: Option<Arc<ServerConfig>>,
     ) -> Result<Self> {
+        let router = router.layer(axum::middleware::from_fn(canary::record_request));
         let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
         listener.set_nonblocking(true).context("set the listener non-blocking")?;
         let address = listener.local_addr().context("ask for the listener's address")?;

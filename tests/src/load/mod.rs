@@ -22,6 +22,9 @@ pub use http::{Connection, MAX_BODY, MAX_HEAD, Response};
 /// The header that carries a request's number.
 pub const ID_HEADER: &str = "x-request-id";
 
+/// What no item may show: every request bears it.
+const COOKIE: &str = "Cookie: session=c00kie-hushhush";
+
 /// Most connections at once: a load is bounded.
 pub const MAX_CONNECTIONS: usize = 4096;
 
@@ -69,13 +72,13 @@ impl LoadConfig {
         let target = self.target.replace("{id}", &id.to_string());
         let host = self.addr;
         if self.body == 0 {
-            return format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{ID_HEADER}: {id}\r\n\r\n")
+            return format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{COOKIE}\r\n{ID_HEADER}: {id}\r\n\r\n")
                 .into_bytes();
         }
         let mut body = format!("{id} ").into_bytes();
         body.resize(self.body.max(body.len()), b'.');
         let mut request = format!(
-            "POST {target} HTTP/1.1\r\nHost: {host}\r\n{ID_HEADER}: {id}\r\nContent-Length: {}\r\n\r\n",
+            "POST {target} HTTP/1.1\r\nHost: {host}\r\n{COOKIE}\r\n{ID_HEADER}: {id}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();

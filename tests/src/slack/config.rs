@@ -90,11 +90,11 @@ pub struct FakeConfig {
 
 impl FakeConfig {
     /// A token that the default configuration knows.
-    pub const TOKEN: &str = "xoxb-000000000000-fake-token-of-the-slack-fake";
+    pub const TOKEN: &str = "xoxb-000000000000-hushhush-token-of-the-slack-fake";
     /// A channel that the default configuration knows; the bot is in it.
     pub const CHANNEL: &str = "C00000ALERTS";
     /// A webhook path that the default configuration knows; it posts to [`FakeConfig::CHANNEL`].
-    pub const WEBHOOK: &str = "/services/T00000000/B00000000/fakeFAKEfakeFAKEfakeFAKE";
+    pub const WEBHOOK: &str = "/services/T00000000/B00000000/fakeFAKEhushhushfakeFAKE";
 
     pub(super) fn channel(&self, id_or_name: &str) -> Option<&Channel> {
         let name = id_or_name.strip_prefix('#').unwrap_or(id_or_name);

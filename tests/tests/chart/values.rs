@@ -62,13 +62,13 @@ fn the_api_is_asked_only_where_it_may_be() {
 fn variables_are_in_a_secret_and_nowhere_else() {
     let Some(helm) = Helm::find("variables_are_in_a_secret").unwrap() else { return };
     let objects =
-        render(&helm, "env: {values: {TOKEN: \"xoxb-hush\\n'\\\"\"}}\nscripts: {files: {a.js: x}}\n");
+        render(&helm, "env: {values: {TOKEN: \"xoxb-hushhush\\n'\\\"\"}}\nscripts: {files: {a.js: x}}\n");
     let secret = object(&objects, "Secret", "-env").unwrap();
     let value = secret["data"]["TOKEN"].as_str().unwrap();
     let value = base64::engine::general_purpose::STANDARD.decode(value).unwrap();
-    assert_eq!(value, b"xoxb-hush\n'\"");
+    assert_eq!(value, b"xoxb-hushhush\n'\"");
     for other in objects.iter().filter(|o| o["kind"] != "Secret") {
-        assert!(!other.to_string().contains("hush"), "{other}");
+        assert!(!other.to_string().contains("hushhush"), "{other}");
     }
 }
 

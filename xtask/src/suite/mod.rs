@@ -78,6 +78,10 @@ pub(crate) fn run(options: &Test) -> Result<()> {
         term::say("\nNot root: the tests that make network namespaces or load eBPF programs are skipped.");
     }
     report.step("tests", || steps::tests(&ready, &options.filter, &mut counts))?;
+    // A part of the tests may use no secret at all.
+    if options.filter.is_empty() {
+        report.step("secrets", steps::secrets)?;
+    }
     if ready.incomplete {
         term::say(
             "\nThe set-up is incomplete (see its lines at the top): what needs it was skipped or failed.",

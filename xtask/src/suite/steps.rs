@@ -127,10 +127,28 @@ pub(super) fn fuzz() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// Where the tests put down what they let out.
+fn records() -> std::path::PathBuf {
+    project::target().join("records")
+}
+
+/// What the tests let out, searched for the secrets that they used. It is kept only where one was found.
+pub(super) fn secrets() -> Result<Outcome> {
+    run::ok(run::command(project::built("canaries")).arg(records()))?;
+    std::fs::remove_dir_all(records())?;
+    Ok(Outcome::Passed)
+}
+
 /// All tests, with what the runner says passed on and its summaries counted.
 pub(super) fn tests(ready: &Ready, filter: &[String], counts: &mut Counts) -> Result<Outcome> {
     let mut cargo = workspace(ready, "test");
     cargo.arg("--no-fail-fast").env("REMORA_BIN", project::built("remora"));
+    let records = records();
+    if records.exists() {
+        std::fs::remove_dir_all(&records)?;
+    }
+    std::fs::create_dir_all(records.join("rightful"))?;
+    cargo.env("REMORA_TRACE_DIR", &records);
     if let Some(python) = setup::judge_python() {
         cargo.env("REMORA_JUDGE_PYTHON", python);
     }

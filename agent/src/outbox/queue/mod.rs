@@ -358,7 +358,7 @@ impl Shared {
     /// Tells what was held back in windows that ended, or in all.
     fn tell_due(self: &Arc<Self>, all: bool) {
         let due = self.folds().due(folds::now(), all);
-        let mut refused = None;
+        let (tried, mut refused) = (!due.is_empty(), None);
         for closing in due {
             let Closing { script, destination, content, .. } = &closing;
             if let Err(error) = self.accept(script, destination.clone(), content.clone()) {
@@ -366,8 +366,8 @@ impl Shared {
                 refused = Some(error);
             }
         }
-        // This comes round five times a second: said once for each time of trouble.
-        let was_refused = self.untold.swap(refused.is_some(), Ordering::Relaxed);
+        // This comes round five times a second: said once for each time of trouble, which ends when something can be told.
+        let was_refused = tried && self.untold.swap(refused.is_some(), Ordering::Relaxed);
         if let Some(error) = refused.filter(|_| !was_refused) {
             tracing::warn!("outbox: what was held back cannot be told yet: {error}");
         }
