@@ -135,9 +135,9 @@ mod tests {
 
     use super::*;
 
-    fn check(content: Value, in_list: &str, shown: &[&str]) {
-        assert_eq!(title(&content), in_list);
-        assert_eq!(lines(&content), shown, "{content}");
+    fn check(content: &Value, in_list: &str, shown: &[&str]) {
+        assert_eq!(title(content), in_list);
+        assert_eq!(lines(content), shown, "{content}");
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         let alert = json!({"pretext": "Failed", "text": "first\u{1b}[31m\nsecond", "color": "#ff0000"});
         let held = json!({"count": 12, "since": 1_700_000_000_000u64, "closing": false});
         check(
-            json!({"kind": "alert", "alert": alert, "fields": [["Service", "shop"]], "held": held}),
+            &json!({"kind": "alert", "alert": alert, "fields": [["Service", "shop"]], "held": held}),
             "Failed first\u{1b}[31m\nsecond",
             &[
                 "title        Failed",
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn documents() {
         check(
-            json!({"kind": "elastic", "index": "items", "id": "a1", "json": r#"{"status":500}"#}),
+            &json!({"kind": "elastic", "index": "items", "id": "a1", "json": r#"{"status":500}"#}),
             "document a1 for items",
             &[
                 "index        items",
@@ -172,7 +172,7 @@ mod tests {
             ],
         );
         check(
-            json!({"kind": "elasticMany", "index": "items", "documents": [["a1", "1"], ["a2", "2"]]}),
+            &json!({"kind": "elasticMany", "index": "items", "documents": [["a1", "1"], ["a2", "2"]]}),
             "2 documents for items",
             &["index        items", "id           a1", "document     1", "id           a2", "document     2"],
         );
@@ -181,18 +181,18 @@ mod tests {
     #[test]
     fn bodies_points_and_objects() {
         check(
-            json!({"kind": "web", "message": {"mime": "text/plain", "body": "up\n"}}),
+            &json!({"kind": "web", "message": {"mime": "text/plain", "body": "up\n"}}),
             "up\n",
             &["type         text/plain", "body         up"],
         );
-        check(json!({"kind": "influx", "line": "m a=1 1"}), "m a=1 1", &["point        m a=1 1"]);
+        check(&json!({"kind": "influx", "line": "m a=1 1"}), "m a=1 1", &["point        m a=1 1"]);
         check(
-            json!({"kind": "object", "key": "a/b.pcap", "url": "https://b/a/b.pcap"}),
+            &json!({"kind": "object", "key": "a/b.pcap", "url": "https://b/a/b.pcap"}),
             "a/b.pcap",
             &["key          a/b.pcap", "url          https://b/a/b.pcap"],
         );
         check(
-            json!({"kind": "new", "x": 1}),
+            &json!({"kind": "new", "x": 1}),
             "new",
             &[
                 "content      {",
@@ -211,10 +211,10 @@ mod tests {
         };
         let time = "time         2023-11-14T22:13:20Z";
         let host = "host         n1";
-        check(envelope(json!({"event": "7"})), "7", &[host, time, "event        7"]);
-        check(envelope(json!({"raw": "as it is"})), "as it is", &[host, "raw          as it is"]);
+        check(&envelope(json!({"event": "7"})), "7", &[host, time, "event        7"]);
+        check(&envelope(json!({"raw": "as it is"})), "as it is", &[host, "raw          as it is"]);
         check(
-            envelope(json!({"events": [[1_700_000_000_000_000_000u64, "7"]]})),
+            &envelope(json!({"events": [[1_700_000_000_000_000_000u64, "7"]]})),
             "1 event",
             &[host, time, "event        7"],
         );

@@ -42,11 +42,20 @@ impl Sender for Told {
 
 /// Sends `texts`; the batches, the counters, and what is dead.
 fn send(texts: &[&str], outcomes: Vec<Vec<Outcome>>) -> (Vec<Vec<String>>, [u64; 3], Vec<String>) {
+    let retry = RetryPolicy { first_pause: Duration::from_millis(2), ..RetryPolicy::default() };
+    send_by(retry, texts, outcomes)
+}
+
+fn send_by(
+    retry: RetryPolicy,
+    texts: &[&str],
+    outcomes: Vec<Vec<Outcome>>,
+) -> (Vec<Vec<String>>, [u64; 3], Vec<String>) {
     let data = tempfile::tempdir().unwrap();
     let config = OutboxConfig {
         folder: data.path().join("outbox"),
         fold: FoldPolicy { flood_limit: 0, ..FoldPolicy::default() },
-        retry: RetryPolicy { first_pause: Duration::from_millis(2), ..RetryPolicy::default() },
+        retry,
         ..OutboxConfig::default()
     };
     // Never driven: its own worker never runs.
@@ -116,4 +125,19 @@ fn a_sender_that_says_too_little_has_delivered_nothing_more() {
     let (batches, counts, _) = send(&["a", "b"], vec![vec![Outcome::Delivered]]);
     assert_eq!(batches, [vec!["a", "b"], vec!["b"]]);
     assert_eq!(counts, [2, 1, 0]);
+}
+
+#[test]
+fn a_service_that_refuses_for_good_is_not_in_trouble() {
+    let dead = || Outcome::Dead(Failure::status(400));
+    let rounds = vec![
+        vec![again(), again(), again(), again()],
+        vec![dead(), again(), again(), again()],
+        vec![dead(), again(), again()],
+        vec![dead(), again()],
+    ];
+    let (first_pause, deadline) = (Duration::from_millis(200), Duration::from_millis(500));
+    let retry = RetryPolicy { first_pause, deadline, ..RetryPolicy::default() };
+    let (batches, counts, letters) = send_by(retry, &["a", "b", "c", "d"], rounds);
+    assert_eq!((counts, letters.concat()), ([1, 10, 3], "abc".to_owned()), "{batches:?}");
 }
