@@ -6,6 +6,7 @@
 mod bench;
 mod corpus;
 mod demo;
+mod e2e;
 mod fuzz;
 mod image;
 mod load;
@@ -58,6 +59,8 @@ enum Task {
     Bench(bench::Bench),
     /// Make the container image: the static binary, certificates, licences and SBOM, from scratch.
     Image(image::Image),
+    /// Try the chart's agents on a cluster of namespaces: names, permissions, updates (root).
+    E2e(e2e::E2e),
     /// Run the fuzz targets for a while.
     Fuzz(fuzz::Fuzz),
     /// Weaken the script runtime in one place after the other, and demand that its attack tests notice.
@@ -91,6 +94,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Load(options) => load::run(options),
         Task::Bench(options) => bench::run(options),
         Task::Image(options) => image::run(options),
+        Task::E2e(options) => e2e::run(options),
         Task::Fuzz(options) => fuzz::run(options),
         Task::Mutate(options) => mutate::run(options),
         Task::Tidy => tidy::run(),

@@ -1,8 +1,8 @@
 //! Until when the last run on a data folder captured: the next one says for how long nothing was.
 //!
 //! A file of one line in the data folder, 20 digits of nanoseconds since 1970, written in place each second while capture goes
-//! on and once more right before it ends. What is told is thus never shorter than what was missed, and after a kill at most
-//! [`PACE`] longer.
+//! on, and once more right before it ends. While it goes on the time in it is one [`PACE`] old: what came since may still have
+//! been on its way to scripts and store when the process was killed. After an ordinary end it is the very time.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -26,12 +26,14 @@ pub(super) struct Presence {
     path: PathBuf,
     file: Option<File>,
     written: Option<Instant>,
+    /// Nanoseconds since 1970.
+    began: u64,
 }
 
 impl Presence {
     /// For this data folder. Nothing is read or written yet.
     pub(super) fn new(data: &Path) -> Self {
-        Self { path: data.join(FILE), file: None, written: None }
+        Self { path: data.join(FILE), file: None, written: None, began: 0 }
     }
 
     /// Capture has begun then: the log says for how long there was none, if there was an earlier run. That is returned.
@@ -47,6 +49,7 @@ impl Presence {
             }
         };
         let now = nanoseconds(at);
+        self.began = now;
         self.write(now);
         // A clock that was set back tells nothing.
         let (until, gap) = until.and_then(|until| Some((until, now.checked_sub(until)?)))?;
@@ -63,7 +66,8 @@ impl Presence {
     /// It goes on.
     pub(super) fn keep(&mut self) {
         if self.written.is_some_and(|written| written.elapsed() >= PACE) {
-            self.write(nanoseconds(SystemTime::now()));
+            let settled = SystemTime::now().checked_sub(PACE).unwrap_or(UNIX_EPOCH);
+            self.write(nanoseconds(settled).max(self.began));
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) struct Image {
 pub(crate) fn run(options: &Image) -> Result<()> {
     if let Some(folder) = &options.root_only {
         ensure!(!folder.exists(), "{} is there already", folder.display());
-        return fill(folder, options.debug);
+        return root(folder, options.debug);
     }
     if setup::prepare(&Setup::for_image())?.incomplete || !is_ready() {
         return Err(NotPermitted("what makes images is missing: see above".to_owned()).into());
@@ -88,6 +88,11 @@ fn make(work: &Path, output: &Path, name: &str, debug: bool) -> Result<()> {
         term::say("  not tried: chroot(2) takes root");
     }
     Ok(())
+}
+
+/// Only what is to be in the image, in a new folder.
+pub(crate) fn root(folder: &Path, debug: bool) -> Result<()> {
+    fill(folder, debug)
 }
 
 /// Builds, and lays out the image's root.

@@ -82,6 +82,13 @@ const USUAL: &[Group] = &[
         needs: &[need("apache2-bin", "apache2")],
     },
     Group {
+        what: "containers, for `cargo xtask e2e`",
+        without: "the chart's agents are not tried on a cluster",
+        optional: true,
+        // The latter for its seccomp profile.
+        needs: &[need("crun", "crun"), need("golang-github-containers-common", "")],
+    },
+    Group {
         what: "npm, by which Helm comes",
         without: "the chart is not tested",
         optional: true,

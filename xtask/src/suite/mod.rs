@@ -18,7 +18,7 @@ use crate::sys::{Said, interrupt, is_root, netns, term};
 /// What to test.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --quick            (no corpus, no wasm32, no image, no fuzzing)\n  \
+    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --quick            (no corpus, no wasm32, no image, no cluster, no fuzzing)\n  \
                   cargo xtask test -- reassembly      (only tests whose name contains this)"
 )]
 pub(crate) struct Test {
@@ -113,5 +113,6 @@ fn checks(options: &Test, ready: &Ready, report: &mut Report) -> Result<()> {
     report.step("core without a system", steps::wasm)?;
     report.step("corpus", steps::corpus)?;
     report.step("image", || steps::image(ready))?;
+    report.step("cluster", || steps::cluster(ready))?;
     report.step("fuzzing", steps::fuzz)
 }

@@ -118,6 +118,15 @@ pub(super) fn image(ready: &Ready) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// The chart's agents on a cluster of namespaces, in brief.
+pub(super) fn cluster(ready: &Ready) -> Result<Outcome> {
+    if let Some(why) = crate::e2e::obstacle(ready) {
+        return Ok(Outcome::Skipped(why));
+    }
+    crate::e2e::briefly()?;
+    Ok(Outcome::Passed)
+}
+
 /// A few seconds of each fuzz target.
 pub(super) fn fuzz() -> Result<Outcome> {
     if setup::fuzz_toolchain().is_none() {

@@ -1,6 +1,12 @@
-// Tells of every failed request, with all names
+// Tells of every failed request, with all names, and keeps an account of all
 function onItemCaptured(data) {
-  if (!data.response || data.response.status < 500) return;
+  if (!data.response) return;
+  if (data.response.status >= 500) alert(data);
+  // What is in here was taken: an alert is queued once the call has returned.
+  file.append("seen.txt", data.request.path + " " + data.response.status + " " + data.src.ip + ":" + data.src.port + "\n");
+}
+
+function alert(data) {
   var files = {};
   files[data.stream + ".pcap"] = pcap.path(data.stream);
   var name = function (end) { return [end.namespace, end.pod, end.service, end.name].join("|"); };

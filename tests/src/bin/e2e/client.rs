@@ -24,6 +24,9 @@ pub(crate) struct Client {
     /// Milliseconds between two.
     #[arg(long, default_value_t = 0)]
     pub(crate) interval: u64,
+    /// Every so many goes to `/fail/` where the target has `/r/`; 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) fail_every: u64,
     /// Requests on one connection.
     #[arg(long, default_value_t = 1)]
     pub(crate) per_connection: u64,
@@ -45,6 +48,11 @@ pub(crate) struct Sent {
 }
 
 impl Client {
+    /// One request.
+    pub(crate) fn one(to: SocketAddr, target: &str) -> Self {
+        Self { to, target: target.to_owned(), count: 1, interval: 0, fail_every: 0, per_connection: 1 }
+    }
+
     /// Runs in this process; a line for each request.
     pub(crate) fn run(&self) -> Result<()> {
         let mut out = std::io::stdout().lock();
@@ -58,7 +66,9 @@ impl Client {
                 Some(open) => connection.insert(open),
                 None => connection.insert(Connection::open(self.to, Duration::from_secs(10))?),
             };
-            let target = self.target.replace("{id}", &id.to_string());
+            let fails = self.fail_every > 0 && id % self.fail_every == 0;
+            let target = if fails { self.target.replace("/r/", "/fail/") } else { self.target.clone() };
+            let target = target.replace("{id}", &id.to_string());
             open.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.to).as_bytes())?;
             let status = open.receive(false).with_context(|| format!("answer to {target}"))?.status;
             writeln!(out, "{id} {status} {} {from} {}", open.local_addr()?, now())?;
@@ -72,6 +82,7 @@ impl Client {
         let mut command = pod.command(std::env::current_exe()?);
         command.arg("client").args(["--to", &self.to.to_string(), "--target", &self.target]);
         command.args(["--count", &self.count.to_string(), "--interval", &self.interval.to_string()]);
+        command.args(["--fail-every", &self.fail_every.to_string()]);
         command.args(["--per-connection", &self.per_connection.to_string()]);
         Ok(command)
     }

@@ -4,6 +4,7 @@ mod capabilities;
 mod client;
 mod interrupt;
 mod naming;
+mod rolling;
 mod say;
 mod world;
 
@@ -50,6 +51,8 @@ enum Part {
     Naming,
     /// Each capability taken away, and an old seccomp profile: what is said.
     Capabilities,
+    /// All agents replaced under load, while Slack is down, and one killed: what is lost, and what is told.
+    Rolling,
 }
 
 fn main() -> ExitCode {
@@ -90,6 +93,9 @@ fn parts(world: &mut World, wanted: &dyn Fn(Part) -> bool) -> Result<()> {
     }
     if wanted(Part::Capabilities) {
         capabilities::run(world)?;
+    }
+    if wanted(Part::Rolling) {
+        rolling::run(world)?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub(crate) fn run(world: &mut World) -> Result<()> {
         let (own, service) = (SocketAddr::new(shop.pod.pod.ip, PORT), SocketAddr::new(shop.ip, SERVICE_PORT));
         for (way, to) in [("pod", own), ("service", service)] {
             let target = format!("/fail/{number}{way}");
-            let request = Client { to, target: target.clone(), count: 1, interval: 0, per_connection: 1 };
+            let request = Client::one(to, &target);
             let sent = request.in_pod(&world.client)?;
             ensure!(sent[0].status == 500, "the shop answered {}", sent[0].status);
             let (client, server) = (&world.client.pod, &shop.pod.pod);

@@ -74,6 +74,7 @@ exec unshare --mount --cgroup sh -c '
 set -e
 umount --recursive /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing || true
 if [ -n "$3" ]; then
   mount -t overlay overlay -o "lowerdir=$(readlink -f "$3/image"),upperdir=$3/upper,workdir=$3/work" "$3/rootfs"
 fi

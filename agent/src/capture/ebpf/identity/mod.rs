@@ -187,6 +187,13 @@ impl Identity {
                  than this run stay without a name"
             );
         }
+        let forbidden = self.lookup.older().forbidden;
+        if forbidden > 0 {
+            tracing::warn!(
+                "sockets of {forbidden} processes that are older than this run stay without a name: to read which \
+                 they have, CAP_SYS_PTRACE is missing"
+            );
+        }
         if self.lookup.older().left_out > 0 {
             tracing::warn!(
                 "some processes' sockets that are older than this run stay without a name: too many"

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -64,12 +64,14 @@ pub(super) struct Older {
     listeners: HashMap<u16, Vec<(IpAddr, Holder)>>,
     /// Not all was read.
     pub(super) left_out: u64,
+    /// Processes whose descriptors may not be read.
+    pub(super) forbidden: u64,
 }
 
 impl Older {
     /// Reads /proc for the processes in these cgroup folders and below.
     pub(super) fn read<'a>(folders: impl IntoIterator<Item = &'a Path>, bounds: Bounds) -> Self {
-        let mut reading = Reading { bounds, until: Instant::now() + bounds.time, left_out: 0 };
+        let mut reading = Reading { bounds, until: Instant::now() + bounds.time, left_out: 0, forbidden: 0 };
         let mut processes = Vec::new();
         for folder in folders {
             let root = fs::metadata(folder).map_or(0, |metadata| metadata.ino());
@@ -86,7 +88,7 @@ impl Older {
                 older.connections.entry((socket.local, socket.remote)).or_default().push(holder.clone());
             }
         }
-        older.left_out = reading.left_out;
+        (older.left_out, older.forbidden) = (reading.left_out, reading.forbidden);
         older
     }
 
@@ -99,6 +101,7 @@ impl Older {
             self.listeners.entry(port).or_default().extend(listeners);
         }
         self.left_out += other.left_out;
+        self.forbidden += other.forbidden;
     }
 
     /// Forgets what was found in a watched cgroup that has gone.
@@ -166,6 +169,7 @@ struct Reading {
     bounds: Bounds,
     until: Instant,
     left_out: u64,
+    forbidden: u64,
 }
 
 impl Reading {
@@ -198,13 +202,18 @@ impl Reading {
         for process in processes {
             let Some(stat) = proc::stat(process.pid) else { continue };
             let mut known = HashSet::new();
-            for entry in fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten() {
+            let mut forbidden = false;
+            let mut allowed =
+                |error: &io::Error| forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
+            let entries = fs::read_dir(format!("/proc/{}/fd", process.pid)).inspect_err(&mut allowed);
+            for entry in entries.into_iter().flatten().flatten() {
                 looked_at += 1;
                 if looked_at > self.bounds.descriptors || self.spent() {
                     self.left_out += 1;
                     return holders;
                 }
-                let inode = fs::read_link(entry.path()).ok().and_then(|link| socket_inode(&link));
+                let link = fs::read_link(entry.path()).inspect_err(&mut allowed);
+                let inode = link.ok().and_then(|link| socket_inode(&link));
                 let descriptor = entry.file_name().to_str().and_then(|name| name.parse().ok());
                 if let (Some(inode), Some(descriptor)) = (inode, descriptor)
                     && known.insert(inode)
@@ -220,6 +229,7 @@ impl Reading {
                     });
                 }
             }
+            self.forbidden += u64::from(forbidden);
         }
         holders
     }

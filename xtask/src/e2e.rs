@@ -1,0 +1,124 @@
+//! `cargo xtask e2e`: the chart's agents on a cluster of namespaces, as the test crate's program `e2e` makes it.
+//!
+//! What the containers run is the image's root with the static binary where that can be built here (`cargo xtask setup --only
+//! image`), else the ordinary binary with the libraries that it needs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::setup::{self, Ready, Setup};
+use crate::suite::steps;
+use crate::sys::run::Running;
+use crate::sys::{NotPermitted, Said, is_root, project, run, term};
+
+/// What to try, and with which binary.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  cargo xtask e2e\n  cargo xtask e2e --only naming --only rolling\n  cargo xtask e2e --release --only churn --pods 5000\n\n\
+                  It needs root, cgroup v2 (beside version 1 is enough), crun, nftables and Helm; it makes namespaces and cgroups of its \
+                  own, and removes them however it ends."
+)]
+pub(crate) struct E2e {
+    /// Run an optimised agent.
+    #[arg(long)]
+    release: bool,
+    /// Only this part: naming, capabilities, rolling, churn; may be repeated.
+    #[arg(long, value_name = "PART")]
+    only: Vec<String>,
+    /// Pods to create and remove in the part `churn`.
+    #[arg(long, value_name = "N")]
+    pods: Option<u32>,
+}
+
+/// Longer than anything that it does.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// The command.
+pub(crate) fn run(options: &E2e) -> Result<()> {
+    let ready = setup::prepare(&Setup::default())?;
+    if let Some(why) = obstacle(&ready) {
+        return Err(NotPermitted(why).into());
+    }
+    term::section("Build");
+    if options.release {
+        steps::build_release(&ready)?;
+    } else {
+        steps::build(&ready)?;
+    }
+    let mut more: Vec<String> = options.only.iter().flat_map(|part| ["--only".to_owned(), part.clone()]).collect();
+    if let Some(pods) = options.pods {
+        more.extend(["--pods".to_owned(), pods.to_string()]);
+    }
+    go(options.release, &more)
+}
+
+/// What does not take a minute, for `cargo xtask test`; all is built already.
+pub(crate) fn briefly() -> Result<()> {
+    go(false, &["--brief".to_owned()])
+}
+
+/// Why it cannot be done here.
+pub(crate) fn obstacle(ready: &Ready) -> Option<String> {
+    if !is_root() {
+        return Some("a cluster of namespaces takes root".to_owned());
+    }
+    if !ready.can_build_ebpf {
+        return Some("the eBPF programs cannot be built here".to_owned());
+    }
+    if setup::helm_program().is_none() {
+        return Some("Helm is not there: `cargo xtask setup --only helm`".to_owned());
+    }
+    let missing = ["crun", "nft", "nginx"].into_iter().find(|program| project::program(program).is_none());
+    missing.map(|program| format!("{program} is not installed: `cargo xtask setup --only apt`"))
+}
+
+fn go(release: bool, more: &[String]) -> Result<()> {
+    let made = tempfile::tempdir_in(project::target())?;
+    let root = made.path().join("root");
+    image(&root, release)?;
+    let program = if release { project::optimised("e2e") } else { project::built("e2e") };
+    let mut command = run::command(program);
+    command.arg("run").arg("--image").arg(&root).args(more);
+    if let Some(helm) = setup::helm_program() {
+        command.env("REMORA_HELM", helm);
+    }
+    // Should it be killed with us, a guardian of its own cleans up behind it.
+    let mut running = Running::start("e2e", &command, Stdio::inherit(), Stdio::inherit())?;
+    // It has said why.
+    if running.wait(LIMIT)?.success() { Ok(()) } else { Err(Said(1).into()) }
+}
+
+/// Lays out what containers run.
+fn image(root: &Path, release: bool) -> Result<()> {
+    if crate::image::is_ready() {
+        return crate::image::root(root, !release);
+    }
+    term::say("  no static binary here (`cargo xtask setup --only image`): the ordinary one and its libraries");
+    let binary = if release { project::optimised("remora") } else { project::built("remora") };
+    for folder in ["tmp", "etc", "run", "var/lib", "proc", "sys", "dev"] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    fs::copy(&binary, root.join("remora")).with_context(|| binary.display().to_string())?;
+    for library in libraries(&binary)? {
+        let to = root.join(library.strip_prefix("/").unwrap_or(&library));
+        fs::create_dir_all(to.parent().context("a library is in a folder")?)?;
+        fs::copy(&library, to).with_context(|| library.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Absolute paths of what a binary is linked with.
+fn libraries(binary: &Path) -> Result<Vec<PathBuf>> {
+    let said = run::output(run::command("ldd").arg(binary))?;
+    let paths: Vec<_> =
+        said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
+    if paths.is_empty() {
+        bail!("ldd {} names no library: {said}", binary.display());
+    }
+    Ok(paths)
+}
