@@ -17,7 +17,6 @@ mod config;
 pub mod doctor;
 pub mod hooks;
 pub mod kfl;
-#[cfg(feature = "kubernetes")]
 pub mod kube;
 pub mod outbox;
 pub mod pcap;

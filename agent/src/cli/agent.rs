@@ -7,13 +7,19 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::args::{Agent, Tap};
-use super::daemon::{Beat, Daemon, Reload, Stamp, Wanted};
+use super::daemon::{Beat, Daemon, PodNets, Reload, Stamp, Wanted};
+use super::kubernetes::{Kubernetes, Wish};
 use super::settings::{Settings, UsageError, Words};
 use super::{say, scripts, tap, units};
 use crate::config;
+use crate::kube::KubeConfig;
+use crate::resolve::Resolver;
 
 /// The folder of the PCAP store in the data folder.
 const PCAP: &str = "pcap";
+
+/// Pods behind no service that are looked up in a minute at most, unless the file says otherwise.
+const LOOKUPS: u32 = 12;
 
 /// Bytes of memory that the agent's container may take, as the chart sets it.
 const MEMORY_LIMIT: &str = "REMORA_MEMORY_LIMIT";
@@ -26,6 +32,7 @@ pub(super) struct Checked {
     pub(super) settings: Settings,
     pub(super) filter: Wanted,
     tap: Tap,
+    kubernetes: Wish,
 }
 
 /// Captures as the file says, until a signal; or only checks it, or asks whether another one captures.
@@ -43,9 +50,13 @@ pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
     }
     let told = Arc::new(AtomicBool::new(false));
     checked.settings.hang_up = Some(Arc::clone(&told));
-    let Checked { read, seen, settings, filter, tap } = checked;
-    let reload = Reload::new(&args.config, told, read, seen, settings.redaction.clone(), filter);
-    let mut daemon = Daemon { reload: Some(reload), beat: args.beat.as_deref().map(Beat::new) };
+    let Checked { read, seen, mut settings, filter, tap, kubernetes } = checked;
+    settings.kubernetes = Kubernetes::start(&kubernetes)?.map(Arc::new);
+    // Where capture is by interfaces, targets are addresses.
+    let by_address = settings.kubernetes.clone().filter(|_| !tap.interface.is_empty());
+    let pods = by_address.and_then(|kubernetes| PodNets::new(kubernetes, filter.clone()));
+    let reload = Reload::new(&args.config, told, read, seen, &settings, filter);
+    let mut daemon = Daemon { reload: Some(reload), pods, beat: args.beat.as_deref().map(Beat::new) };
     tap::capture(&tap, &settings, &mut daemon)
 }
 
@@ -80,7 +91,37 @@ pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
         direction: tap.direction.into(),
         direction_changed: false,
     };
-    Ok(Checked { read, seen, settings, filter, tap })
+    let kubernetes = kubernetes(&read.file);
+    check_targets(&tap, &kubernetes).map_err(of_this)?;
+    Ok(Checked { read, seen, settings, filter, tap, kubernetes })
+}
+
+fn kubernetes(file: &config::File) -> Wish {
+    let given = &file.kubernetes;
+    Wish {
+        enabled: given.enabled.as_ref().and_then(|enabled| enabled.0),
+        config: KubeConfig {
+            kubeconfig: given.kubeconfig.clone(),
+            node: Resolver::of_this_node().node().name.clone(),
+            targets: file.targets.whole(),
+            lookups_per_minute: given.lookups_per_minute.map_or(LOOKUPS, |count| count.0),
+        },
+    }
+}
+
+/// By interfaces, targets are networks in the kernel's filter, of which there is one.
+fn check_targets(tap: &Tap, kubernetes: &Wish) -> Result<(), UsageError> {
+    if kubernetes.config.targets.is_all() || tap.interface.is_empty() {
+        return Ok(());
+    }
+    for (other, there) in [("capture.cgroups", !tap.cgroup.is_empty()), ("capture.nets", !tap.net.is_empty())] {
+        if there {
+            return Err(UsageError(format!(
+                "targets cannot be had with both capture.interfaces and {other}: give one of the two"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The file's wishes in the words of the command line, whose defaults hold for what it leaves out. Items are not printed.

@@ -7,6 +7,7 @@ mod args;
 mod cores;
 mod daemon;
 mod doctor;
+mod kubernetes;
 mod logging;
 mod matching;
 mod outbox;

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::args::{Assignment, Common, PcapMode};
+use super::kubernetes::Kubernetes;
 use super::scripts::Test;
 use crate::config::Variables;
 use crate::hooks::ScriptLimits;
@@ -101,6 +102,8 @@ pub(super) struct Settings {
     pub(super) hang_up: Option<Arc<AtomicBool>>,
     /// What the user calls options.
     pub(super) words: Words,
+    /// Names of pods and services, where there are any.
+    pub(super) kubernetes: Option<Arc<Kubernetes>>,
 }
 
 /// Bounds of the PCAP store.
@@ -168,6 +171,7 @@ impl Settings {
             end_within: None,
             hang_up: None,
             words,
+            kubernetes: None,
         })
     }
 
@@ -198,6 +202,7 @@ impl Settings {
             end_within: None,
             hang_up: None,
             words: Words::Flags,
+            kubernetes: None,
         })
     }
 }
