@@ -246,6 +246,29 @@ outbox: {maxWaiting: 7, maxBytes: 64M, maxDeliveryBytes: 8M, drainTimeout: 15s, 
     }
 
     #[test]
+    fn targets_and_interfaces_go_together_alone() {
+        let targets = "targets: {namespaces: [prod]}\n";
+        assert!(read(&format!("{targets}capture: {{interfaces: [lo]}}")).is_ok());
+        for other in ["cgroups: ['kubepods*']", "nets: [10.0.0.0/8]"] {
+            let Err(error) = read(&format!("{targets}capture: {{interfaces: [lo], {other}}}")) else {
+                panic!("{other} was taken")
+            };
+            assert!(error.to_string().contains("targets cannot be had with both"), "{error}");
+        }
+        let wish = read(targets.replace("prod", "prod, test").as_str());
+        assert!(wish.is_err(), "nothing to capture on");
+        let wish = read(&format!("{targets}capture: {{cgroups: ['kubepods*']}}")).unwrap().kubernetes;
+        assert!(wish.enabled.is_none() && wish.config.lookups_per_minute == LOOKUPS);
+        // Here is no service account: all pods would be more than was asked for.
+        let Err(error) = Kubernetes::start(&wish) else { panic!("was taken") };
+        assert!(error.to_string().contains("kubernetesApi.enabled"), "{error}");
+        let all = Wish { config: KubeConfig { targets: crate::kube::Targets::default(), ..wish.config }, ..wish };
+        assert!(Kubernetes::start(&all).unwrap().is_none());
+        let Err(error) = Kubernetes::start(&Wish { enabled: Some(true), ..all }) else { panic!("was taken") };
+        assert!(error.to_string().starts_with("kubernetes: "), "{error}");
+    }
+
+    #[test]
     fn what_is_wrong_is_called_as_in_the_file() {
         let Err(error) = read("capture: {interfaces: [lo]}\ncaFile: /nowhere/ca.pem") else {
             panic!("was taken")
