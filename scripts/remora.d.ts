@@ -29,18 +29,63 @@ type onJobPassed = (tag: string, cron: string, limit: number) => void | Promise<
 /** Called after a job ended in an error; `err` says which. */
 type onJobFailed = (tag: string, cron: string, limit: number, err: string) => void | Promise<void>;
 
-/** Called with what happened to a pod, and Kubernetes' own object. No version has a source for it yet. */
-type onPodEvent = (event: "ADDED" | "MODIFIED" | "DELETED", pod: any) => void | Promise<void>;
+/**
+ * Called with what happened to a pod of this node that is among the targets, and Kubernetes' own object: ADDED for those that are
+ * there when the agent starts, too, and DELETED also for one that is a target no longer. Needs access to the Kubernetes API.
+ */
+type onPodEvent = (event: "ADDED" | "MODIFIED" | "DELETED", pod: Pod) => void | Promise<void>;
 
 /** Called when a stream is over and all that is stored of it is in a capture file. */
 type onPcapReady = (info: PcapFile) => void | Promise<void>;
+
+/** A pod as the API has it, but for `metadata.managedFields`. The most useful fields; others are there as Kubernetes documents them. */
+interface Pod {
+  apiVersion: "v1";
+  kind: "Pod";
+  metadata: {
+    name: string;
+    namespace: string;
+    uid: string;
+    resourceVersion: string;
+    creationTimestamp: string;
+    /** Where it is being deleted. */
+    deletionTimestamp?: string;
+    labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+    ownerReferences?: { kind: string; name: string; uid: string; [key: string]: any }[];
+    [key: string]: any;
+  };
+  spec: {
+    nodeName?: string;
+    hostNetwork?: boolean;
+    serviceAccountName?: string;
+    containers: { name: string; image: string; [key: string]: any }[];
+    [key: string]: any;
+  };
+  status: {
+    /** Pending, Running, Succeeded, Failed or Unknown. */
+    phase?: string;
+    podIP?: string;
+    podIPs?: { ip: string }[];
+    hostIP?: string;
+    startTime?: string;
+    /** Why a container waits or ended, and how often it was started again. */
+    containerStatuses?: {
+      name: string; ready: boolean; restartCount: number; containerID?: string; state?: any; lastState?: any; [key: string]: any;
+    }[];
+    conditions?: { type: string; status: string; reason?: string; message?: string; [key: string]: any }[];
+    reason?: string;
+    message?: string;
+    [key: string]: any;
+  };
+}
 
 interface ClosedStream {
   /** 12 decimal digits. */
   stream: string;
   /** Who opened it. */
-  src: { ip: string; port: string; name: string; namespace: string };
-  dst: { ip: string; port: string; name: string; namespace: string };
+  src: { ip: string; port: string; name: string; namespace: string; pod?: string; service?: string };
+  dst: { ip: string; port: string; name: string; namespace: string; pod?: string; service?: string };
   packets: number;
   /** On the wire, all headers included. */
   bytes: number;
@@ -87,7 +132,7 @@ interface Item {
   src: Endpoint;
   /** Who answered it. */
   dst: Endpoint;
-  /** Kubernetes namespace; "" outside Kubernetes. */
+  /** Kubernetes namespace of the pod that is watched, the server first; else the server's or the client's. "" outside Kubernetes. */
   namespace: string;
   outgoing: boolean;
   /** Milliseconds since the epoch. */
@@ -116,8 +161,13 @@ interface Endpoint {
   port: string;
   /** The pod's or service's name where known, else the IP. */
   name: string;
+  /** Of the pod, else of the service. */
   namespace: string;
+  /** The pod at that end, where it is known. */
   pod?: string;
+  /** As cgroups have it, also where the API is not asked; of a static pod the hash of its manifest. */
+  podUid?: string;
+  /** The service that was asked for by its address, or one that the pod is an endpoint of. */
   service?: string;
   /** In the machine's own pid namespace. The process that holds the connection, where the capture knows it for sure. */
   processId?: number;
@@ -283,7 +333,7 @@ declare const jobs: {
 };
 
 declare const pcap: {
-  /** Which addresses got which names, by Unix second; the last 10,000 changes. */
+  /** Which addresses that traffic showed got which names, by Unix second; the last 10,000 changes. */
   nameResolutionHistory(): Record<string, Record<string, string>>;
   /** Path of a finished capture file that holds the stream's packets so far, this item's included. */
   /**

@@ -23,7 +23,6 @@ pub mod doctor;
 pub mod exposition;
 pub mod hooks;
 pub mod kfl;
-#[cfg(feature = "kubernetes")]
 pub mod kube;
 pub mod outbox;
 pub mod pcap;

@@ -50,7 +50,8 @@ pub(crate) fn run(options: &E2e) -> Result<()> {
     } else {
         steps::build(&ready)?;
     }
-    let mut more: Vec<String> = options.only.iter().flat_map(|part| ["--only".to_owned(), part.clone()]).collect();
+    let mut more: Vec<String> =
+        options.only.iter().flat_map(|part| ["--only".to_owned(), part.clone()]).collect();
     if let Some(pods) = options.pods {
         more.extend(["--pods".to_owned(), pods.to_string()]);
     }
@@ -98,7 +99,9 @@ fn image(root: &Path, release: bool) -> Result<()> {
     if crate::image::is_ready() {
         return crate::image::root(root, !release);
     }
-    term::say("  no static binary here (`cargo xtask setup --only image`): the ordinary one and its libraries");
+    term::say(
+        "  no static binary here (`cargo xtask setup --only image`): the ordinary one and its libraries",
+    );
     let binary = if release { project::optimised("remora") } else { project::built("remora") };
     for folder in ["tmp", "etc", "run", "var/lib", "proc", "sys", "dev"] {
         fs::create_dir_all(root.join(folder))?;

@@ -54,6 +54,12 @@ impl Net {
         Some(Self { address, prefix })
     }
 
+    /// The net of one address.
+    #[must_use]
+    pub const fn host(address: IpAddr) -> Self {
+        Self { address, prefix: bits(address) }
+    }
+
     /// Its first address.
     #[must_use]
     pub const fn address(&self) -> IpAddr {

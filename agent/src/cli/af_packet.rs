@@ -33,7 +33,7 @@ pub(super) fn run(
     daemon: &mut Daemon,
     why: &str,
 ) -> anyhow::Result<ExitCode> {
-    let config = config(args)?;
+    let config = config(args, daemon)?;
     let (mut capture, sources) = AfPacket::start(&config).map_err(|error| refusal(error, why))?;
     let began = SystemTime::now();
     tracing::info!("mode: AF_PACKET, because {why}");
@@ -68,11 +68,11 @@ pub(super) fn run(
     watched.map(|()| code)
 }
 
-fn config(args: &Tap) -> Result<AfPacketConfig, UsageError> {
+fn config(args: &Tap, daemon: &Daemon) -> Result<AfPacketConfig, UsageError> {
     Ok(AfPacketConfig {
         interfaces: args.interface.clone(),
         ports: args.port.clone(),
-        nets: tap::nets(args)?,
+        nets: daemon.nets(tap::nets(args)?),
         exclude: args.exclude.clone(),
         direction: args.direction.into(),
         workers: tap::workers(args),

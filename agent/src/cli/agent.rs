@@ -6,15 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::args::{Agent, Tap};
-use super::daemon::{Daemon, Reload, Stamp, Wanted};
+use super::daemon::{Daemon, PodNets, Reload, Stamp, Wanted};
 use super::http::Http;
+use super::kubernetes::{Kubernetes, Wish};
 use super::presence::Presence;
 use super::settings::{Settings, UsageError, Words};
 use super::{say, scripts, tap, units};
 use crate::config;
+use crate::kube::KubeConfig;
+use crate::resolve::Resolver;
 
 /// The folder of the PCAP store in the data folder.
 const PCAP: &str = "pcap";
+
+/// Pods behind no service that are looked up in a minute at most, unless the file says otherwise.
+const LOOKUPS: u32 = 12;
 
 /// Bytes of memory that the agent's container may take, as the chart sets it.
 const MEMORY_LIMIT: &str = "REMORA_MEMORY_LIMIT";
@@ -27,6 +33,7 @@ pub(super) struct Checked {
     pub(super) settings: Settings,
     pub(super) filter: Wanted,
     tap: Tap,
+    kubernetes: Wish,
 }
 
 /// Captures as the file says, until a signal; or only checks it.
@@ -43,10 +50,14 @@ pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
     let bound = checked.settings.http.bind()?;
     let told = Arc::new(AtomicBool::new(false));
     checked.settings.hang_up = Some(Arc::clone(&told));
-    let Checked { read, seen, settings, filter, tap } = checked;
-    let reload = Reload::new(&args.config, told, read, seen, settings.redaction.clone(), filter);
+    let Checked { read, seen, mut settings, filter, tap, kubernetes } = checked;
+    settings.kubernetes = Kubernetes::start(&kubernetes)?.map(Arc::new);
+    // Where capture is by interfaces, targets are addresses.
+    let by_address = settings.kubernetes.clone().filter(|_| !tap.interface.is_empty());
+    let pods = by_address.and_then(|kubernetes| PodNets::new(kubernetes, filter.clone()));
+    let reload = Reload::new(&args.config, told, read, seen, &settings, filter);
     let presence = settings.data_dir.as_deref().map(Presence::new);
-    let mut daemon = Daemon { reload: Some(reload), bound, presence };
+    let mut daemon = Daemon { reload: Some(reload), pods, bound, presence };
     tap::capture(&tap, &settings, &mut daemon)
 }
 
@@ -83,7 +94,38 @@ pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
         direction: tap.direction.into(),
         direction_changed: false,
     };
-    Ok(Checked { read, seen, settings, filter, tap })
+    let kubernetes = kubernetes(&read.file);
+    check_targets(&tap, &kubernetes).map_err(of_this)?;
+    Ok(Checked { read, seen, settings, filter, tap, kubernetes })
+}
+
+fn kubernetes(file: &config::File) -> Wish {
+    let given = &file.kubernetes;
+    Wish {
+        enabled: given.enabled.as_ref().and_then(|enabled| enabled.0),
+        config: KubeConfig {
+            kubeconfig: given.kubeconfig.clone(),
+            node: Resolver::of_this_node().node().name.clone(),
+            targets: file.targets.whole(),
+            lookups_per_minute: given.lookups_per_minute.map_or(LOOKUPS, |count| count.0),
+        },
+    }
+}
+
+/// By interfaces, targets are networks in the kernel's filter, of which there is one.
+fn check_targets(tap: &Tap, kubernetes: &Wish) -> Result<(), UsageError> {
+    if kubernetes.config.targets.is_all() || tap.interface.is_empty() {
+        return Ok(());
+    }
+    for (other, there) in [("capture.cgroups", !tap.cgroup.is_empty()), ("capture.nets", !tap.net.is_empty())]
+    {
+        if there {
+            return Err(UsageError(format!(
+                "targets cannot be had with both capture.interfaces and {other}: give one of the two"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The file's wishes in the words of the command line, whose defaults hold for what it leaves out. Items are not printed.
@@ -188,6 +230,30 @@ outbox: {maxWaiting: 7, maxBytes: 64M, maxDeliveryBytes: 8M, drainTimeout: 15s, 
         assert_eq!(rated.slack_rate.burst, 1);
         let usual = read("capture: {interfaces: [lo]}").unwrap().settings;
         assert!(usual.filter.is_none() && usual.outbox.slack_rate.burst == 3);
+    }
+
+    #[test]
+    fn targets_and_interfaces_go_together_alone() {
+        let targets = "targets: {namespaces: [prod]}\n";
+        assert!(read(&format!("{targets}capture: {{interfaces: [lo]}}")).is_ok());
+        for other in ["cgroups: ['kubepods*']", "nets: [10.0.0.0/8]"] {
+            let Err(error) = read(&format!("{targets}capture: {{interfaces: [lo], {other}}}")) else {
+                panic!("{other} was taken")
+            };
+            assert!(error.to_string().contains("targets cannot be had with both"), "{error}");
+        }
+        let wish = read(targets.replace("prod", "prod, test").as_str());
+        assert!(wish.is_err(), "nothing to capture on");
+        let wish = read(&format!("{targets}capture: {{cgroups: ['kubepods*']}}")).unwrap().kubernetes;
+        assert!(wish.enabled.is_none() && wish.config.lookups_per_minute == LOOKUPS);
+        // Here is no service account: all pods would be more than was asked for.
+        let Err(error) = Kubernetes::start(&wish) else { panic!("was taken") };
+        assert!(error.to_string().contains("kubernetesApi.enabled"), "{error}");
+        let all =
+            Wish { config: KubeConfig { targets: crate::kube::Targets::default(), ..wish.config }, ..wish };
+        assert!(Kubernetes::start(&all).unwrap().is_none());
+        let Err(error) = Kubernetes::start(&Wish { enabled: Some(true), ..all }) else { panic!("was taken") };
+        assert!(error.to_string().starts_with("kubernetes: "), "{error}");
     }
 
     #[test]

@@ -124,13 +124,17 @@ The file is YAML. Its keys, all of which may be left out but for one of capture.
   api           listen (default 127.0.0.1:8899, or \"off\"), token (or ${NAME}), tokenFile, recentItems, recentBytes, maxClients:
                 items, streams, scripts and the outbox by HTTP; elsewhere than on the loopback it needs a token
   metrics       listen (default 127.0.0.1:9899, or \"off\"): /healthz, /readyz and /metrics, without a token
+  targets       which pods are captured: namespaces, excludedNamespaces (names), podRegex (found in the pod's name), labels
+                {name: value}; all of it must hold. Needs the Kubernetes API
+  kubernetes    enabled auto|true|false (auto: where there is a service account), kubeconfig (a file instead of it),
+                lookupsPerMinute (pods behind no service that are asked for by address; 0: none)
   filter (a KFL filter: only items that match are given to scripts), slackApiUrl, s3Endpoint, caFile, dataDir,
   drainTimeout (the end takes no longer)
 They mean what the options of `remora tap` mean. Sizes are as 512M or 4G, times as 90s, 30m, 6h or 7d. Without ringMib, rings
 take a sixteenth of the machine's memory, or of REMORA_MEMORY_LIMIT (bytes), and 32 MiB each at most.
 
 SIGTERM ends it: what was captured is read to the end, scripts and deliveries finish. SIGHUP, or an edit of the file, has it
-read again: capture.ports, nets, exclude, direction and redaction change at once, the log says what needs a restart, and a
+read again: capture.ports, nets, exclude, direction, redaction and targets change at once, the log says what needs a restart, and a
 file with an error changes nothing.";
 
 /// `remora agent`.

@@ -3,7 +3,7 @@
 //! Invariants: a configuration with an error changes nothing; what is in force is what the log said last; nothing here
 //! waits for anything but a small file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,23 +14,30 @@ use agent_core::packet::Direction;
 use serde_norway::Value;
 
 use super::agent;
+use super::kubernetes::Kubernetes;
 use super::presence::Presence;
+use super::settings::Settings;
 use crate::api::{Bound, Registry};
 use crate::capture::net::Net;
 use crate::config;
+use crate::kube::Targets;
 use crate::view::Redaction;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often pods' addresses are, where they are in the kernel's filter, whose change costs some milliseconds.
+const LOOK_FOR_PODS: Duration = Duration::from_millis(500);
 
 /// Keys that change while capture runs, with those below them.
-const CHANGEABLE: [&str; 5] =
-    ["capture.ports", "capture.nets", "capture.exclude", "capture.direction", "redaction"];
+const CHANGEABLE: [&str; 6] =
+    ["capture.ports", "capture.nets", "capture.exclude", "capture.direction", "redaction", "targets"];
 
 /// Its parts, each where it was asked for; by default none.
 #[derive(Default)]
 pub(super) struct Daemon {
     pub(super) reload: Option<Reload>,
+    /// Targets, where they are addresses.
+    pub(super) pods: Option<PodNets>,
     /// Addresses that are ours, until they are served.
     pub(super) bound: Vec<Bound>,
     /// In the data folder, if there is one.
@@ -60,7 +67,16 @@ impl Daemon {
         if let Some(presence) = &mut self.presence {
             presence.keep();
         }
-        self.reload.as_mut()?.look()
+        let reloaded = self.reload.as_mut().and_then(Reload::look);
+        match &mut self.pods {
+            Some(pods) => pods.look(reloaded),
+            None => reloaded,
+        }
+    }
+
+    /// The networks to begin with: those of the targets, where they are addresses.
+    pub(super) fn nets(&self, configured: Vec<Net>) -> Vec<Net> {
+        self.pods.as_ref().map_or(configured, |pods| pods.now.clone())
     }
 
     /// What came of [`Daemon::look`].
@@ -82,6 +98,48 @@ pub(super) struct Wanted {
     pub(super) direction_changed: bool,
 }
 
+/// Pods that come and go, as networks of the kernel's filter.
+pub(super) struct PodNets {
+    kubernetes: Arc<Kubernetes>,
+    /// The rest of the filter.
+    filter: Wanted,
+    now: Vec<Net>,
+    looked: Instant,
+}
+
+impl PodNets {
+    /// `None` if all pods are wanted.
+    pub(super) fn new(kubernetes: Arc<Kubernetes>, filter: Wanted) -> Option<Self> {
+        let now = pod_nets(&kubernetes.wanted_ips()?);
+        Some(Self { kubernetes, filter, now, looked: Instant::now() })
+    }
+
+    fn look(&mut self, reloaded: Option<Wanted>) -> Option<Wanted> {
+        let is_reloaded = reloaded.is_some();
+        if let Some(filter) = reloaded {
+            self.filter = filter;
+        }
+        if !is_reloaded && self.looked.elapsed() < LOOK_FOR_PODS {
+            return None;
+        }
+        self.looked = Instant::now();
+        let nets = pod_nets(&self.kubernetes.wanted_ips().unwrap_or_default());
+        if !is_reloaded && nets == self.now {
+            return None;
+        }
+        self.now.clone_from(&nets);
+        Some(Wanted { nets, ..self.filter.clone() })
+    }
+}
+
+fn pod_nets(ips: &[IpAddr]) -> Vec<Net> {
+    if ips.is_empty() {
+        // No networks would mean all; nobody sends from this address, nor to it.
+        return vec![Net::host(IpAddr::V4(Ipv4Addr::UNSPECIFIED))];
+    }
+    ips.iter().copied().map(Net::host).collect()
+}
+
 /// A configuration file that is followed.
 pub(super) struct Reload {
     path: PathBuf,
@@ -93,6 +151,8 @@ pub(super) struct Reload {
     started: Value,
     redaction: Redaction,
     redacted: config::Redaction,
+    targets: Targets,
+    kubernetes: Option<Arc<Kubernetes>>,
     filter: Wanted,
     /// What is being applied.
     next: Option<Wanted>,
@@ -122,7 +182,7 @@ impl Reload {
         told: Arc<AtomicBool>,
         read: config::Read,
         seen: Option<Stamp>,
-        redaction: Redaction,
+        settings: &Settings,
         filter: Wanted,
     ) -> Self {
         Self {
@@ -131,7 +191,9 @@ impl Reload {
             looked: Instant::now(),
             seen,
             started: read.yaml,
-            redaction,
+            redaction: settings.redaction.clone(),
+            targets: read.file.targets.whole(),
+            kubernetes: settings.kubernetes.clone(),
             redacted: read.file.redaction,
             filter,
             next: None,
@@ -163,7 +225,20 @@ impl Reload {
         let config::Read { file, yaml } = checked.read;
         let fixed = config::differences(&self.started, &yaml);
         let changeable = |key: &String| CHANGEABLE.iter().any(|of| is_or_below(key, of));
-        let fixed: Vec<_> = fixed.into_iter().filter(|key| !changeable(key)).collect();
+        let mut fixed: Vec<_> = fixed.into_iter().filter(|key| !changeable(key)).collect();
+        let targets = file.targets.whole();
+        let retargets = targets != self.targets;
+        if retargets {
+            let taken = self.kubernetes.as_ref().map(|kubernetes| kubernetes.retarget(targets.clone()));
+            match taken {
+                Some(Ok(())) => {
+                    tracing::info!("the configuration was read again: targets have changed");
+                    self.targets = targets;
+                }
+                Some(Err(which)) => fixed.push(format!("targets ({which})")),
+                None => fixed.push(String::from("targets")),
+            }
+        }
         if !fixed.is_empty() {
             tracing::warn!(
                 "the configuration was read again: {} needs a restart to change",
@@ -178,7 +253,7 @@ impl Reload {
         }
         let mut wanted = checked.filter;
         if wanted == self.filter {
-            if fixed.is_empty() && !redacts {
+            if fixed.is_empty() && !redacts && !retargets {
                 tracing::info!("the configuration was read again: nothing is new");
             }
             return None;

@@ -8,6 +8,7 @@ mod cores;
 mod daemon;
 mod doctor;
 mod http;
+mod kubernetes;
 mod letter;
 mod logging;
 mod matching;

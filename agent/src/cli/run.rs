@@ -1,5 +1,6 @@
 //! What replay and tap have in common: the sinks that they start, and how a run ends.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use anyhow::Context as _;
 use tokio::runtime::Runtime;
 
 use super::args::PcapMode;
+use super::kubernetes::Kubernetes;
 use super::say;
 use super::settings::{PcapLimits, Settings, Words};
 use super::signals::Signals;
@@ -19,12 +21,12 @@ use super::vitals::Vitals;
 use super::{metrics, serving};
 use crate::api::{Bound, Feed, Registry, Server};
 use crate::capture::PacketSource;
-use crate::captured::Source;
+use crate::captured::{Known, Source};
 use crate::hooks::{Backpressure, HostServices, Rehearsal, ScriptLog, Scripts, TracingLog};
 use crate::outbox::{self, DurableOutbox, OutboxConfig, Recorded, RecordingOutbox};
 use crate::pcap::{InterfaceInfo, Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{
-    Format, ItemSinks, Output, OutputConfig, Pace, SinkConfig, Sinks, Stop, Worker, WorkerReport,
+    Format, ItemSinks, Output, OutputConfig, Pace, SinkConfig, Sinks, Stop, Told, Worker, WorkerReport,
 };
 use crate::resolve::Resolver;
 use crate::scratch::Scratch;
@@ -50,6 +52,7 @@ pub(super) struct Run {
     keeps: bool,
     words: Words,
     stats: bool,
+    kubernetes: Option<Arc<Kubernetes>>,
     /// How the run is, for whoever asks.
     vitals: Arc<Vitals>,
     /// What else is told by HTTP.
@@ -105,7 +108,10 @@ impl Run {
         stage: Option<&Arc<Stage>>,
     ) -> anyhow::Result<Self> {
         let pace = if source == Source::Pcap { Pace::Replay } else { Pace::Live };
-        let (stop, resolver) = (Stop::default(), Resolver::of_this_node());
+        let (stop, mut resolver) = (Stop::default(), Resolver::of_this_node());
+        if let Some(kubernetes) = &settings.kubernetes {
+            resolver = resolver.with_names(kubernetes.names());
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("delivery")
@@ -155,6 +161,13 @@ impl Run {
             };
             Some(Arc::new(load_scripts(settings, services, pace, stage.is_some())?))
         };
+        if let (Some(kubernetes), Some(scripts)) = (&settings.kubernetes, &scripts) {
+            kubernetes.tell(scripts);
+        }
+        let told = match (&settings.kubernetes, &store) {
+            (Some(_), Some(store)) => Some(note_names(Arc::clone(store))?),
+            _ => None,
+        };
         let items = start_sinks(settings, outbox.as_ref(), pace)?;
         let output = start_output(settings, &stop)?;
         let api = settings.http.api.as_ref().map(|_| Feed::start(settings.http.feed.clone()));
@@ -164,7 +177,7 @@ impl Run {
             sinks: Sinks {
                 resolver,
                 processes: None,
-                told: None,
+                told,
                 source,
                 filter,
                 scripts,
@@ -184,6 +197,7 @@ impl Run {
             keeps: settings.data_dir.is_some(),
             words: settings.words,
             stats: settings.stats,
+            kubernetes: settings.kubernetes.clone(),
             vitals: Arc::default(),
             registry: Arc::default(),
             server: None,
@@ -282,6 +296,9 @@ impl Run {
     ) -> anyhow::Result<ExitCode> {
         let mut failed = false;
         let mut scripts = Vec::new();
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.silence();
+        }
         if let Some(running) = self.sinks.scripts.take() {
             if !running.drain(SCRIPTS_PATIENCE) {
                 tracing::warn!(
@@ -313,6 +330,7 @@ impl Run {
             deliveries: self.outbox.as_ref().map(|outbox| outbox.stats()).unwrap_or_default(),
             store: self.store.as_ref().map(|store| store.stats()),
             kernel,
+            kubernetes: self.kubernetes.as_ref().map(|kubernetes| kubernetes.stats()),
             words: self.words,
         };
         totals.warn();
@@ -327,6 +345,29 @@ impl Run {
         written?;
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// Names that wait to be written into the store.
+const NAMES_WAITING: usize = 4096;
+
+/// Has names written into the store as they are used, so that exports bear them; not by the workers, which must not wait for
+/// a disk. One for which there is no room is told again when a stream is new to another worker.
+fn note_names(store: Arc<SegmentStore>) -> anyhow::Result<Arc<Told>> {
+    let (names, waiting) = std::sync::mpsc::sync_channel::<(IpAddr, Arc<Known>)>(NAMES_WAITING);
+    std::thread::Builder::new()
+        .name(String::from("names"))
+        .spawn(move || {
+            for (ip, known) in waiting {
+                if let Some(name) = known.name() {
+                    store.name(ip, &format!("{name}.{}", known.namespace));
+                }
+            }
+        })
+        .context("starting the thread that notes names")?;
+    Ok(Arc::new(move |ip, known| {
+        // Err: full, or over.
+        let _ = names.try_send((ip, Arc::clone(known)));
+    }))
 }
 
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::args::{Assignment, Common, PcapMode};
 use super::http::Http;
+use super::kubernetes::Kubernetes;
 use super::scripts::Test;
 use crate::config::Variables;
 use crate::hooks::ScriptLimits;
@@ -104,6 +105,8 @@ pub(super) struct Settings {
     pub(super) http: Http,
     /// What the user calls options.
     pub(super) words: Words,
+    /// Names of pods and services, where there are any.
+    pub(super) kubernetes: Option<Arc<Kubernetes>>,
 }
 
 /// Bounds of the PCAP store.
@@ -172,6 +175,7 @@ impl Settings {
             hang_up: None,
             http: Http::default(),
             words,
+            kubernetes: None,
         })
     }
 
@@ -203,6 +207,7 @@ impl Settings {
             hang_up: None,
             http: Http::default(),
             words: Words::Flags,
+            kubernetes: None,
         })
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Totals<'a> {
     pub(super) store: Option<StoreStats>,
     /// The balance of the kernel's counters, of live sources.
     pub(super) kernel: Option<Value>,
+    /// What was asked of Kubernetes, where it was.
+    pub(super) kubernetes: Option<Value>,
     /// What the user calls options.
     pub(super) words: Words,
 }
@@ -146,6 +148,9 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
     }
     if let Some(kernel) = &totals.kernel {
         all["kernel"] = kernel.clone();
+    }
+    if let Some(kubernetes) = &totals.kubernetes {
+        all["kubernetes"] = kubernetes.clone();
     }
     all
 }

@@ -117,7 +117,7 @@ mod live {
     const TICK: Duration = Duration::from_millis(100);
 
     pub(super) fn run(args: &Tap, settings: &Settings, daemon: &mut Daemon) -> anyhow::Result<ExitCode> {
-        let config = config(args)?;
+        let config = config(args, settings, daemon)?;
         let (mut live, sources) = match Live::start(&config) {
             Ok(started) => started,
             Err(error @ (LiveError::NotPermitted { .. } | LiveError::Kernel { .. })) => {
@@ -182,12 +182,13 @@ mod live {
         }
     }
 
-    fn config(args: &Tap) -> anyhow::Result<LiveConfig> {
+    fn config(args: &Tap, settings: &Settings, daemon: &Daemon) -> anyhow::Result<LiveConfig> {
         Ok(LiveConfig {
             interfaces: args.interface.clone(),
             cgroups: args.cgroup.clone(),
+            pods: settings.kubernetes.as_ref().and_then(|kubernetes| kubernetes.wanted_pods()),
             ports: args.port.clone(),
-            nets: super::nets(args)?,
+            nets: daemon.nets(super::nets(args)?),
             exclude: args.exclude.clone(),
             direction: args.direction.into(),
             tc_hook: match args.tc_hook {

@@ -1,15 +1,19 @@
 //! The keys of the file. What is left out is `None`, or an empty list: the command line's default then holds.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
 use super::env::Variables;
-use super::later::NotYet;
 use super::token::Token;
-use super::values::{BaseUrl, Count, Endpoint, Kfl, ListenOn, Network, PerSecond, Size, Time};
+use super::values::{
+    BaseUrl, Count, Enabled, Endpoint, Kfl, Label, ListenOn, NamespaceName, Network, PerSecond,
+    PodExpression, Size, Time,
+};
 use crate::cli::{DirectionArg, Mode, PcapMode, TcHookArg};
 use crate::hooks::ScriptLimits;
+use crate::kube;
 use crate::pipeline::SinkConfig;
 
 /// A section that is named and left empty is as one left out.
@@ -48,7 +52,12 @@ pub(crate) struct File {
     pub(crate) data_dir: Option<PathBuf>,
     /// The end of the agent takes no longer.
     pub(crate) drain_timeout: Option<Time>,
-    targets: NotYet,
+    /// Which pods.
+    #[serde(deserialize_with = "section")]
+    pub(crate) targets: Targets,
+    /// Names and targets.
+    #[serde(deserialize_with = "section")]
+    pub(crate) kubernetes: Kubernetes,
     /// Items, streams, scripts and the outbox by HTTP.
     #[serde(deserialize_with = "section")]
     pub(crate) api: Api,
@@ -98,6 +107,48 @@ pub(crate) struct Capture {
     pub(crate) trim: bool,
     /// By AF_PACKET: packets for other machines, too.
     pub(crate) promiscuous: bool,
+}
+
+/// `targets`: all of it must hold.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Targets {
+    /// Of these namespaces; none: of any.
+    #[serde(deserialize_with = "section")]
+    namespaces: Vec<NamespaceName>,
+    /// Not of these.
+    #[serde(deserialize_with = "section")]
+    excluded_namespaces: Vec<NamespaceName>,
+    /// In whose name this is found.
+    pod_regex: Option<PodExpression>,
+    /// With all of these labels.
+    #[serde(deserialize_with = "section")]
+    labels: BTreeMap<String, Label>,
+}
+
+impl Targets {
+    /// As the watcher takes it.
+    pub(crate) fn whole(&self) -> kube::Targets {
+        let names = |of: &[NamespaceName]| of.iter().map(|name| name.0.clone()).collect();
+        kube::Targets {
+            namespaces: names(&self.namespaces),
+            excluded_namespaces: names(&self.excluded_namespaces),
+            pod_regex: self.pod_regex.as_ref().map(|regex| regex.0.clone()),
+            labels: self.labels.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
+        }
+    }
+}
+
+/// `kubernetes`.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Kubernetes {
+    /// Whether the API is asked.
+    pub(crate) enabled: Option<Enabled>,
+    /// Where it is and who asks; none: the pod's service account.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Pods behind no service, looked up by address.
+    pub(crate) lookups_per_minute: Option<Count<0, 6000>>,
 }
 
 /// `store`.

@@ -3,12 +3,10 @@
 //! ```text
 //! agent.yaml ─► File (typed, every value within what is allowed) ─► cli: the same wishes and Settings as flags
 //! ```
-//! Invariants: a key that is not known is an error, never passed over, and so is one of a part that this version does not
-//! have; an error names file, line and key, what was found and what is allowed; values of variables are in no error.
+//! Invariants: a key that is not known is an error, never passed over; an error names file, line and key, what was found and what is allowed; values of variables are in no error.
 
 mod env;
 mod file;
-mod later;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -110,6 +110,18 @@ fn an_error_names_line_key_what_was_found_and_what_is_allowed() {
         ("sinks:\n  - kind: splunk\n    url: https://x/\n", &["sinks[0]", "token"]),
         ("sinks: [{kind: kafka}]\n", &["sinks[0]", "kafka", "`elasticsearch`", "`jsonFile`"]),
         ("sinks:\n  - {kind: jsonFile, path: a, size: 1}\n", &["sinks[0]", "size"]),
+        (
+            "targets:\n  namespaces: [prod, 'shop-*']\n",
+            &["line 2", "targets.namespaces[1]", "shop-*", "patterns are not"],
+        ),
+        ("targets:\n  podRegex: 'shop-('\n", &["line 2", "targets.podRegex", "not a regular expression"]),
+        ("targets:\n  labels: [app]\n", &["line 2", "targets.labels", "map"]),
+        ("targets:\n  pods: [a]\n", &["line 2", "targets", "pods", "`podRegex`"]),
+        (
+            "kubernetes:\n  enabled: perhaps\n",
+            &["line 2", "kubernetes.enabled", "perhaps", "auto, true or false"],
+        ),
+        ("kubernetes:\n  lookupsPerMinute: -1\n", &["line 2", "kubernetes.lookupsPerMinute", "0 to 6000"]),
         ("slackApiUrl: slack.com\n", &["slackApiUrl", "slack.com", "http"]),
         ("api:\n  listen: 8899\n", &["line 2", "api.listen", "\"8899\"", "127.0.0.1:8899", "\"off\""]),
         ("api:\n  recentItems: -1\n", &["line 2", "api.recentItems", "0 to 1000000"]),
@@ -132,17 +144,31 @@ fn what_is_no_yaml_is_refused_with_its_line() {
 }
 
 #[test]
-fn what_this_version_does_not_have_is_refused_as_such() {
-    for (text, words) in [
-        ("store: {}\ntargets:\n  namespaces: [shop]\n", &["line ", "targets", "not in this version"][..]),
-        ("targets: 1\n", &["targets", "not in this version"]),
-    ] {
-        let said = refused(text);
-        for word in words {
-            assert!(said.contains(word), "{text}: {word:?} is not in {said:?}");
-        }
-    }
-    assert!(read("targets:\napi: null\nsinks: []\n").is_ok(), "nothing is asked for");
+fn a_part_of_which_nothing_is_said_may_be_null() {
+    assert!(read("targets:\napi: null\nsinks: []\n").is_ok());
+}
+
+#[test]
+fn targets_are_read() {
+    let file = read(
+        "targets: {namespaces: [prod], excludedNamespaces: [kube-system], podRegex: ^shop-, labels: {app: shop, tier: 1, on: true}}
+kubernetes: {enabled: true, kubeconfig: /k, lookupsPerMinute: 0}",
+    )
+    .unwrap()
+    .file;
+    let labels = |of: [(&str, &str); 3]| of.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let targets = file.targets.whole();
+    assert!(targets.wants("prod", "shop-1", &labels([("app", "shop"), ("tier", "1"), ("on", "true")])));
+    assert!(!targets.wants("prod", "shop-1", &labels([("app", "shop"), ("tier", "2"), ("on", "true")])));
+    assert!(!targets.wants(
+        "kube-system",
+        "shop-1",
+        &labels([("app", "shop"), ("tier", "1"), ("on", "true")])
+    ));
+    assert_eq!(file.kubernetes.enabled.unwrap().0, Some(true));
+    assert!(
+        read("targets:\n  labels:\nkubernetes: {enabled: auto}\n").unwrap().file.targets.whole().is_all()
+    );
 }
 
 #[test]

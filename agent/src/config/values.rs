@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::capture::net::Net;
 use crate::cli::{base_url, units};
+use crate::kube::{Namespace, PodRegex};
 
 /// What is written as one word or number.
 pub(super) trait Word: Sized {
@@ -42,6 +43,10 @@ impl<W: Word> Visitor<'_> for Words<W> {
         // A URL may have a password in it.
         let shown = if text.contains('@') { "[REDACTED]" } else { text };
         W::read(text).map_err(|allowed| E::custom(format!("found {shown:?}, {allowed}")))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<W, E> {
+        self.visit_str(if value { "true" } else { "false" })
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<W, E> {
@@ -98,6 +103,19 @@ words! {
     };
     /// The base of an HTTP API, ending in a slash.
     BaseUrl(String) "an http or https URL": base_url;
+    /// A namespace's name.
+    NamespaceName(Namespace) "the name of a namespace": str::parse;
+    /// A regular expression for pods' names.
+    PodExpression(PodRegex) "a regular expression such as '^shop-'": str::parse;
+    /// A label's value.
+    Label(String) "a label's value": |text| Ok(text.to_owned());
+    /// Whether something is used: where it can be had.
+    Enabled(Option<bool>) "auto, true or false": |text| match text {
+        "auto" => Ok(None),
+        "true" => Ok(Some(true)),
+        "false" => Ok(Some(false)),
+        _ => Err(String::from("allowed is auto, true or false")),
+    };
     /// A filter that compiles.
     Kfl(String) "a KFL filter such as 'response.status >= 500'": |text| {
         units::filter(text).map(|_| text.to_owned()).map_err(|error| error.to_string())

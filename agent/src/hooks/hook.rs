@@ -12,7 +12,7 @@ pub(crate) const CALLED: [&str; 8] = [
     "onPodEvent",
 ];
 /// Those of them that nothing in this version gives rise to: a script that defines one is told.
-pub(crate) const WITHOUT_SOURCE: [Hook; 2] = [Hook::ItemQueried, Hook::PodEvent];
+pub(crate) const WITHOUT_SOURCE: [Hook; 1] = [Hook::ItemQueried];
 /// A hook that is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hook {

@@ -103,6 +103,8 @@ pub(super) struct Book {
     looked_up: HashMap<IpAddr, Arc<Known>>,
     dirty: BTreeSet<IpAddr>,
     dirty_pods: BTreeSet<Key>,
+    /// Services that became headless or ceased to be: their endpoints may be named by another one.
+    turned: HashSet<Arc<Key>>,
     /// Pods of this node that are gone since the last flush.
     gone: Vec<PodUid>,
     refused: u64,
@@ -128,6 +130,7 @@ impl Book {
             looked_up: HashMap::new(),
             dirty: BTreeSet::new(),
             dirty_pods: BTreeSet::new(),
+            turned: HashSet::new(),
             gone: Vec::new(),
             refused: 0,
         }
@@ -170,6 +173,9 @@ impl Book {
                 self.dirty.insert(*ip);
             }
         }
+        if self.is_headless(&key) != service.cluster.is_empty() {
+            self.turned.insert(Arc::clone(&key));
+        }
         self.services.insert(key, service);
     }
 
@@ -177,7 +183,14 @@ impl Book {
     pub(super) fn no_service(&mut self, namespace: &str, name: &str) {
         let key = self.key(namespace, name);
         self.forget_service_ips(&key);
+        if !self.is_headless(&key) {
+            self.turned.insert(Arc::clone(&key));
+        }
         self.services.remove(&key);
+    }
+
+    fn is_headless(&self, key: &Arc<Key>) -> bool {
+        self.services.get(key).is_none_or(|service| service.cluster.is_empty())
     }
 
     /// All services but these are gone.
@@ -411,8 +424,7 @@ impl Book {
 
     /// Of several services the one that is named: one with an address before headless ones, then the first by name.
     fn best<'a>(&self, services: impl Iterator<Item = &'a Arc<Key>>) -> Option<Arc<str>> {
-        let headless = |key: &Arc<Key>| self.services.get(key).is_none_or(|of| of.cluster.is_empty());
-        services.min_by_key(|key| (headless(key), &key.1)).map(|key| Arc::clone(&key.1))
+        services.min_by_key(|key| (self.is_headless(key), &key.1)).map(|key| Arc::clone(&key.1))
     }
 
     fn known_pod(&self, pod: &NodePod, ip: Option<IpAddr>) -> Known {
@@ -494,6 +506,12 @@ impl Book {
 
     /// Tells [`Names`] what has changed.
     pub(super) fn flush(&mut self, at: Timestamp) {
+        let turned = std::mem::take(&mut self.turned);
+        if !turned.is_empty() {
+            let of_them = |slice: &&Slice| slice.service.as_ref().is_some_and(|key| turned.contains(key));
+            let slices = self.slices.values().filter(of_them);
+            self.dirty.extend(slices.flat_map(|slice| slice.endpoints.iter().map(|endpoint| endpoint.ip)));
+        }
         let dirty = std::mem::take(&mut self.dirty);
         let mut pods = std::mem::take(&mut self.dirty_pods);
         if dirty.is_empty() && pods.is_empty() && self.gone.is_empty() {

@@ -15,8 +15,9 @@ use http::{Request, Response};
 use tower::limit::RateLimitLayer;
 use tower::{Layer, Service};
 
+use super::hub::KubeError;
 use super::status::{Counters, Status, Watched};
-use super::{KubeError, watch};
+use super::watch;
 
 /// Requests in [`SPAN`] at most, whatever happens: a server that ends every watch at once is not asked more often.
 const REQUESTS: u64 = 30;

@@ -135,6 +135,11 @@ impl NodePods {
         watched.for_each(|held| self.tell(PodEvent::Added, held, None));
     }
 
+    /// Nobody hears of pods from now on.
+    pub(super) fn silence(&mut self) {
+        self.listener = None;
+    }
+
     /// What is to be captured.
     pub(super) fn wanted(book: &Book) -> Wanted {
         let watched: Vec<&NodePod> = book.pods().values().filter(|pod| pod.watched).collect();

@@ -58,6 +58,10 @@ impl PartialEq for PodRegex {
     }
 }
 
+impl Eq for PodRegex {}
+
+impl Eq for Targets {}
+
 impl PartialEq for Targets {
     fn eq(&self, other: &Self) -> bool {
         self.namespaces == other.namespaces

@@ -35,7 +35,7 @@ pub(super) async fn follow<K>(
     let mut config = watcher::Config::default().any_semantic().streaming_lists();
     config.field_selector = fields;
     config.page_size = None;
-    config.timeout = Some(LASTS + u32::try_from(super::random(u64::from(LASTS))).unwrap_or(0));
+    config.timeout = Some(LASTS + u32::try_from(super::hub::random(u64::from(LASTS))).unwrap_or(0));
     loop {
         let events = watcher(api.clone(), config.clone()).backoff(DefaultBackoff::default());
         let mut events = pin!(events);

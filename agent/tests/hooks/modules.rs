@@ -84,7 +84,7 @@ fn a_script_without_a_hook_costs_nothing_and_is_told() {
     let rig = Rig::new();
     let (scripts, _) = rig.load(&[
         rig.script("a.js", "var onItemCaptured = 5;"),
-        rig.script("b.js", "function onPodEvent() {}"),
+        rig.script("b.js", "function onItemQueried() {}"),
     ]);
     assert!(!scripts.wants_items());
     scripts.deliver(&item(0));
@@ -94,7 +94,7 @@ fn a_script_without_a_hook_costs_nothing_and_is_told() {
         rig.log.about(),
         [
             "script a.js: defines no hook and no job, so it will not be called",
-            "script b.js: defines onPodEvent, which this version does not call",
+            "script b.js: defines onItemQueried, which this version does not call",
         ]
     );
 }
@@ -145,12 +145,12 @@ fn check_says_what_a_script_is() {
     let path = rig.script(
         "a.js",
         "// Alerts me\nvar dir = file.mkdirTemp('x').length;\nvendor.slack('a').b.c;\n\
-         const onItemCaptured = () => {};\nfunction onPodEvent() {}",
+         const onItemCaptured = () => {};\nfunction onItemQueried() {}",
     );
     let outline = check(&path).unwrap();
     assert_eq!(outline.title.as_deref(), Some("Alerts me"));
     assert_eq!(outline.kind, ScriptKind::Script);
-    assert_eq!((outline.hooks, outline.uncalled_hooks), (vec!["onItemCaptured"], vec!["onPodEvent"]));
+    assert_eq!((outline.hooks, outline.uncalled_hooks), (vec!["onItemCaptured"], vec!["onItemQueried"]));
     assert_eq!(outline.remark, None);
 
     let outline = check(&rig.script("b.mjs", "function onItemCaptured() {}")).unwrap();

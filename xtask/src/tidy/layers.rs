@@ -75,14 +75,22 @@ const AGENT: &[Layer] = &[
             "cli*",
             "capture::net::Net",
             "hooks::ScriptLimits",
+            "kube",
+            "kube::Targets",
+            "kube::Namespace",
+            "kube::PodRegex",
             "pipeline::SecretFrom",
             "pipeline::SinkConfig",
             "secret*",
         ],
     },
     Layer { folder: "agent/src/kfl", may: &["kfl*", "captured*", "view*"] },
-    Layer { folder: "agent/src/process", may: &["process*"] },
-    Layer { folder: "agent/src/resolve", may: &["resolve*", "captured*"] },
+    Layer { folder: "agent/src/process", may: &["process*", "recent*"] },
+    Layer { folder: "agent/src/resolve", may: &["resolve*", "captured*", "process*"] },
+    Layer {
+        folder: "agent/src/kube",
+        may: &["kube*", "captured*", "process*", "resolve*", "capture::WantedPods", "hooks::PodEvent"],
+    },
 ];
 
 /// Modules of agent-core that a dissector must not know.

@@ -4,9 +4,12 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::LiveError;
 use super::pattern::{is_pattern, matches};
+use crate::capture::WantedPods;
+use crate::process::{container_id, pod_in_folder};
 
 /// A cgroup v2 folder, opened.
 #[derive(Debug)]
@@ -25,10 +28,16 @@ pub(super) struct Wanted {
     named: Vec<PathBuf>,
     /// Absolute, below the mount.
     patterns: Vec<PathBuf>,
+    /// Of what these take in only the cgroups of pods, and of them those that are wanted; `None`: all of it.
+    pods: Option<Arc<dyn WantedPods>>,
 }
 
 /// Folders that one look goes into at most.
 const MAX_LOOKS: usize = 65_536;
+/// Pods are that far below what was asked for at most: one level for the quality of service, some for nodes in containers.
+const POD_DEPTH: usize = 6;
+/// So far below the mount this process' own cgroup is looked for.
+const OWN_DEPTH: usize = 16;
 
 impl Wanted {
     /// # Errors
@@ -49,7 +58,19 @@ impl Wanted {
                 named.push(path);
             }
         }
-        Ok(Some(Self { mount, named, patterns }))
+        Ok(Some(Self { mount, named, patterns, pods: None }))
+    }
+
+    /// The same, of pods only, and of those that are wanted at the time of a look.
+    pub(super) fn of_pods(self, pods: Option<Arc<dyn WantedPods>>) -> Self {
+        Self { pods, ..self }
+    }
+
+    /// Whether what was found once is still wanted.
+    pub(super) fn wants(&self, path: &Path) -> bool {
+        let Some(pods) = &self.pods else { return true };
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        pod_in_folder(&name).is_some_and(|uid| pods.wants(&uid))
     }
 
     /// The paths of those that are there, sorted; without those inside another one, or their packets would be seen twice.
@@ -63,6 +84,10 @@ impl Wanted {
                 &mut looks,
                 &mut found,
             );
+        }
+        if let Some(pods) = &self.pods {
+            let roots = std::mem::take(&mut found);
+            roots.into_iter().for_each(|root| pods_below(root, &**pods, 0, &mut looks, &mut found));
         }
         if looks == 0 {
             tracing::warn!(
@@ -85,7 +110,7 @@ impl Wanted {
 
     /// Whether it was asked for by path.
     pub(super) fn names(&self, path: &Path) -> bool {
-        self.named.iter().any(|named| named == path)
+        self.pods.is_none() && self.named.iter().any(|named| named == path)
     }
 
     pub(super) fn open(&self, path: &Path) -> Result<Cgroup, LiveError> {
@@ -124,6 +149,26 @@ fn expand(at: PathBuf, rest: &Path, looks: &mut usize, found: &mut Vec<PathBuf>)
             && matches(&first, &entry.file_name().to_string_lossy())
         {
             expand(entry.path(), rest, looks, found);
+        }
+    }
+}
+
+/// The cgroups of wanted pods at `at` or below. What is in a pod is not looked into.
+fn pods_below(at: PathBuf, pods: &dyn WantedPods, depth: usize, looks: &mut usize, found: &mut Vec<PathBuf>) {
+    let name = at.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some(uid) = pod_in_folder(&name) {
+        if pods.wants(&uid) {
+            found.push(at);
+        }
+        return;
+    }
+    if depth == POD_DEPTH || *looks == 0 || container_id(&name).is_some() {
+        return;
+    }
+    *looks -= 1;
+    for entry in fs::read_dir(&at).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            pods_below(entry.path(), pods, depth + 1, looks, found);
         }
     }
 }
@@ -185,18 +230,19 @@ fn on_cgroup2(file: &File) -> bool {
     result == 0 && i128::from(stat.f_type) == i128::from(libc::CGROUP2_SUPER_MAGIC)
 }
 
-/// The id of this process' own cgroup, if it holds this process alone: what its sockets send and get is then the agent's
-/// own traffic, and nothing else. Says so if that lies within what is `watched` and is shared with others.
+/// The id of this process' own cgroup, if it holds this process alone, or the processes of its container: what its sockets
+/// send and get is then the agent's own traffic, and nothing else. Says so if that lies within what is `watched` and is shared
+/// with others.
 #[must_use]
 pub fn own_cgroup(watched: &[PathBuf]) -> Option<u64> {
     let mount = mount_point()?;
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let own = mount.join(own).canonicalize().ok()?;
+    let own = own_folder(&mount)?;
     let inside =
         Wanted::new(watched).ok().flatten().is_some_and(|w| w.find().iter().any(|p| own.starts_with(p)));
     let processes = fs::read_to_string(own.join("cgroup.procs")).ok()?;
     let alone = processes.split_whitespace().eq([std::process::id().to_string()]);
+    // The first process of a container: what else is there was begun by it, or by a probe.
+    let alone = alone || (std::process::id() == 1 && container_id(&own.to_string_lossy()).is_some());
     if inside && !alone {
         tracing::info!(
             cgroup = %own.display(),
@@ -205,6 +251,39 @@ pub fn own_cgroup(watched: &[PathBuf]) -> Option<u64> {
     }
     // Not only where it is inside now: a pattern may take it in later.
     alone.then(|| fs::metadata(&own).ok().map(|m| m.ino()))?
+}
+
+/// The folder of this process' own cgroup below the mount.
+///
+/// A process in a cgroup namespace of its own, as containers have it, sees itself at the root of what it is told, but the folders
+/// below a mount of the node's show their processes by their numbers in the reader's pid namespace: the one that shows this
+/// process' number is its own, for processes of other pid namespaces have none here.
+fn own_folder(mount: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let told = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let pid = std::process::id().to_string();
+    let holds = |folder: &Path| {
+        fs::read_to_string(folder.join("cgroup.procs"))
+            .is_ok_and(|processes| processes.split_whitespace().any(|process| process == pid))
+    };
+    let told = mount.join(told).canonicalize().ok().filter(|folder| holds(folder));
+    told.or_else(|| {
+        let mut waiting = vec![(mount.to_owned(), 0)];
+        let mut looks = MAX_LOOKS;
+        while let Some((folder, depth)) = waiting.pop() {
+            if holds(&folder) {
+                return Some(folder);
+            }
+            if depth == OWN_DEPTH || looks == 0 {
+                continue;
+            }
+            looks -= 1;
+            let below = fs::read_dir(&folder).into_iter().flatten().flatten();
+            let folders = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            waiting.extend(folders.map(|entry| (entry.path(), depth + 1)));
+        }
+        None
+    })
 }
 
 /// Where cgroup v2 is mounted in this mount namespace: at `/sys/fs/cgroup`, or at `/sys/fs/cgroup/unified` beside
@@ -229,7 +308,10 @@ fn parse_mount_point(mountinfo: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::process::PodUid;
 
     #[test]
     fn the_mount_is_found_among_others() {
@@ -260,8 +342,12 @@ mod tests {
         fs::write(root.path().join("a/pod-file"), "").unwrap();
         let find = |named: &[&str], patterns: &[&str]| {
             let below = |paths: &[&str]| paths.iter().map(|p| root.path().join(p)).collect();
-            let wanted =
-                Wanted { mount: root.path().to_owned(), named: below(named), patterns: below(patterns) };
+            let wanted = Wanted {
+                mount: root.path().to_owned(),
+                named: below(named),
+                patterns: below(patterns),
+                pods: None,
+            };
             let strip = |path: PathBuf| path.strip_prefix(root.path()).unwrap().display().to_string();
             wanted.find().into_iter().map(strip).collect::<Vec<_>>()
         };
@@ -275,5 +361,51 @@ mod tests {
         expand(root.path().to_owned(), Path::new("*/pod*/c*"), &mut looks, &mut found);
         assert_eq!(looks, 0);
         assert!(found.len() <= 2, "bounded");
+    }
+
+    #[derive(Debug)]
+    struct Those(Mutex<Vec<PodUid>>);
+
+    impl WantedPods for Those {
+        fn wants(&self, uid: &PodUid) -> bool {
+            self.0.lock().unwrap().contains(uid)
+        }
+
+        fn changes(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn of_pods_those_that_are_wanted() {
+        let root = tempfile::tempdir().unwrap();
+        let uid = |n: u32| format!("6f1b5c3e-2d4a-4c8e-9b57-{n:012}");
+        let slice = |n: u32| format!("kubepods-burstable-pod{}.slice", uid(n).replace('-', "_"));
+        let folders = [
+            format!("kubepods/burstable/pod{}/{}", uid(1), "0a".repeat(32)),
+            format!("kubepods/pod{}", uid(2)),
+            format!("kubepods.slice/kubepods-burstable.slice/{}", slice(3)),
+            format!(
+                "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-{}",
+                slice(4)
+            ),
+            format!("system.slice/pod{}", uid(5)),
+        ];
+        folders.iter().for_each(|folder| fs::create_dir_all(root.path().join(folder)).unwrap());
+        let pods = Arc::new(Those(Mutex::default()));
+        let patterns = ["kubepods*", "kubelet*/kubelet-kubepods*"].map(|p| root.path().join(p)).to_vec();
+        let wanted = Wanted { mount: root.path().to_owned(), named: Vec::new(), patterns, pods: None };
+        assert_eq!(wanted.find().len(), 3, "whole");
+        let wanted = wanted.of_pods(Some(Arc::clone(&pods) as Arc<dyn WantedPods>));
+        assert_eq!(wanted.find(), Vec::<PathBuf>::new(), "nobody is known yet");
+        *pods.0.lock().unwrap() = [1, 2, 3, 4, 5].map(|n| PodUid::parse(&uid(n)).unwrap()).to_vec();
+        let found = wanted.find();
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(
+            found.iter().all(|path| wanted.wants(path)) && found.iter().any(|p| p.ends_with(&folders[2]))
+        );
+        pods.0.lock().unwrap().remove(2);
+        assert_eq!(wanted.find().len(), 3);
+        assert!(!wanted.wants(&root.path().join(&folders[2])));
     }
 }

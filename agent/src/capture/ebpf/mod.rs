@@ -63,6 +63,7 @@ pub use self::identity::{Hook, Identity, IdentityConfig, IdentityStats};
 pub use self::policy::PolicyStats;
 pub use self::ring::RingSource;
 pub use self::watch::{AttachStats, Change};
+use super::WantedPods;
 use super::net::Net;
 
 /// What to capture, and with how much memory.
@@ -74,6 +75,8 @@ pub struct LiveConfig {
     /// cgroup v2 folders, by path or pattern (`kubepods.slice/*`), children included: absolute, or relative to where
     /// cgroup2 is mounted. They come and go as interfaces do.
     pub cgroups: Vec<PathBuf>,
+    /// Of `cgroups` only those of pods, and of them those that are wanted, while that changes; `None`: all.
+    pub pods: Option<Arc<dyn WantedPods>>,
     /// Interfaces and cgroups that are attached to at a time at most.
     pub max_attachments: usize,
     /// Captured if either end has one of these ports; empty: all.
@@ -121,6 +124,7 @@ impl Default for LiveConfig {
         Self {
             interfaces: Vec::new(),
             cgroups: Vec::new(),
+            pods: None,
             max_attachments: 4096,
             ports: Vec::new(),
             nets: Vec::new(),

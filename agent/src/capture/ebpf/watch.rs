@@ -31,6 +31,8 @@ use super::{cgroup, interface};
 
 /// How often is looked without being told to.
 const LOOK: Duration = Duration::from_millis(500);
+/// The same where pods' own cgroups are attached to: what a new one says first is said soon after its cgroup was made.
+const LOOK_FOR_PODS: Duration = Duration::from_millis(100);
 /// Between two looks at least: a hundred interfaces that come at once are one change.
 const BREATH: Duration = Duration::from_millis(20);
 /// How long one look may take, for a tcx link takes the kernel some 10 ms (it waits for packets in flight): then the
@@ -121,6 +123,8 @@ pub(super) struct Plan {
     socket: Socket,
     interfaces: interface::Wanted,
     cgroups: Option<cgroup::Wanted>,
+    /// How often is looked without being told to.
+    look: Duration,
     limit: usize,
     notifications: bool,
 }
@@ -136,7 +140,8 @@ impl Plan {
         Ok(Self {
             socket,
             interfaces: interface::Wanted::new(&config.interfaces, &there)?,
-            cgroups: cgroup::Wanted::new(&config.cgroups)?,
+            cgroups: cgroup::Wanted::new(&config.cgroups)?.map(|wanted| wanted.of_pods(config.pods.clone())),
+            look: if config.pods.is_some() { LOOK_FOR_PODS } else { LOOK },
             limit: config.max_attachments,
             notifications: !config.without.notifications,
         })
@@ -265,8 +270,12 @@ impl Watch {
             }
         }
         // Not merely left out of a look that was cut short.
-        let gone =
-            |path: &Path| !path.is_dir() || path.ancestors().skip(1).any(|outer| there.contains_key(outer));
+        let wanted = self.plan.cgroups.as_ref();
+        let gone = |path: &Path| {
+            !path.is_dir()
+                || path.ancestors().skip(1).any(|outer| there.contains_key(outer))
+                || wanted.is_some_and(|wanted| !wanted.wants(path))
+        };
         let gone: Vec<PathBuf> = self
             .attached
             .cgroups()
@@ -314,7 +323,7 @@ impl Watch {
 
     /// Until `end` is closed.
     fn run(mut self, mut events: Option<Socket>, end: &UnixStream) {
-        let mut next = Instant::now() + LOOK;
+        let mut next = Instant::now() + self.plan.look;
         loop {
             let left = next.saturating_duration_since(Instant::now()).as_millis();
             let timeout = PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX));
@@ -339,7 +348,7 @@ impl Watch {
             self.look();
             next = Instant::now();
             if !self.unfinished {
-                next += LOOK;
+                next += self.plan.look;
                 std::thread::sleep(BREATH);
             }
         }
