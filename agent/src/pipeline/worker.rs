@@ -1,6 +1,7 @@
 //! One worker: source → engine → store → sinks, a batch at a time.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_core::engine::Trim;
@@ -63,6 +64,7 @@ impl Worker {
             sinks,
             packets: None,
             batch: Batch::default(),
+            home: (pace == Pace::Replay).then(channel),
             filtered: 0,
             wishes: Vec::new(),
         };
@@ -112,6 +114,9 @@ struct Line {
     /// Packets that scripts are to be told of; `None` while none wants to be.
     packets: Option<Vec<PacketInfo>>,
     batch: Batch,
+    /// In replay items end where they were made, so that their memory is used again while it is in this processor's cache.
+    /// Live, the sink's thread has the time for it.
+    home: Option<(Sender<Items>, Receiver<Items>)>,
     /// Items that did not match.
     filtered: u64,
     /// What the source is told after its batch.
@@ -182,20 +187,41 @@ impl Line {
         if let Some(items) = self.sinks.items.as_ref().filter(|_| !self.batch.items.is_empty()) {
             items.deliver(&self.batch.items, self.pace);
         }
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        if let Some((home, done)) = &self.home {
+            batch.home = Some(home.clone());
+            for mut items in done.try_iter() {
+                items.clear();
+                self.batch.items = items;
+            }
+        }
         if let Some(output) = &self.sinks.output {
             output.send(batch, self.pace);
         }
     }
 }
 
+type Items = Vec<Arc<Captured>>;
+
 /// What a batch of packets brought.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) items: Vec<Arc<Captured>>,
+    pub(super) items: Items,
     pub(super) streams: Vec<StreamSummary>,
     /// Memory that the items hold, in bytes.
     pub(super) bytes: usize,
+    /// Where its items end, if not with it.
+    home: Option<Sender<Items>>,
+}
+
+impl Batch {
+    /// Gives the items back to where they were made.
+    pub(super) fn go_home(&mut self) {
+        if let Some(home) = self.home.take() {
+            // Err: the worker has ended, and they end here.
+            let _ = home.send(std::mem::take(&mut self.items));
+        }
+    }
 }
 
 fn info(packet: &Packet<'_>, fragmented: bool) -> PacketInfo {

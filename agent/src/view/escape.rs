@@ -35,13 +35,7 @@ pub(super) fn any(out: &mut Vec<u8>, text: &[u8]) {
 /// Copies bytes up to the first one that is special, which is then the first of what is left.
 #[inline]
 fn plain<'a>(out: &mut Vec<u8>, mut text: &'a [u8]) -> &'a [u8] {
-    while let Some((chunk, after)) = text.split_first_chunk::<16>() {
-        if any_special(chunk) {
-            break;
-        }
-        out.extend_from_slice(chunk);
-        text = after;
-    }
+    // Eight first: where one byte needed an escape, the next one that does is mostly near.
     while let Some((chunk, after)) = text.split_first_chunk::<8>() {
         let special = special(u64::from_le_bytes(*chunk));
         out.extend_from_slice(chunk);
@@ -51,6 +45,12 @@ fn plain<'a>(out: &mut Vec<u8>, mut text: &'a [u8]) -> &'a [u8] {
             return &text[clean..];
         }
         text = after;
+        while let Some((chunk, after)) = text.split_first_chunk::<16>()
+            && !any_special(chunk)
+        {
+            out.extend_from_slice(chunk);
+            text = after;
+        }
     }
     // Two halves that overlap: fewer steps than byte by byte.
     if let (Some((low, _)), Some(high)) = (text.split_first_chunk::<4>(), text.last_chunk::<4>()) {
