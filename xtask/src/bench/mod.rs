@@ -5,6 +5,7 @@ mod hooks;
 mod kernel;
 mod live;
 mod outbox;
+mod replay;
 mod report;
 mod store;
 mod web;
@@ -15,7 +16,7 @@ use clap::{Args, Subcommand};
 /// What to measure.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  sudo cargo xtask bench kernel\n  sudo cargo xtask bench --json kernel > kernel.json\n  cargo xtask bench store\n  cargo xtask bench hooks"
+    after_help = "Examples:\n  sudo cargo xtask bench kernel\n  sudo cargo xtask bench --json kernel > kernel.json\n  cargo xtask bench store\n  cargo xtask bench hooks\n  sudo cargo xtask bench replay --shape small"
 )]
 pub(crate) struct Bench {
     /// One JSON object on standard output instead of a table.
@@ -43,6 +44,9 @@ enum Part {
     Store(store::Store),
     /// The outbox: alerts queued a second, each on the disk when its call returns, against the disk's own synced writes.
     Outbox(outbox::Outbox),
+    /// Capture files of real loads → items as JSON, against tcpdump, Suricata, tcpflow and tshark on the same files (root, to make
+    /// the loads).
+    Replay(replay::Replay),
 }
 
 /// The command.
@@ -53,6 +57,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         Part::Hooks(part) => hooks::run(part, options.json),
         Part::Store(part) => store::run(part, options.json),
         Part::Outbox(part) => outbox::run(part, options.json),
+        Part::Replay(part) => replay::run(part, options.json),
     }
 }
 

@@ -22,6 +22,14 @@ pub(crate) use helm::program as helm_program;
 pub(crate) use rust::{MUSL, WASM, has_target};
 pub(crate) use venv::{python as judge_python, s3_server};
 
+/// The line of apt's sources that brings Debian's backports, derived from those of this machine, and the suite's name.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn backports_line() -> Result<(String, String), String> {
+    sources::Machine::read().map_err(|error| format!("{error:#}"))?.backports_line()
+}
+
 /// What to make ready.
 #[derive(Args, Debug, Default, Clone)]
 #[command(
