@@ -47,10 +47,13 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Capture has begun then.
     pub(super) fn begin(&mut self, at: SystemTime, registry: &Registry) {
-        let Some(gap) = self.presence.as_mut().and_then(|presence| presence.begin(at)) else { return };
+        let gap = self.presence.as_mut().and_then(|presence| presence.begin(at));
         registry.add_metrics(move |to| {
-            to.gauge("remora_capture_gap_seconds", "Time without capture between the last run and this one.")
-                .value(gap.as_secs_f64());
+            let what = "Time without capture between the last run and this one.";
+            let mut family = to.gauge("remora_capture_gap_seconds", what);
+            if let Some(gap) = gap {
+                family.value(gap.as_secs_f64());
+            }
         });
     }
 

@@ -264,7 +264,12 @@ impl Run {
             outbox: self.outbox.clone(),
             scripts: self.sinks.scripts.as_ref().map(Arc::downgrade),
             sinks: self.sinks.items.clone(),
+            kubernetes: self.kubernetes.clone(),
         };
+        if let Some(kubernetes) = &self.kubernetes {
+            let kubernetes = Arc::clone(kubernetes);
+            self.registry.add_ready("kubernetes", move || kubernetes.wanting());
+        }
         metrics::add(&self.registry, sources);
         let server = Server::start(bound, &self.registry, self.sinks.api.as_ref(), parts.services());
         self.server = Some(server.context("starting the API")?);
