@@ -35,10 +35,10 @@ const IDLE: f64 = 0.002;
 
 const ALL: [Shape; 8] = [
     Shape::Small,
-    Shape::Body20k,
-    Shape::Body1m,
+    Shape::Medium,
+    Shape::Large,
     Shape::Close,
-    Shape::Connections10k,
+    Shape::Connections,
     Shape::Chunked,
     Shape::Gzip,
     Shape::Loss,
@@ -168,7 +168,7 @@ fn measure(shape: Shape, options: &Live) -> Result<Line> {
     web.load(1)?;
     web.served()?;
     // A file of tcpdump's holds some GB a second of these.
-    let seconds = if shape == Shape::Body1m { options.seconds.min(2) } else { options.seconds };
+    let seconds = if shape == Shape::Large { options.seconds.min(2) } else { options.seconds };
     let mut runs: [Vec<Run>; 3] = Default::default();
     let order = [Who::Nobody, Who::Tcpdump, Who::Remora];
     for round in 0..options.rounds as usize {

@@ -22,7 +22,7 @@ pub(crate) struct Bench {
     /// One JSON object on standard output instead of a table.
     #[arg(long, global = true)]
     json: bool,
-    /// Also put the table into BENCHMARKS.md, in place of the part's last one (live).
+    /// Also put the table into BENCHMARKS.md, in place of the part's last one (live, replay).
     #[arg(long, global = true)]
     write: bool,
     #[command(subcommand)]
@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         Part::Hooks(part) => hooks::run(part, options.json),
         Part::Store(part) => store::run(part, options.json),
         Part::Outbox(part) => outbox::run(part, options.json),
-        Part::Replay(part) => replay::run(part, options.json),
+        Part::Replay(part) => replay::run(part, options.json, options.write),
     }
 }
 

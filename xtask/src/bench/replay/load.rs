@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
 
+use super::super::web::site::{self, Shape};
 use super::{judge, remora};
 use crate::sys::netns::Netns;
 use crate::sys::run::Running;
@@ -16,49 +16,16 @@ use crate::sys::{interrupt, project, run, term};
 /// Where nginx listens, inside. Its port is one that all tools take for HTTP.
 const SERVER: &str = "127.0.0.1:8080";
 
-/// A shape of load.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(super) enum Shape {
-    /// Keep-alive requests, answers of 114 bytes.
-    Small,
-    /// Answers of 20 KiB.
-    Medium,
-    /// Answers of 1 MiB.
-    Large,
-    /// One request a connection.
-    Close,
-    /// Answers in chunks.
-    Chunked,
-    /// Answers of 20 KiB, gzip'd.
-    Gzip,
-    /// The first one, of which one packet in a hundred is missing.
-    Loss,
-}
+/// Shapes that a capture is made of. One of 10,000 connections is like one of 32.
+pub(super) const SHAPES: [Shape; 7] =
+    [Shape::Small, Shape::Medium, Shape::Large, Shape::Close, Shape::Chunked, Shape::Gzip, Shape::Loss];
 
-impl Shape {
-    /// The name on the command line.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Small => "small",
-            Self::Medium => "medium",
-            Self::Large => "large",
-            Self::Close => "close",
-            Self::Chunked => "chunked",
-            Self::Gzip => "gzip",
-            Self::Loss => "loss",
-        }
-    }
-
-    /// What is asked for, the connections at once, and a bound on the rate: what loopback does in a second, tcpdump cannot write.
-    fn asks(self) -> (&'static str, u32, Option<&'static str>) {
-        match self {
-            Self::Small | Self::Loss => ("/small", 32, None),
-            Self::Medium => ("/medium", 16, Some("2gbit")),
-            Self::Large => ("/large", 8, Some("1gbit")),
-            Self::Close => ("/close", 32, None),
-            Self::Chunked => ("/chunked", 32, None),
-            Self::Gzip => ("/gzip.json", 16, None),
-        }
+/// A bound on the rate: what loopback does in a second, tcpdump cannot write.
+fn rate(shape: Shape) -> Option<&'static str> {
+    match shape {
+        Shape::Medium => Some("2gbit"),
+        Shape::Large => Some("1gbit"),
+        _ => None,
     }
 }
 
@@ -136,7 +103,7 @@ fn lose(small: &Capture, dir: &Path) -> Result<()> {
 
 /// Records a load; again, and more slowly, where tcpdump could not keep up.
 fn record(dir: &Path, shape: Shape, seconds: u32) -> Result<()> {
-    let mut connections = shape.asks().1;
+    let mut connections = shape.connections();
     for _ in 0..4 {
         interrupt::check()?;
         let said = record_once(dir, shape, seconds, connections)?;
@@ -154,8 +121,7 @@ fn record(dir: &Path, shape: Shape, seconds: u32) -> Result<()> {
 
 fn record_once(dir: &Path, shape: Shape, seconds: u32, connections: u32) -> Result<String> {
     let netns = Netns::create("bench")?;
-    let (target, _, rate) = shape.asks();
-    if let Some(rate) = rate {
+    if let Some(rate) = rate(shape) {
         let tc = project::program("tc").context("there is no tc: `cargo xtask setup` installs iproute2")?;
         let mut limit = netns.enter(tc);
         limit.args(["qdisc", "add", "dev", "lo", "root", "tbf", "rate", rate]);
@@ -163,16 +129,14 @@ fn record_once(dir: &Path, shape: Shape, seconds: u32, connections: u32) -> Resu
     }
     let folder = tempfile::tempdir()?;
     let log = path(dir, shape, "access.log");
-    let mut nginx = nginx(&netns, folder.path(), &log)?;
+    let mut nginx = site::nginx(&netns, |program| netns.enter(program), folder.path(), &log, SERVER)?;
     let said = folder.path().join("tcpdump.txt");
     let mut tcpdump = tcpdump(&netns, &path(dir, shape, "pcap"), &said)?;
     let wrk = project::program("wrk").context("wrk is not installed; `cargo xtask setup` does that")?;
     let mut load = netns.enter(wrk);
-    load.args(["-t2", &format!("-c{connections}"), &format!("-d{seconds}s")]);
-    if shape == Shape::Gzip {
-        load.args(["-H", "Accept-Encoding: gzip"]);
-    }
-    run::output(load.arg(format!("http://{SERVER}{target}")))?;
+    load.arg("-t2");
+    shape.ask(&mut load, SERVER, seconds, connections);
+    run::output(&mut load)?;
     // The last packets of closing connections.
     std::thread::sleep(Duration::from_millis(500));
     // Its log is flushed when it ends.
@@ -180,56 +144,6 @@ fn record_once(dir: &Path, shape: Shape, seconds: u32, connections: u32) -> Resu
     std::thread::sleep(Duration::from_millis(300));
     tcpdump.interrupt(Duration::from_secs(10))?;
     Ok(fs::read_to_string(said)?)
-}
-
-fn nginx(netns: &Netns, folder: &Path, log: &Path) -> Result<Running> {
-    let www = folder.join("www");
-    fs::create_dir(&www)?;
-    let rows =
-        |n: usize| (0..n).map(|i| format!("{{\"id\":{i},\"name\":\"item {i}\",\"tags\":[\"a\",\"b\"]}}"));
-    let list = format!("[{}]\n", rows(460).collect::<Vec<_>>().join(","));
-    fs::write(www.join("medium"), &list.as_bytes()[..list.len().min(20 << 10)])?;
-    fs::write(www.join("gzip.json"), &list)?;
-    fs::write(www.join("large"), "x".repeat(1 << 20))?;
-    let config = folder.join("nginx.conf");
-    fs::write(&config, configuration(folder, log))?;
-    let program =
-        project::program("nginx").context("nginx is not installed; `cargo xtask setup` does that")?;
-    let mut command = netns.enter(program);
-    command.arg("-c").arg(&config).arg("-e").arg(folder.join("error.log"));
-    let running = Running::start("nginx", &command, Stdio::null(), Stdio::null())?;
-    let open = || Ok(std::net::TcpStream::connect_timeout(&SERVER.parse()?, Duration::from_secs(1)).is_ok());
-    if !netns.inside(|| interrupt::wait_for(Duration::from_secs(10), open))?? {
-        let said = fs::read_to_string(folder.join("error.log")).unwrap_or_default();
-        bail!("nginx does not listen after 10 s: {}", said.trim());
-    }
-    Ok(running)
-}
-
-fn configuration(folder: &Path, log: &Path) -> String {
-    let small = format!("{{\"ok\":true,\"pad\":\"{}\"}}", "a".repeat(94));
-    let folder = folder.display();
-    format!(
-        "daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log; user root;
-events {{ worker_connections 8192; }}
-http {{
-  log_format t '$msec $remote_addr:$remote_port $connection $connection_requests \"$request\" $status $request_length $body_bytes_sent';
-  access_log {log} t buffer=1m;
-  types {{ application/json json; }} default_type text/plain;
-  client_body_temp_path {folder}/tmp; proxy_temp_path {folder}/tmp; fastcgi_temp_path {folder}/tmp;
-  uwsgi_temp_path {folder}/tmp; scgi_temp_path {folder}/tmp;
-  sendfile on; tcp_nopush on; keepalive_requests 10000000; keepalive_timeout 60s;
-  server {{
-    listen {SERVER} backlog=4096; root {folder}/www;
-    location = /small {{ default_type application/json; return 200 '{small}'; }}
-    location = /close {{ keepalive_timeout 0; default_type application/json; return 200 '{small}'; }}
-    location = /chunked {{ sub_filter_types *; sub_filter aaaa aaaa; default_type application/json; return 200 '{small}'; }}
-    location = /gzip.json {{ gzip on; gzip_types application/json; gzip_min_length 1; }}
-  }}
-}}
-",
-        log = log.display(),
-    )
 }
 
 fn tcpdump(netns: &Netns, pcap: &Path, said: &Path) -> Result<Running> {

@@ -14,8 +14,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::median;
+use super::web::Shape;
 use crate::sys::{NotPermitted, calm, interrupt, is_root, project, run, term};
-use load::{Capture, Shape};
+use load::{Capture, SHAPES};
 use peers::{Peer, Run};
 
 /// How much, and of what.
@@ -43,9 +44,6 @@ pub(crate) struct Replay {
     /// Workers of Remora.
     #[arg(long, default_value_t = 1)]
     workers: u16,
-    /// Put the table into BENCHMARKS.md as well.
-    #[arg(long)]
-    write: bool,
 }
 
 /// One tool on one capture.
@@ -74,14 +72,15 @@ struct Line {
 }
 
 /// The command.
-pub(super) fn run(options: &Replay, as_json: bool) -> Result<()> {
-    let wanted = if options.shape.is_empty() { Shape::value_variants() } else { &options.shape };
+pub(super) fn run(options: &Replay, as_json: bool, write: bool) -> Result<()> {
+    let wanted = if options.shape.is_empty() { &SHAPES[..] } else { &options.shape };
     let there = |shape: &Shape| options.dir.as_ref().is_some_and(|dir| Capture::is_there(dir, *shape));
     if !is_root() && !wanted.iter().all(there) {
         return Err(
             NotPermitted("making a load takes a network namespace, which needs root".to_owned()).into()
         );
     }
+    let wanted: Vec<Shape> = wanted.iter().copied().filter(|shape| SHAPES.contains(shape)).collect();
     build()?;
     let temporary = tempfile::tempdir().context("making a folder")?;
     let dir = match &options.dir {
@@ -91,7 +90,7 @@ pub(super) fn run(options: &Replay, as_json: bool) -> Result<()> {
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let peers = installed(options, as_json);
     let mut lines = Vec::new();
-    for &shape in wanted {
+    for shape in wanted {
         interrupt::check()?;
         let capture = Capture::have(&dir, shape, options.seconds)?;
         let line = measure(options, &capture, &peers, temporary.path())?;
@@ -103,8 +102,8 @@ pub(super) fn run(options: &Replay, as_json: bool) -> Result<()> {
     if as_json {
         term::say(&report::json(&lines, options.rounds).to_string());
     }
-    if options.write {
-        report::write(&lines, options.rounds)?;
+    if write {
+        report::table(&lines, options.rounds).write()?;
     }
     let missed: Vec<String> = lines.iter().flat_map(report::missed).collect();
     ensure!(missed.is_empty(), "bars that were missed: {}", missed.join("; "));

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::load::Shape;
+use super::super::web::Shape;
 use crate::setup;
 use crate::sys::{interrupt, project, run};
 

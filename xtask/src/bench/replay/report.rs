@@ -1,19 +1,12 @@
 //! The figures as a table, as JSON, and in BENCHMARKS.md.
 
-use std::fmt::Write as _;
-use std::fs;
-
-use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::super::report::{Table, machine};
 use super::peers::Peer;
 use super::{Line, Measured};
-use crate::sys::{project, run, term};
-
-/// What a table of BENCHMARKS.md stands between.
-const BEGIN: &str = "<!-- begin: cargo xtask bench replay -->";
-const END: &str = "<!-- end: cargo xtask bench replay -->";
+use crate::sys::term;
 
 /// Says one capture's figures.
 pub(super) fn show(line: &Line) {
@@ -72,61 +65,36 @@ pub(super) fn json(lines: &[Line], rounds: u32) -> Value {
     })
 }
 
-/// Processor, cores, kernel, and what else it was doing.
-fn machine() -> String {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        cpu.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let kernel = run::output(run::command("uname").arg("-sr")).unwrap_or_default();
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default();
-    format!("{}, {cores} cores, {}, load {load}", model.unwrap_or("unknown processor"), kernel.trim())
-}
-
 fn versions() -> Vec<String> {
     Peer::value_variants().iter().filter(|peer| peer.is_installed()).map(|peer| peer.version()).collect()
 }
 
-/// Puts the table into BENCHMARKS.md, in the place of the one before.
-pub(super) fn write(lines: &[Line], rounds: u32) -> Result<()> {
-    let path = project::root().join("BENCHMARKS.md");
-    let before = fs::read_to_string(&path).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
-    let after = placed(&before, &table(lines, rounds));
-    fs::write(&path, after).with_context(|| path.display().to_string())?;
-    term::say("BENCHMARKS.md: written");
-    Ok(())
-}
-
-fn placed(text: &str, table: &str) -> String {
-    let block = format!("{BEGIN}\n{table}{END}");
-    match (text.find(BEGIN), text.find(END)) {
-        (Some(begin), Some(end)) if begin < end => {
-            format!("{}{block}{}", &text[..begin], &text[end + END.len()..])
-        }
-        _ => format!("{}\n\n{block}\n", text.trim_end()),
+/// The table of BENCHMARKS.md.
+pub(super) fn table(lines: &[Line], rounds: u32) -> Table {
+    let row = |line: &Line, tool: &Measured| {
+        vec![
+            line.shape.to_owned(),
+            line.packets.to_string(),
+            line.served.to_string(),
+            tool.tool.clone(),
+            format!("{:.3}", tool.wall),
+            format!("{:.2}", tool.cpu),
+            format!("{:.2}", tool.times),
+            tool.bar.map_or_else(String::new, |bar| format!(">= {bar}")),
+        ]
+    };
+    Table {
+        part: "replay",
+        title: String::from("Replay: capture file → items as JSON"),
+        notes: vec![
+            format!(
+                "Medians of {rounds} rounds in turn, the file in the page cache, items held against nginx's log before."
+            ),
+            format!("Versions: {}.", versions().join("; ")),
+        ],
+        head: vec!["load", "packets", "transactions", "tool", "seconds", "CPU s", "× Remora", "bar"],
+        rows: lines.iter().flat_map(|line| line.tools.iter().map(|tool| row(line, tool))).collect(),
     }
-}
-
-fn table(lines: &[Line], rounds: u32) -> String {
-    let mut text = format!(
-        "## Replay: capture file → items as JSON\n\nMedians of {rounds}, one run, the file in the page cache. Machine: {}.\n\n",
-        machine()
-    );
-    for version in versions() {
-        let _ = writeln!(text, "- {version}");
-    }
-    text.push_str("\n| shape | packets | transactions | tool | seconds | CPU s | × remora |\n|---|---|---|---|---|---|---|\n");
-    for line in lines {
-        for tool in &line.tools {
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} | {} | {:.3} | {:.2} | {:.2} |",
-                line.shape, line.packets, line.served, tool.tool, tool.wall, tool.cpu, tool.times
-            );
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -153,11 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn a_table_takes_the_place_of_the_one_before() {
-        let first = placed("# Benchmarks\n\nwords\n", "one\n");
-        let second = placed(&format!("{first}behind\n"), "two\n");
-        assert!(second.starts_with("# Benchmarks\n\nwords\n") && second.ends_with("behind\n"), "{second}");
-        assert!(second.contains("two") && !second.contains("one\n"), "{second}");
-        assert!(table(&[line(3.0)], 5).contains("| small | 10 | 5 | suricata | 1.500 | 0.70 | 3.00 |"));
+    fn each_tool_has_a_row() {
+        let table = table(&[line(3.0)], 5);
+        assert_eq!(table.rows[1], ["small", "10", "5", "suricata", "1.500", "0.70", "3.00", ">= 10"]);
+        assert!(table.rows.iter().all(|row| row.len() == table.head.len()));
     }
 }
