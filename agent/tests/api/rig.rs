@@ -25,8 +25,11 @@ pub(crate) fn items() -> Vec<Arc<Captured>> {
     let mut engine = Engine::new(EngineConfig::default());
     let mut found = Vec::new();
     loop {
-        let progress =
-            source.poll(512, Duration::ZERO, &mut |packet| drop(engine.handle_packet(packet))).unwrap();
+        let progress = source
+            .poll(512, Duration::ZERO, &mut |packet| {
+                engine.handle_packet(packet);
+            })
+            .unwrap();
         if progress == Progress::End {
             engine.finish();
         }
