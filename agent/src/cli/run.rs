@@ -19,7 +19,7 @@ use super::stage::Stage;
 use super::stats::{self, Totals};
 use super::vitals::Vitals;
 use super::{metrics, serving};
-use crate::api::{Bound, Feed, Registry, Server};
+use crate::api::{Bound, Feed, Registry, ServeLimits, Server};
 use crate::capture::PacketSource;
 use crate::captured::{Known, Source};
 use crate::hooks::{Backpressure, HostServices, Rehearsal, ScriptLog, Scripts, TracingLog};
@@ -271,7 +271,8 @@ impl Run {
             self.registry.add_ready("kubernetes", move || kubernetes.wanting());
         }
         metrics::add(&self.registry, sources);
-        let server = Server::start(bound, &self.registry, self.sinks.api.as_ref(), parts.services());
+        let (feed, services) = (self.sinks.api.as_ref(), parts.services());
+        let server = Server::start(bound, &self.registry, feed, services, ServeLimits::default());
         self.server = Some(server.context("starting the API")?);
         Ok(())
     }
