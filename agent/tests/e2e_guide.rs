@@ -5,48 +5,8 @@ mod common;
 
 use std::path::Path;
 
+use common::guide::{blocks, is_printed};
 use common::{remora, root};
-
-/// Language, name and text of a block of code.
-struct Block {
-    kind: String,
-    name: Option<String>,
-    text: String,
-}
-
-fn blocks(guide: &str) -> Vec<Block> {
-    let mut found = Vec::new();
-    let mut open: Option<Block> = None;
-    for line in guide.lines() {
-        match (line.strip_prefix("```"), &mut open) {
-            (Some(_), Some(_)) => found.extend(open.take()),
-            (Some(info), None) => {
-                let (kind, name) =
-                    info.split_once(' ').map_or((info, None), |(kind, name)| (kind, Some(name)));
-                let name = name.map(str::to_owned);
-                open = Some(Block { kind: kind.to_owned(), name, text: String::new() });
-            }
-            (None, Some(block)) => block.text += &format!("{line}\n"),
-            (None, None) => {}
-        }
-    }
-    assert!(open.is_none(), "a block that does not end");
-    found
-}
-
-/// Whether a line of the guide, with `…` for anything, is among those printed.
-fn is_printed(shown: &str, printed: &str) -> bool {
-    printed.lines().any(|line| {
-        let mut rest = line;
-        shown.trim().split('…').all(|part| match rest.find(part) {
-            Some(at) => {
-                rest = &rest[at + part.len()..];
-                true
-            }
-            None => false,
-        })
-    })
-}
 
 /// Runs the commands of a console block in the folder; what they printed.
 fn run(commands: &str, dir: &Path) -> String {

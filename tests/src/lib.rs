@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod echo;
 pub mod fakes;
 pub mod helm;
+pub mod judge;
 pub mod load;
 pub mod loss;
 pub mod mangle;

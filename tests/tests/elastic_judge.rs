@@ -5,7 +5,7 @@
 use testkit::fakes::Fake;
 use testkit::fakes::elastic::Elastic;
 
-mod judge;
+use testkit::judge;
 
 #[test]
 fn the_official_clients_agree() {

@@ -3,7 +3,7 @@
 use testkit::fakes::Fake;
 use testkit::fakes::influx::{Field, Influx};
 
-mod judge;
+use testkit::judge;
 
 #[test]
 fn the_official_client_agrees() {

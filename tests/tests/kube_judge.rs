@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use testkit::fakes::kube::KubeApi;
 use testkit::helm::Helm;
-
-mod judge;
+use testkit::judge;
 
 /// With an account that may list and watch pods.
 fn with_an_account() -> (KubeApi, String) {

@@ -2,7 +2,7 @@
 //!
 //! `REMORA_JUDGE_PYTHON`: see `judge`.
 
-mod judge;
+use testkit::judge;
 
 use testkit::slack::{Channel, FakeConfig, SlackFake};
 

@@ -230,17 +230,23 @@ impl Shared {
     fn fan_out(&self, queue: &Queue<Batch>, view: &ItemView) {
         while let Ok(Batch { first, items, bytes }) = queue.recv() {
             let clients = lock(&self.clients).clone();
-            let missed = self.missed.swap(0, Ordering::Relaxed);
-            if missed > 0 {
-                clients.iter().for_each(|client| client.lose(missed));
-                self.dropped.fetch_add(missed * clients.len() as u64, Ordering::Relaxed);
-            }
+            self.tell_missed(&clients);
             for (item, number) in items.iter().zip(first..) {
                 self.give(number, item, view, &clients);
             }
             self.waiting.fetch_sub(bytes, Ordering::AcqRel);
+            // What did not fit beside this batch, and may be the last for long.
+            self.tell_missed(&clients);
         }
         lock(&self.clients).clear();
+    }
+
+    fn tell_missed(&self, clients: &[Arc<Client>]) {
+        let missed = self.missed.swap(0, Ordering::Relaxed);
+        if missed > 0 {
+            clients.iter().for_each(|client| client.lose(missed));
+            self.dropped.fetch_add(missed * clients.len() as u64, Ordering::Relaxed);
+        }
     }
 
     fn give(&self, number: u64, item: &Captured, view: &ItemView, clients: &[Arc<Client>]) {

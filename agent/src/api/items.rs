@@ -67,9 +67,7 @@ fn list(feed: &Feed, filter: Option<&Filter>, limit: usize, mut before: u64) -> 
             }
             before = kept.number;
             if filter.is_none_or(|filter| filter.matches(&kept.item, view)) {
-                if count > 0 {
-                    text.push(b',');
-                }
+                // The view puts the commas.
                 view.json(&kept.item, &mut text);
                 count += 1;
             }

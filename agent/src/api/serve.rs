@@ -142,7 +142,7 @@ async fn accept(listener: TcpListener, app: Router, counts: Arc<Counts>, mut sto
 
 /// Says so to who comes too many, as far as that can be done without waiting.
 fn refuse(stream: &TcpStream) {
-    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 27\r\n\r\ntoo many connections at once";
+    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 28\r\n\r\ntoo many connections at once";
     let _ = stream.try_write(FULL);
 }
 

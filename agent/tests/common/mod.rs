@@ -2,6 +2,8 @@
 #![expect(dead_code, reason = "each test binary uses its share of these")]
 
 pub(crate) mod alert;
+pub(crate) mod guide;
+pub(crate) mod http;
 pub(crate) mod live;
 pub(crate) mod rehearsal;
 

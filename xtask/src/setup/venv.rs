@@ -1,4 +1,4 @@
-//! A Python environment of the project's own, with the official clients that judge our fakes, and a server of S3.
+//! A Python environment of the project's own, with the official clients that judge our fakes and our API, and a server of S3.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,15 @@ use anyhow::Result;
 use super::{Missing, State};
 use crate::sys::{project, run};
 
-const PINS: [&str; 6] = [
+const PINS: [&str; 8] = [
     "slack_sdk==3.47.0",
     "elasticsearch==9.5.1",
     "opensearch-py==3.2.0",
     "influxdb-client==1.50.0",
     "moto[server]==5.2.5",
     "kubernetes==37.0.2",
+    "prometheus-client==0.26.0",
+    "websockets==17.4",
 ];
 
 /// The environment's Python, if it is there.

@@ -4,8 +4,23 @@
 use std::path::Path;
 use std::process::Command;
 
-/// What the judge printed; `None`: it was not heard. It must have ended well.
-pub(crate) fn hear(script: &str, modules: &str, arguments: &[&str]) -> Option<String> {
+use crate::netns::NetNs;
+
+/// What the judge `tests/judge/SCRIPT` printed; `None`: it was not heard.
+///
+/// # Panics
+/// When the judge does not end well.
+#[must_use]
+pub fn hear(script: &str, modules: &str, arguments: &[&str]) -> Option<String> {
+    hear_in(None, script, modules, arguments)
+}
+
+/// As [`hear`], inside a network namespace.
+///
+/// # Panics
+/// As there.
+#[must_use]
+pub fn hear_in(inside: Option<&NetNs>, script: &str, modules: &str, arguments: &[&str]) -> Option<String> {
     let named = std::env::var_os("REMORA_JUDGE_PYTHON");
     let python = named.clone().unwrap_or_else(|| "python3".into());
     let has_them = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
@@ -15,7 +30,14 @@ pub(crate) fn hear(script: &str, modules: &str, arguments: &[&str]) -> Option<St
         return None;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("judge").join(script);
-    let mut judge = Command::new(&python);
+    let mut judge = match inside {
+        None => Command::new(&python),
+        Some(inside) => {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net={}", inside.path().display())).arg(&python);
+            command
+        }
+    };
     judge.arg(script).args(arguments).env_remove("HTTP_PROXY").env_remove("http_proxy");
     let output = judge.output().unwrap_or_else(|error| panic!("{}: {error}", python.display()));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
