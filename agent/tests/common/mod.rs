@@ -4,6 +4,7 @@
 pub(crate) mod alert;
 pub(crate) mod live;
 pub(crate) mod rehearsal;
+pub(crate) mod taken;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
