@@ -47,10 +47,15 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Capture has begun then.
     pub(super) fn begin(&mut self, at: SystemTime, registry: &Registry) {
-        let Some(gap) = self.presence.as_mut().and_then(|presence| presence.begin(at)) else { return };
+        let gap = self.presence.as_mut().and_then(|presence| presence.begin(at));
         registry.add_metrics(move |to| {
-            to.gauge("remora_capture_gap_seconds", "Time without capture between the last run and this one.")
-                .value(gap.as_secs_f64());
+            let mut gauge = to.gauge(
+                "remora_capture_gap_seconds",
+                "Time without capture between the last run in this data folder and this one, if there was one.",
+            );
+            if let Some(gap) = gap {
+                gauge.value(gap.as_secs_f64());
+            }
         });
     }
 
