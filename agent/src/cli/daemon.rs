@@ -49,10 +49,12 @@ impl Daemon {
     pub(super) fn begin(&mut self, at: SystemTime, registry: &Registry) {
         let gap = self.presence.as_mut().and_then(|presence| presence.begin(at));
         registry.add_metrics(move |to| {
-            let what = "Time without capture between the last run and this one.";
-            let mut family = to.gauge("remora_capture_gap_seconds", what);
+            let mut gauge = to.gauge(
+                "remora_capture_gap_seconds",
+                "Time without capture between the last run in this data folder and this one, if there was one.",
+            );
             if let Some(gap) = gap {
-                family.value(gap.as_secs_f64());
+                gauge.value(gap.as_secs_f64());
             }
         });
     }

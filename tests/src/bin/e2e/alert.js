@@ -3,13 +3,16 @@ function onItemCaptured(data) {
   if (!data.response) return;
   if (data.response.status >= 500) alert(data);
   // What is in here was taken: an alert is queued once the call has returned.
-  file.append("seen.txt", data.request.path + " " + data.response.status + " " + data.src.ip + ":" + data.src.port + "\n");
+  file.append("seen.txt", data.request.path + " " + data.response.status + " " + data.src.ip + ":" + data.src.port + " " + name(data.src) + "\n");
+}
+
+function name(end) {
+  return [end.namespace, end.pod, end.service, end.name].join("|");
 }
 
 function alert(data) {
   var files = {};
   files[data.stream + ".pcap"] = pcap.path(data.stream);
-  var name = function (end) { return [end.namespace, end.pod, end.service, end.name].join("|"); };
   vendor.slackBot(
     SLACK_AUTH_TOKEN, SLACK_CHANNEL_ID, "A request failed", data.request.method + " " + data.request.path, "#d00000",
     {

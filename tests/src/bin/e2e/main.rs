@@ -1,6 +1,7 @@
 //! The chart's agents on a cluster of namespaces: what `cargo xtask e2e` runs.
 
 mod capabilities;
+mod churn;
 mod client;
 mod interrupt;
 mod naming;
@@ -42,6 +43,12 @@ struct Run {
     /// Only this part; may be repeated.
     #[arg(long, value_enum)]
     only: Vec<Part>,
+    /// What takes less than a minute: fewer cases, fewer pods.
+    #[arg(long)]
+    brief: bool,
+    /// Pods that come and go in the part `churn`.
+    #[arg(long, default_value_t = 5000)]
+    pods: u32,
 }
 
 /// What is tried.
@@ -53,6 +60,8 @@ enum Part {
     Capabilities,
     /// All agents replaced under load, while Slack is down, and one killed: what is lost, and what is told.
     Rolling,
+    /// Thousands of pods that come and go: names, memory, requests.
+    Churn,
 }
 
 fn main() -> ExitCode {
@@ -74,10 +83,9 @@ fn run(options: &Run) -> Result<()> {
     let root = options.image.canonicalize().with_context(|| options.image.display().to_string())?;
     ensure!(root.join("remora").is_file(), "{} has no /remora", root.display());
     let image = Image { root, entrypoint: vec!["/remora".to_owned()], user: (65532, 65532) };
-    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     say::section("A cluster");
     let mut world = World::new(image)?;
-    let result = parts(&mut world, &wanted);
+    let result = parts(&mut world, options);
     if result.is_err() {
         for (node, agent) in &world.agents {
             say::section(&format!("The log of the agent on {node}"));
@@ -87,15 +95,19 @@ fn run(options: &Run) -> Result<()> {
     result
 }
 
-fn parts(world: &mut World, wanted: &dyn Fn(Part) -> bool) -> Result<()> {
+fn parts(world: &mut World, options: &Run) -> Result<()> {
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     if wanted(Part::Naming) {
         naming::run(world)?;
     }
     if wanted(Part::Capabilities) {
-        capabilities::run(world)?;
+        capabilities::run(world, options.brief)?;
     }
     if wanted(Part::Rolling) {
         rolling::run(world)?;
+    }
+    if wanted(Part::Churn) {
+        churn::run(world, if options.brief { options.pods.min(300) } else { options.pods })?;
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use crate::client::Client;
 use crate::say;
 use crate::world::{Alert, PORT, SERVICE_PORT, World};
 
+/// How long it may take until names are known.
+const NAMES: Duration = Duration::from_secs(20);
 /// How long alerts may take.
 const DELIVERY: Duration = Duration::from_secs(30);
 
@@ -23,6 +25,10 @@ pub(crate) fn run(world: &mut World) -> Result<()> {
     world.install(&json!({}))?;
     world.start_agents()?;
     say::section("Traffic");
+    // It is behind no Service: other nodes ask for its name when they see its address.
+    let (own, far) = (&world.client.pod, &world.shops[1].pod.pod);
+    let called = format!("{}|{}||{}", own.namespace, own.name, own.name);
+    world.until_named(&far.node, SocketAddr::new(far.ip, PORT), &called, NAMES)?;
     let mut wanted = BTreeSet::new();
     for (number, shop) in world.shops.iter().enumerate() {
         let (own, service) = (SocketAddr::new(shop.pod.pod.ip, PORT), SocketAddr::new(shop.ip, SERVICE_PORT));
@@ -40,14 +46,15 @@ pub(crate) fn run(world: &mut World) -> Result<()> {
             for node in BTreeSet::from([&client.node, &server.node]) {
                 let at_client = *node == client.node;
                 let seen = if at_client { to } else { own };
-                let named = if at_client && way == "service" { "" } else { &server.name };
+                let pod = if at_client && way == "service" { "" } else { &server.name };
+                let name = if pod.is_empty() { shop.service } else { pod };
                 wanted.insert(vec![
                     ("Node", node.clone()),
                     ("Text", format!("GET {target}")),
                     ("Src", sent[0].client.to_string()),
                     ("Dst", seen.to_string()),
                     ("SrcName", format!("{}|{}||{}", client.namespace, client.name, client.name)),
-                    ("DstName", format!("{}|{named}|{}|{}", server.namespace, shop.service, shop.service)),
+                    ("DstName", format!("{}|{pod}|{}|{name}", server.namespace, shop.service)),
                 ]);
             }
         }

@@ -19,8 +19,6 @@ use crate::client::{self, Client, Sent};
 use crate::world::{SERVICE_PORT, World};
 use crate::{interrupt, say};
 
-/// Where the script keeps its account, on the node.
-const SEEN: &str = "/var/lib/remora/scripts/alert.js/seen.txt";
 /// Milliseconds between two requests of a client.
 const INTERVAL: u64 = 10;
 /// One request in so many fails.
@@ -47,10 +45,8 @@ struct Load {
 pub(crate) fn run(world: &mut World) -> Result<()> {
     say::section("A rolling update under load");
     world.install(&json!({"config": {"outbox": {"drainTimeout": "2s"}}}))?;
+    world.forget_seen();
     world.start_agents()?;
-    for node in &world.cluster.nodes {
-        let _ = std::fs::remove_file(node.path(SEEN));
-    }
     let before = world.slack.messages().len();
     let mut loads = start(world)?;
     pause(2)?;
@@ -202,9 +198,8 @@ fn judge(
         let excused = |sent: &Sent| gaps.iter().any(|gap| sent.from <= gap.until && sent.until >= gap.from);
         let mut missing = Vec::new();
         interrupt::wait("what scripts saw", Duration::from_secs(30), || {
-            let text = std::fs::read_to_string(node.path(SEEN)).unwrap_or_default();
-            let lines: Vec<_> = text.lines().filter_map(|line| line.split(' ').next()).collect();
-            seen = lines.iter().map(|path| (*path).to_owned()).collect();
+            let lines = world.seen(&node.name);
+            seen = lines.iter().map(|seen| seen.path.clone()).collect();
             ensure!(
                 seen.len() == lines.len(),
                 "{} of {} were seen twice",

@@ -14,6 +14,7 @@ use testkit::helm::Helm;
 use testkit::nginx::Nginx;
 use testkit::slack::{Channel, FakeConfig, SlackFake, Token};
 
+use crate::client::Client;
 use crate::interrupt;
 use crate::say;
 
@@ -22,6 +23,8 @@ pub(crate) const CHANNEL: &str = "C00000E2E";
 /// Where shops listen in their pods, and as Services.
 pub(crate) const PORT: u16 = 8080;
 pub(crate) const SERVICE_PORT: u16 = 80;
+/// Where the script keeps its account, on a node.
+const SEEN: &str = "/var/lib/remora/scripts/alert.js/seen.txt";
 /// The release, and where it is installed.
 const RELEASE: &str = "shop";
 const NAMESPACE: &str = "observed";
@@ -159,6 +162,36 @@ impl World {
         Ok(())
     }
 
+    /// What the script on a node has put down, since [`World::forget_seen`].
+    pub(crate) fn seen(&self, node: &str) -> Vec<Seen> {
+        let node = self.cluster.nodes.iter().find(|known| known.name == node);
+        let text = node.map(|node| std::fs::read_to_string(node.path(SEEN)).unwrap_or_default());
+        text.unwrap_or_default().lines().filter_map(Seen::read).collect()
+    }
+
+    /// Begins the account anew. No agent may run.
+    pub(crate) fn forget_seen(&self) {
+        for node in &self.cluster.nodes {
+            let _ = std::fs::remove_file(node.path(SEEN));
+        }
+    }
+
+    /// Sends requests that succeed until the agent on `node` calls their client by that name: it has then learnt it.
+    pub(crate) fn until_named(&self, node: &str, to: SocketAddr, name: &str, limit: Duration) -> Result<()> {
+        let client = &self.client;
+        interrupt::wait(&format!("{node} calls {} {name}", client.pod.ip), limit, || {
+            let known = self.seen(node).len();
+            Client::one(to, "/r/name").in_pod(client)?;
+            interrupt::wait("an item", Duration::from_secs(10), || {
+                ensure!(self.seen(node).len() > known, "nothing new was seen on {node}");
+                Ok(())
+            })?;
+            let last = self.seen(node).pop().context("nothing was seen")?;
+            ensure!(last.name == name, "it is {}", last.name);
+            Ok(())
+        })
+    }
+
     /// Waits for that many messages in Slack's channel with all their files.
     pub(crate) fn alerts(&self, count: usize, limit: Duration) -> Result<Vec<Alert>> {
         let mut alerts = Vec::new();
@@ -198,6 +231,22 @@ pub(crate) fn merge(base: &mut Value, with: &Value) {
             }
         }
         (base, with) => *base = with.clone(),
+    }
+}
+
+/// A line of the script's account.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    /// Of the client: namespace, pod, service, name.
+    pub(crate) name: String,
+}
+
+impl Seen {
+    fn read(line: &str) -> Option<Self> {
+        let mut fields = line.splitn(4, ' ');
+        let path = fields.next()?.to_owned();
+        Some(Self { path, name: fields.nth(2)?.to_owned() })
     }
 }
 
