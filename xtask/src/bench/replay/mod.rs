@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
-use super::median;
 use super::web::Shape;
+use super::{Output, median};
 use crate::sys::{NotPermitted, calm, interrupt, is_root, project, run, term};
 use load::{Capture, SHAPES};
 use peers::{Peer, Run};
@@ -72,7 +72,7 @@ struct Line {
 }
 
 /// The command.
-pub(super) fn run(options: &Replay, as_json: bool, write: bool) -> Result<()> {
+pub(super) fn run(options: &Replay, output: Output) -> Result<()> {
     let wanted = if options.shape.is_empty() { &SHAPES[..] } else { &options.shape };
     let there = |shape: &Shape| options.dir.as_ref().is_some_and(|dir| Capture::is_there(dir, *shape));
     if !is_root() && !wanted.iter().all(there) {
@@ -88,21 +88,21 @@ pub(super) fn run(options: &Replay, as_json: bool, write: bool) -> Result<()> {
         None => temporary.path().to_owned(),
     };
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let peers = installed(options, as_json);
+    let peers = installed(options, output.json);
     let mut lines = Vec::new();
     for shape in wanted {
         interrupt::check()?;
         let capture = Capture::have(&dir, shape, options.seconds)?;
         let line = measure(options, &capture, &peers, temporary.path())?;
-        if !as_json {
+        if !output.json {
             report::show(&line);
         }
         lines.push(line);
     }
-    if as_json {
+    if output.json {
         term::say(&report::json(&lines, options.rounds).to_string());
     }
-    if write {
+    if output.write {
         report::table(&lines, options.rounds).write()?;
     }
     let missed: Vec<String> = lines.iter().flat_map(report::missed).collect();
