@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::api::{FeedConfig, ServeLimits, Services};
@@ -185,5 +186,32 @@ fn a_follower_that_never_reads_loses_its_place() {
         let batch: Vec<_> = (0..1000).map(|index| again(&item, index)).collect();
         rig.feed.deliver(&batch);
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn health_is_told_while_all_that_takes_its_time_does() {
+    let held = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&held);
+    let services = Services {
+        ask_scripts: Some(Arc::new(move |_, _| {
+            while asked.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            None
+        })),
+        ..Services::default()
+    };
+    let rig = Rig::with(None, FeedConfig::default(), services);
+    let item = Arc::clone(&items()[0]);
+    let id = format!("{}-{}", item.item.stream, item.item.index);
+    rig.feed.deliver(&[item]);
+    let head = format!("GET /api/items/{id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    let mut waiting: Vec<_> = (0..20).map(|_| open(rig.api, &head)).collect();
+    rig.wait_for("remora_api_connections", 21.0);
+    rig.get("/healthz").is(200);
+    held.store(false, Ordering::Relaxed);
+    for stream in &mut waiting {
+        read_until(stream, &mut String::new(), |text| text.contains(&id));
     }
 }
