@@ -53,7 +53,8 @@ impl Rig {
     fn new() -> Self {
         let pair = VethPair::new().unwrap();
         let address = "10.77.0.2:0".parse().unwrap();
-        let api = pair.server.run(|| KubeApi::start(KubeConfig { address, ..KubeConfig::default() })).unwrap();
+        let api =
+            pair.server.run(|| KubeApi::start(KubeConfig { address, ..KubeConfig::default() })).unwrap();
         let _server = pair.server.run(|| Nginx::start(server(), |command| command)).unwrap();
         api.apply(&json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
@@ -187,9 +188,15 @@ fn targets_by_cgroup_are_followed_and_named() {
     let seen = items(&agent);
     assert_eq!(paths(&seen), ["/wanted"], "not another namespace's, and not what the agent itself asks");
     let (src, dst) = (&seen[0]["src"], &seen[0]["dst"]);
-    assert_eq!((&src["name"], &src["pod"], &src["namespace"]), (&json!("shop-1"), &json!("shop-1"), &json!("prod")));
+    assert_eq!(
+        (&src["name"], &src["pod"], &src["namespace"]),
+        (&json!("shop-1"), &json!("shop-1"), &json!("prod"))
+    );
     assert_eq!((&src["podUid"], &src["containerId"]), (&json!(uid(1)), &json!("01".repeat(32))));
-    assert_eq!((&dst["name"], &dst["service"], &dst["namespace"]), (&json!("web-1"), &json!("web"), &json!("prod")));
+    assert_eq!(
+        (&dst["name"], &dst["service"], &dst["namespace"]),
+        (&json!("web-1"), &json!("web"), &json!("prod"))
+    );
     assert_eq!((&seen[0]["namespace"], &seen[0]["node"]["name"]), (&json!("prod"), &json!(NODE)));
 
     // One that comes: its cgroup first, as the kubelet does it, then its place in the API.
@@ -214,7 +221,15 @@ fn targets_by_cgroup_are_followed_and_named() {
     pods.sort();
     assert_eq!(
         pods,
-        ["ADDED other/other-1", "ADDED prod/late-1", "ADDED prod/remora-x", "ADDED prod/shop-1", "DELETED prod/late-1", "DELETED prod/remora-x", "DELETED prod/shop-1"]
+        [
+            "ADDED other/other-1",
+            "ADDED prod/late-1",
+            "ADDED prod/remora-x",
+            "ADDED prod/shop-1",
+            "DELETED prod/late-1",
+            "DELETED prod/remora-x",
+            "DELETED prod/shop-1"
+        ]
     );
     wait(&agent, "names are told", || told(&agent, "NAMES").iter().any(|names| names.contains("web-1")));
     let ran = agent.end().exits(0);
@@ -223,7 +238,8 @@ fn targets_by_cgroup_are_followed_and_named() {
     // Exports bear the names.
     let store = rig.dir.path().join("data/pcap");
     let file = rig.dir.path().join("out.pcapng");
-    remora(["export".as_ref(), "--pcap-dir".as_ref(), store.as_os_str(), "-o".as_ref(), file.as_os_str()]).exits(0);
+    remora(["export".as_ref(), "--pcap-dir".as_ref(), store.as_os_str(), "-o".as_ref(), file.as_os_str()])
+        .exits(0);
     let bytes = fs::read(&file).unwrap();
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(holds("web-1.prod"), "no name in the export");
@@ -238,7 +254,8 @@ fn targets_by_address(mode: &str) {
     let agent = rig.agent(&rig.config(&format!("{capture}targets: {{namespaces: [other]}}\n")), None);
     let request = |from: &str, path: &str| {
         let url = format!("http://{}{path}", server());
-        let curl = || Command::new("curl").args(["-sS", "--max-time", "20", "--interface", from, &url]).output();
+        let curl =
+            || Command::new("curl").args(["-sS", "--max-time", "20", "--interface", from, &url]).output();
         assert!(rig.pair.client.run(curl).unwrap().status.success());
     };
     request("10.77.0.1", "/unwanted");
@@ -261,8 +278,10 @@ fn targets_by_address(mode: &str) {
     std::thread::sleep(Duration::from_millis(1200));
     request("10.77.0.1", "/again");
     wait(&agent, "an item", || paths(&items(&agent)).contains(&"/again"));
-    let seen: Vec<Value> =
-        items(&agent).into_iter().filter(|item| !item["request"]["path"].as_str().unwrap().starts_with("/api")).collect();
+    let seen: Vec<Value> = items(&agent)
+        .into_iter()
+        .filter(|item| !item["request"]["path"].as_str().unwrap().starts_with("/api"))
+        .collect();
     assert_eq!(paths(&seen), ["/wanted", "/again"]);
     assert_eq!(seen[1]["src"]["pod"], "other-2");
     agent.end().exits(0);
@@ -293,7 +312,8 @@ fn resident(agent: &Background) -> u64 {
 #[ignore = "a measurement of half a minute"]
 fn memory_of_fifty_thousand_endpoints() {
     let rig = Rig::new();
-    let config = rig.config(&format!("capture: {{interfaces: [{}], workers: 1, ringMib: 1}}\n", VethPair::CLIENT));
+    let config =
+        rig.config(&format!("capture: {{interfaces: [{}], workers: 1, ringMib: 1}}\n", VethPair::CLIENT));
     let agent = rig.agent(&config, None);
     std::thread::sleep(Duration::from_secs(2));
     let before = resident(&agent);

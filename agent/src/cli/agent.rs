@@ -114,7 +114,8 @@ fn check_targets(tap: &Tap, kubernetes: &Wish) -> Result<(), UsageError> {
     if kubernetes.config.targets.is_all() || tap.interface.is_empty() {
         return Ok(());
     }
-    for (other, there) in [("capture.cgroups", !tap.cgroup.is_empty()), ("capture.nets", !tap.net.is_empty())] {
+    for (other, there) in [("capture.cgroups", !tap.cgroup.is_empty()), ("capture.nets", !tap.net.is_empty())]
+    {
         if there {
             return Err(UsageError(format!(
                 "targets cannot be had with both capture.interfaces and {other}: give one of the two"
@@ -262,7 +263,8 @@ outbox: {maxWaiting: 7, maxBytes: 64M, maxDeliveryBytes: 8M, drainTimeout: 15s, 
         // Here is no service account: all pods would be more than was asked for.
         let Err(error) = Kubernetes::start(&wish) else { panic!("was taken") };
         assert!(error.to_string().contains("kubernetesApi.enabled"), "{error}");
-        let all = Wish { config: KubeConfig { targets: crate::kube::Targets::default(), ..wish.config }, ..wish };
+        let all =
+            Wish { config: KubeConfig { targets: crate::kube::Targets::default(), ..wish.config }, ..wish };
         assert!(Kubernetes::start(&all).unwrap().is_none());
         let Err(error) = Kubernetes::start(&Wish { enabled: Some(true), ..all }) else { panic!("was taken") };
         assert!(error.to_string().starts_with("kubernetes: "), "{error}");

@@ -164,17 +164,7 @@ impl Run {
         let output = start_output(settings, &stop)?;
         let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
         Ok(Self {
-            sinks: Sinks {
-                resolver,
-                processes: None,
-                told,
-                source,
-                filter,
-                scripts,
-                items,
-                output,
-                stop,
-            },
+            sinks: Sinks { resolver, processes: None, told, source, filter, scripts, items, output, stop },
             pace,
             hash: settings.hash,
             store,

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer};
 use super::env::Variables;
 use super::later::NotYet;
 use super::values::{
-    BaseUrl, Count, Enabled, Endpoint, Kfl, Label, NamespaceName, Network, PerSecond, PodExpression, Size, Time,
+    BaseUrl, Count, Enabled, Endpoint, Kfl, Label, NamespaceName, Network, PerSecond, PodExpression, Size,
+    Time,
 };
 use crate::cli::{DirectionArg, Mode, PcapMode, TcHookArg};
 use crate::hooks::ScriptLimits;

@@ -104,11 +104,17 @@ fn an_error_names_line_key_what_was_found_and_what_is_allowed() {
         ("sinks:\n  - kind: splunk\n    url: https://x/\n", &["sinks[0]", "token"]),
         ("sinks: [{kind: kafka}]\n", &["sinks[0]", "kafka", "`elasticsearch`", "`jsonFile`"]),
         ("sinks:\n  - {kind: jsonFile, path: a, size: 1}\n", &["sinks[0]", "size"]),
-        ("targets:\n  namespaces: [prod, 'shop-*']\n", &["line 2", "targets.namespaces[1]", "shop-*", "patterns are not"]),
+        (
+            "targets:\n  namespaces: [prod, 'shop-*']\n",
+            &["line 2", "targets.namespaces[1]", "shop-*", "patterns are not"],
+        ),
         ("targets:\n  podRegex: 'shop-('\n", &["line 2", "targets.podRegex", "not a regular expression"]),
         ("targets:\n  labels: [app]\n", &["line 2", "targets.labels", "map"]),
         ("targets:\n  pods: [a]\n", &["line 2", "targets", "pods", "`podRegex`"]),
-        ("kubernetes:\n  enabled: perhaps\n", &["line 2", "kubernetes.enabled", "perhaps", "auto, true or false"]),
+        (
+            "kubernetes:\n  enabled: perhaps\n",
+            &["line 2", "kubernetes.enabled", "perhaps", "auto, true or false"],
+        ),
         ("kubernetes:\n  lookupsPerMinute: -1\n", &["line 2", "kubernetes.lookupsPerMinute", "0 to 6000"]),
         ("slackApiUrl: slack.com\n", &["slackApiUrl", "slack.com", "http"]),
         ("capture: {}\ncapture: {}\n", &["capture", "duplicate"]),
@@ -130,9 +136,7 @@ fn what_is_no_yaml_is_refused_with_its_line() {
 
 #[test]
 fn what_this_version_does_not_have_is_refused_as_such() {
-    for (text, words) in [
-        ("api: {listen: '127.0.0.1:9'}\n", &["api", "not in this version"][..]),
-    ] {
+    for (text, words) in [("api: {listen: '127.0.0.1:9'}\n", &["api", "not in this version"][..])] {
         let said = refused(text);
         for word in words {
             assert!(said.contains(word), "{text}: {word:?} is not in {said:?}");
@@ -153,9 +157,15 @@ kubernetes: {enabled: true, kubeconfig: /k, lookupsPerMinute: 0}",
     let targets = file.targets.whole();
     assert!(targets.wants("prod", "shop-1", &labels([("app", "shop"), ("tier", "1"), ("on", "true")])));
     assert!(!targets.wants("prod", "shop-1", &labels([("app", "shop"), ("tier", "2"), ("on", "true")])));
-    assert!(!targets.wants("kube-system", "shop-1", &labels([("app", "shop"), ("tier", "1"), ("on", "true")])));
+    assert!(!targets.wants(
+        "kube-system",
+        "shop-1",
+        &labels([("app", "shop"), ("tier", "1"), ("on", "true")])
+    ));
     assert_eq!(file.kubernetes.enabled.unwrap().0, Some(true));
-    assert!(read("targets:\n  labels:\nkubernetes: {enabled: auto}\n").unwrap().file.targets.whole().is_all());
+    assert!(
+        read("targets:\n  labels:\nkubernetes: {enabled: auto}\n").unwrap().file.targets.whole().is_all()
+    );
 }
 
 #[test]

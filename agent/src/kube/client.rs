@@ -15,8 +15,8 @@ use http::{Request, Response};
 use tower::limit::RateLimitLayer;
 use tower::{Layer, Service};
 
-use super::status::{Counters, Status, Watched};
 use super::hub::KubeError;
+use super::status::{Counters, Status, Watched};
 use super::watch;
 
 /// Requests in [`SPAN`] at most, whatever happens: a server that ends every watch at once is not asked more often.

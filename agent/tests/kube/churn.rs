@@ -50,7 +50,10 @@ fn five_thousand_pods_are_named_right_to_the_event_and_leave_nothing_behind() {
         }
     }
     let (stats, counts) = (kube.stats(), rig.api.counts());
-    assert_eq!((stats.pods, stats.slices, stats.services, stats.refused, stats.names.refused), (1, 0, 1, 0, 0));
+    assert_eq!(
+        (stats.pods, stats.slices, stats.services, stats.refused, stats.names.refused),
+        (1, 0, 1, 0, 0)
+    );
     assert!(most <= 2 + u64::from(AT_ONCE), "{most} addresses at once");
     assert_eq!(stats.requests, begun.0.requests, "what is watched need not be asked for");
     let bytes: BTreeMap<_, _> = counts

@@ -122,7 +122,9 @@ fn pods_in_nodes_networks_are_known_by_their_ports() {
         let known = kube.names().of_address(ip.parse().unwrap(), port, now());
         known.and_then(|known| known.name().map(str::to_owned))
     };
-    for (ip, pod) in [("192.0.2.1", "exporter-a"), ("192.0.2.2", "exporter-b"), ("192.0.2.3", "kube-scheduler-node-3")] {
+    for (ip, pod) in
+        [("192.0.2.1", "exporter-a"), ("192.0.2.2", "exporter-b"), ("192.0.2.3", "kube-scheduler-node-3")]
+    {
         assert_eq!((at(ip, 8080).as_deref(), at(ip, 40_000)), (Some(pod), None), "{ip}");
     }
     assert_eq!((at("192.0.2.4", 8080).as_deref(), at("192.0.2.4", 1)), (Some("a-1"), None));
@@ -172,6 +174,8 @@ fn what_only_traffic_shows_is_looked_up_and_within_bounds() {
     let requests = rig.api.requests();
     let lookups: Vec<_> = requests.iter().filter(|request| request.query.contains("status.podIP")).collect();
     assert_eq!(lookups.len() as u64, asked(&kube));
-    assert!(lookups.iter().all(|request| request.status == 200 && request.query.contains("resourceVersion=0")));
+    assert!(
+        lookups.iter().all(|request| request.status == 200 && request.query.contains("resourceVersion=0"))
+    );
     assert!(lookups.iter().all(|request| !request.query.contains("203.0.113")));
 }

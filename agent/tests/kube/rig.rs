@@ -149,5 +149,7 @@ pub(crate) fn wait(what: &str, mut there: impl FnMut() -> bool) {
 /// Waits until the address is called so.
 #[track_caller]
 pub(crate) fn becomes(kube: &Kube, ip: &str, wanted: Option<&str>) {
-    wait(&format!("{ip} is {:?}, not {wanted:?}", called(kube, ip)), || called(kube, ip).as_deref() == wanted);
+    wait(&format!("{ip} is {:?}, not {wanted:?}", called(kube, ip)), || {
+        called(kube, ip).as_deref() == wanted
+    });
 }

@@ -7,9 +7,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::LiveError;
+use super::pattern::{is_pattern, matches};
 use crate::capture::WantedPods;
 use crate::process::{container_id, pod_in_folder};
-use super::pattern::{is_pattern, matches};
 
 /// A cgroup v2 folder, opened.
 #[derive(Debug)]
@@ -154,13 +154,7 @@ fn expand(at: PathBuf, rest: &Path, looks: &mut usize, found: &mut Vec<PathBuf>)
 }
 
 /// The cgroups of wanted pods at `at` or below. What is in a pod is not looked into.
-fn pods_below(
-    at: PathBuf,
-    pods: &dyn WantedPods,
-    depth: usize,
-    looks: &mut usize,
-    found: &mut Vec<PathBuf>,
-) {
+fn pods_below(at: PathBuf, pods: &dyn WantedPods, depth: usize, looks: &mut usize, found: &mut Vec<PathBuf>) {
     let name = at.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if let Some(uid) = pod_in_folder(&name) {
         if pods.wants(&uid) {
@@ -348,8 +342,12 @@ mod tests {
         fs::write(root.path().join("a/pod-file"), "").unwrap();
         let find = |named: &[&str], patterns: &[&str]| {
             let below = |paths: &[&str]| paths.iter().map(|p| root.path().join(p)).collect();
-            let wanted =
-                Wanted { mount: root.path().to_owned(), named: below(named), patterns: below(patterns), pods: None };
+            let wanted = Wanted {
+                mount: root.path().to_owned(),
+                named: below(named),
+                patterns: below(patterns),
+                pods: None,
+            };
             let strip = |path: PathBuf| path.strip_prefix(root.path()).unwrap().display().to_string();
             wanted.find().into_iter().map(strip).collect::<Vec<_>>()
         };
@@ -387,7 +385,10 @@ mod tests {
             format!("kubepods/burstable/pod{}/{}", uid(1), "0a".repeat(32)),
             format!("kubepods/pod{}", uid(2)),
             format!("kubepods.slice/kubepods-burstable.slice/{}", slice(3)),
-            format!("kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-{}", slice(4)),
+            format!(
+                "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-{}",
+                slice(4)
+            ),
             format!("system.slice/pod{}", uid(5)),
         ];
         folders.iter().for_each(|folder| fs::create_dir_all(root.path().join(folder)).unwrap());
@@ -400,7 +401,9 @@ mod tests {
         *pods.0.lock().unwrap() = [1, 2, 3, 4, 5].map(|n| PodUid::parse(&uid(n)).unwrap()).to_vec();
         let found = wanted.find();
         assert_eq!(found.len(), 4, "{found:?}");
-        assert!(found.iter().all(|path| wanted.wants(path)) && found.iter().any(|p| p.ends_with(&folders[2])));
+        assert!(
+            found.iter().all(|path| wanted.wants(path)) && found.iter().any(|p| p.ends_with(&folders[2]))
+        );
         pods.0.lock().unwrap().remove(2);
         assert_eq!(wanted.find().len(), 3);
         assert!(!wanted.wants(&root.path().join(&folders[2])));
