@@ -278,7 +278,7 @@ mod tests {
             assert!(cache.holds(ip(2), at(held)) && !cache.holds(ip(2), at(held + 1)), "{asked}");
         }
         assert!(cache.holds(ip(1), at(299)) && !cache.holds(ip(1), at(300)));
-        assert_eq!(cache.expire(at(299), 10), []);
+        assert_eq!(cache.expire(at(299), 10), Vec::<IpAddr>::new());
         assert_eq!(cache.expire(at(300), 10), [ip(1)]);
         assert_eq!((cache.expire(at(301), 10), cache.0.len()), (vec![], 2));
         assert_eq!((cache.expire(at(2000), 10), cache.0.len()), (vec![], 0));
