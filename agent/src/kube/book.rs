@@ -452,7 +452,7 @@ impl Book {
 
     fn called(&self, ip: IpAddr) -> Called {
         let own = self.pod_ips.get(&ip).into_iter().flatten().filter_map(|key| self.pods.get(key));
-        if let Some(pod) = own.filter(|pod| !pod.host).last() {
+        if let Some(pod) = own.filter(|pod| !pod.host).next_back() {
             return Called { known: Some(Arc::new(self.known_pod(pod, Some(ip)))), ports: Vec::new() };
         }
         let services = self.service_ips.get(&ip).map(Vec::as_slice).unwrap_or_default();
