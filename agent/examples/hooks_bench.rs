@@ -205,10 +205,12 @@ fn capture(file: &Path, script: &str) -> anyhow::Result<Value> {
             processes: None,
             source: Source::Pcap,
             items: None,
+            api: None,
             scripts: scripts.clone(),
             output: None,
             stop: Stop::default(),
         },
+        pulse: Arc::default(),
     };
     let (started, cpu) = (Instant::now(), own_cpu_time()?);
     let report = worker.run();

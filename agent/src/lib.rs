@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! capture ──► pipeline ──► hooks ──► outbox ──► Slack
-//!                │  ├────► JSON lines
+//!                │  ├────► JSON lines, HTTP API
 //!                │  └────► pcap store ◄── pcap.path() in scripts
 //!                └─ agent_core::Engine
 //! ```
@@ -10,11 +10,13 @@
 //! Only `pipeline` and `cli` know the others; sinks do not know each other but through the traits in
 //! [`pcap`] and [`outbox`]. Nothing after the engine may slow it: later steps have bounded queues and counters.
 
+pub mod api;
 pub mod capture;
 pub mod captured;
 pub mod cli;
 mod config;
 pub mod doctor;
+pub mod exposition;
 pub mod hooks;
 pub mod kfl;
 pub mod outbox;

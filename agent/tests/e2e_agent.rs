@@ -70,21 +70,6 @@ fn a_configuration_is_checked_with_its_scripts_and_variables() {
     assert!(said.stderr.contains("/nonexistent/agent.yaml: No such file"), "{}", said.stderr);
 }
 
-#[test]
-fn a_probe_tells_whether_capture_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let beat = dir.path().join("beat");
-    let probe = |within: &str| {
-        remora(["agent".as_ref(), "--beat".as_ref(), beat.as_os_str(), "--probe".as_ref(), within.as_ref()])
-    };
-    assert!(probe("30s").exits(1).stdout.contains("not capturing"));
-    fs::write(&beat, "1\n").unwrap();
-    assert!(probe("30s").exits(0).stdout.contains("capturing"));
-    std::thread::sleep(Duration::from_millis(20));
-    assert!(probe("0.01s").exits(1).stdout.contains("stuck"));
-    remora(["agent", "--probe", "30s"]).exits(2);
-}
-
 /// An agent in a namespace of its own, with a server at its other end.
 struct Rig {
     dir: tempfile::TempDir,
@@ -123,7 +108,6 @@ impl Rig {
     fn start(&self) -> Background {
         let mut command = Command::new(REMORA);
         command.arg("agent").arg("--config").arg(self.dir.path().join("agent.yaml"));
-        command.arg("--beat").arg(self.dir.path().join("beat"));
         Background::start(&self.pair.server, &command, self.dir.path(), "agent", "capturing on")
     }
 
@@ -186,11 +170,9 @@ fn follows(mode: &str) {
     // By a signal, though nothing is new but what needs a restart.
     agent.signal(Signal::SIGHUP);
     told(&agent, "capture.trim needs a restart", 2);
-    assert!(rig.dir.path().join("beat").exists());
     agent.signal(Signal::SIGTERM);
     let ran = agent.ended().exits(0);
     assert_eq!(ran.stdout, "", "a daemon prints no items");
-    assert!(!rig.dir.path().join("beat").exists(), "nothing captures any more");
     assert!(rig.dir.path().join("data/pcap").is_dir());
 }
 
@@ -280,6 +262,8 @@ fn the_chart_says_what_the_agent_understands() {
           outbox: {maxWaiting: 9, maxBytes: 10M, maxDeliveryBytes: 1M, maxAge: 2h, giveUpAfter: 90m, slackRate: 0.5,
             slackBurst: 2, floodLimit: 0, scriptAlerts: 60, totalAlerts: 90, drainTimeout: 10},
           filter: 'http && response.status >= 500', s3Endpoint: 'http://127.0.0.1:9000',
+          metrics: {listen: '[::]:9898'}, api: {listen: '0.0.0.0:8898', token: '${REMORA_API_TOKEN}', recentItems: 9,
+            recentBytes: 1M, maxClients: 2},
           redaction: {enabled: false, headers: [x-a]}, slackApiUrl: 'http://127.0.0.1:1/api', drainTimeout: 40}
 scripts: {files: {a.js: 'import { x } from \"./lib.js\"; function onItemCaptured(d) { x(TOKEN, env.TOKEN); }'},
   modules: {lib.js: 'export function x() {}'}}
@@ -291,7 +275,9 @@ env: {values: {TOKEN: \"a\\nb\"}}",
         let pod = object(&objects, "Pod", "-check").unwrap();
         let args = pod["spec"]["containers"][0]["args"].as_array().unwrap();
         let moved = |arg: &Value| arg.as_str().unwrap().replace("/etc/remora", &etc.path().to_string_lossy());
-        let ran = remora(args.iter().map(moved)).exits(0);
+        let mut command = Command::new(REMORA);
+        command.args(args.iter().map(moved)).env("REMORA_API_TOKEN", "0123456789abcdef").env_remove("REMORA_LOG");
+        let ran = Ran::from(command.output().unwrap()).exits(0);
         assert!(ran.stdout.contains("agent.yaml: ok"), "{}", ran.stdout);
         assert_eq!(ran.stdout.contains("a.js: ok"), values.contains("a.js"), "{}", ran.stdout);
     }

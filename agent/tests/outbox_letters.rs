@@ -47,7 +47,7 @@ fn letters_are_listed_shown_retried_and_dropped() {
     let letters: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (first, second) = (letters[0]["id"].to_string(), letters[1]["id"].to_string());
     let (_, shown, _) = remora(&bench, &["show", &first]);
-    assert!(shown.contains("script       s.js") && shown.contains("\"Service\""), "{shown}");
+    assert!(shown.contains("script       s.js") && shown.contains("field        Service: shop"), "{shown}");
     assert!(!format!("{table}{json}{shown}").contains("xoxb"), "no token");
 
     let (code, _, error) = remora(&bench, &["retry", "4711"]);

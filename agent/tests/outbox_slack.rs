@@ -4,10 +4,12 @@
 
 mod outbox_common;
 
-use agent::outbox::{Delivery, Outbox as _, OutboxConfig};
+use std::time::{Duration, Instant};
+
+use agent::outbox::{Delivery, Letters, Outbox as _, OutboxConfig, Rate};
 use agent::secret::Secret;
 use outbox_common::{Bench, alert, bot, quick};
-use testkit::slack::{Channel, FakeConfig, Fault, Injection, Token};
+use testkit::slack::{Channel, FakeConfig, Fault, Injection, Message, Token};
 
 const CHANNEL: &str = FakeConfig::CHANNEL;
 
@@ -262,4 +264,59 @@ fn a_channel_can_be_given_by_name() {
     bench.outbox.enqueue("s.js", bot("#alerts", "t", &[("p", path)])).unwrap();
     bench.drain();
     assert_eq!(bench.fake.messages()[0].files.len(), 1);
+}
+
+#[test]
+fn files_never_hold_up_the_next_message() {
+    let bench = Bench::quick();
+    bench.fake.fail(Injection::new("files.getUploadURLExternal", 1_000, Fault::Silent));
+    let path = bench.file("p", b"bytes");
+    let mut ids = Vec::new();
+    for n in 0..12 {
+        let alert = bot(CHANNEL, &n.to_string(), &[("p", path.clone())]);
+        ids.push(bench.outbox.enqueue("s.js", alert).unwrap().0);
+    }
+    let start = Instant::now();
+    while bench.fake.messages().len() < 12 {
+        assert!(start.elapsed() < Duration::from_millis(1_400), "a message waits for another one's file");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let texts: Vec<_> = bench.fake.messages().iter().map(|m| m.attachments[0]["text"].clone()).collect();
+    assert_eq!(texts, (0..12).map(|n| n.to_string()).collect::<Vec<_>>(), "in order");
+    let uploads = bench.fake.requests().iter().filter(|r| r.method == "files.getUploadURLExternal").count();
+    assert_eq!(uploads, 4, "so many at a time");
+    assert_eq!(bench.outbox.stats().waiting, 12, "none is done");
+
+    // Whoever drops a letter by hand drops the file that is still to come.
+    let last = *ids.last().unwrap();
+    Letters::open(bench.folder.path()).unwrap().drop(Some(&[last])).unwrap();
+    let start = Instant::now();
+    while bench.outbox.stats().waiting == 12 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bench.fake.clear_faults();
+    bench.drain();
+    let with_file = |m: &Message| m.files.len();
+    let files: Vec<_> = bench.fake.messages().iter().map(with_file).collect();
+    assert_eq!(files, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
+    let stats = bench.outbox.stats();
+    assert_eq!((stats.sent, stats.failed, stats.waiting), (11, 0, 0));
+    bench.wait_for_copies(0);
+}
+
+#[test]
+fn a_note_about_a_file_keeps_to_the_rate() {
+    let rate = Rate { per_second: 20.0, burst: 1 };
+    let config = FakeConfig { messages_per_second: Some(20), ..FakeConfig::default() };
+    let bench = Bench::new(config, OutboxConfig { slack_rate: rate, ..quick() });
+    bench.fake.fail(Injection::new("files.getUploadURLExternal", 30, Fault::Error("access_denied".into())));
+    let path = bench.file("p", b"bytes");
+    for n in 0..30 {
+        bench.outbox.enqueue("s.js", bot(CHANNEL, &n.to_string(), &[("p", path.clone())])).unwrap();
+    }
+    bench.drain();
+    assert!(bench.fake.requests().iter().all(|r| r.outcome != "ratelimited"));
+    assert!(bench.fake.messages().iter().all(|m| m.replies.len() == 1));
+    assert_eq!(bench.fake.messages().len(), 30);
 }

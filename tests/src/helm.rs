@@ -1,5 +1,6 @@
-//! The real Helm on the project's chart: no cluster, no network, no settings of the machine's own.
+//! The real Helm and kubectl on the project's chart: no settings of the machine's own, and no cluster but one that a test names.
 
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -37,12 +38,29 @@ impl Helm {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm/remora")
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end, without a cluster.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn run(&self, args: &[&str]) -> Result<Output> {
-        let mut command = Command::new(&self.program);
+        self.command(&self.program, Path::new("/dev/null"))
+            .args(args)
+            .output()
+            .with_context(|| format!("starting {}", self.program.display()))
+    }
+
+    /// Helm and kubectl on the cluster of this kubeconfig.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn cluster(&self, kubeconfig: &str) -> Result<Cluster<'_>> {
+        let config = tempfile::NamedTempFile::new_in(self.home.path())?;
+        std::fs::write(config.path(), kubeconfig)?;
+        Ok(Cluster { helm: self, config })
+    }
+
+    fn command(&self, program: &Path, kubeconfig: &Path) -> Command {
+        let mut command = Command::new(program);
         for (key, _) in std::env::vars_os() {
             let name = key.to_string_lossy();
             if name.starts_with("HELM_") || name.starts_with("KUBE") {
@@ -52,8 +70,8 @@ impl Helm {
         for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
             command.env(home, self.home.path());
         }
-        command.env("KUBECONFIG", "/dev/null").args(args);
-        command.output().with_context(|| format!("starting {}", self.program.display()))
+        command.env("KUBECONFIG", kubeconfig);
+        command
     }
 
     /// What the chart renders as release `shop` in namespace `observed` with these values (YAML): the objects, hooks
@@ -77,6 +95,65 @@ impl Helm {
         let objects = documents.collect::<Result<Vec<_>, _>>().context("what Helm rendered is no YAML")?;
         Ok(Ok(objects.into_iter().filter(|object| !object.is_null()).collect()))
     }
+}
+
+/// A cluster, for Helm and kubectl.
+pub struct Cluster<'a> {
+    helm: &'a Helm,
+    config: tempfile::NamedTempFile,
+}
+
+impl Cluster<'_> {
+    /// Runs Helm to its end: what it says, or what it says against it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn helm(&self, args: &[&str]) -> Result<Result<String, String>> {
+        said(self.helm.command(&self.helm.program, self.config.path()).args(args), "")
+    }
+
+    /// The kubectl that lies beside Helm, or the one on `PATH`; without either, says so.
+    #[must_use]
+    pub fn kubectl(&self, test: &str) -> Option<Kubectl<'_>> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let beside = std::iter::once(self.helm.program.with_file_name("kubectl"));
+        let found =
+            beside.chain(std::env::split_paths(&path).map(|dir| dir.join("kubectl"))).find(|p| p.is_file());
+        if found.is_none() {
+            eprintln!("{test}: skipped, needs kubectl: `cargo xtask setup --only helm`");
+        }
+        found.map(|program| Kubectl { cluster: self, program })
+    }
+}
+
+/// kubectl on a cluster.
+pub struct Kubectl<'a> {
+    cluster: &'a Cluster<'a>,
+    program: PathBuf,
+}
+
+impl Kubectl<'_> {
+    /// Runs it to its end: what it says, or what it says against it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn run(&self, args: &[&str], input: &str) -> Result<Result<String, String>> {
+        said(self.cluster.helm.command(&self.program, self.cluster.config.path()).args(args), input)
+    }
+}
+
+fn said(command: &mut Command, input: &str) -> Result<Result<String, String>> {
+    // A file: it can be of any length, and is at its end where it ends.
+    let mut file = tempfile::tempfile()?;
+    file.write_all(input.as_bytes())?;
+    file.rewind()?;
+    let output = command.stdin(file).output().with_context(|| format!("starting {command:?}"))?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(if output.status.success() {
+        Ok(text(output.stdout))
+    } else {
+        Err(text(output.stderr) + &text(output.stdout))
+    })
 }
 
 /// The one object of a kind whose name ends so.

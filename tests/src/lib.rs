@@ -1,6 +1,8 @@
 //! What tests and the demo share: strict fakes of Slack and of stores of data, network namespaces, a shop and a load to capture, synthetic
 //! captures. Depends on nothing of Remora's own.
 
+pub mod cluster;
+pub mod echo;
 pub mod fakes;
 pub mod helm;
 pub mod load;

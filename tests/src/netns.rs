@@ -142,6 +142,17 @@ impl VethPair {
     }
 }
 
+/// Where cgroup v2 is mounted.
+#[must_use]
+pub fn cgroup2_mount() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let at = fields.next()?;
+        (fields.next()? == "cgroup2").then(|| PathBuf::from(at))
+    })
+}
+
 /// A cgroup v2 folder right below the mount, removed when dropped. Its processes must have ended by then.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -155,12 +166,7 @@ impl Cgroup {
     /// When cgroup v2 is not mounted or the folder cannot be made.
     pub fn new(tag: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let mount = mounts.find_map(|fields| {
-            (*fields.get(2)? == "cgroup2").then(|| fields.get(1).copied())?.map(PathBuf::from)
-        });
-        let mount = mount.context("cgroup v2 is not mounted")?;
+        let mount = cgroup2_mount().context("cgroup v2 is not mounted")?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = mount.join(format!("remora-test-{}-{number}-{tag}", std::process::id()));
         fs::create_dir(&path).with_context(|| path.display().to_string())?;

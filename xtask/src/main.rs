@@ -5,6 +5,7 @@
 
 mod bench;
 mod corpus;
+mod counts;
 mod demo;
 mod fuzz;
 mod image;
@@ -56,6 +57,8 @@ enum Task {
     Record(record::Record),
     /// Measure: against budgets, and against others' tools in the same run.
     Bench(bench::Bench),
+    /// Hold the instructions that a packet and an item cost against those written down.
+    Counts(counts::Counts),
     /// Make the container image: the static binary, certificates, licences and SBOM, from scratch.
     Image(image::Image),
     /// Run the fuzz targets for a while.
@@ -90,6 +93,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Loss(options) => loss::run(options),
         Task::Load(options) => load::run(options),
         Task::Bench(options) => bench::run(options),
+        Task::Counts(options) => counts::run(options),
         Task::Image(options) => image::run(options),
         Task::Fuzz(options) => fuzz::run(options),
         Task::Mutate(options) => mutate::run(options),

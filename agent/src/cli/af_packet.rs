@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use super::daemon::Daemon;
 use super::run::Run;
 use super::settings::{Settings, UsageError, Words};
 use super::tap;
+use super::vitals::{self, Books, Phase, Ring};
 use crate::capture::afpacket::{AfPacket, AfPacketConfig, AfPacketError, Balance, Tally};
 use crate::captured::Source;
 use crate::pipeline::WorkerReport;
@@ -34,8 +35,10 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let config = config(args)?;
     let (mut capture, sources) = AfPacket::start(&config).map_err(|error| refusal(error, why))?;
+    let began = SystemTime::now();
     tracing::info!("mode: AF_PACKET, because {why}");
     let mut run = Run::start(settings, Source::AfPacket, config.workers)?;
+    run.serve(std::mem::take(&mut daemon.bound), settings)?;
     let workers = sources
         .into_iter()
         .map(|source| {
@@ -44,8 +47,13 @@ pub(super) fn run(
             thread.spawn(move || worker.run())
         })
         .collect::<Result<Vec<_>, _>>()?;
+    run.vitals().tell(books(&capture)?);
+    run.vitals().enter(Phase::Capturing);
     tracing::info!("capturing on {}; Ctrl-C ends it", capture.attachments().join(", "));
+    daemon.begin(began, run.registry());
     let watched = watch(&mut capture, &run, &workers, settings.words, daemon);
+    daemon.end();
+    run.vitals().enter(Phase::Ending);
     capture.stop()?;
     let joined = |worker: JoinHandle<WorkerReport>| {
         worker
@@ -99,7 +107,7 @@ fn watch(
             return Ok(());
         }
         std::thread::sleep(TICK);
-        daemon.beat();
+        run.vitals().watched();
         if let Some(wanted) = daemon.look() {
             if wanted.direction_changed {
                 tracing::warn!(
@@ -118,6 +126,7 @@ fn watch(
             for name in changes.come {
                 tracing::info!("interface {name} has come: captured from now on");
             }
+            run.vitals().tell(books(capture)?);
             anyhow::ensure!(!capture.is_bereft(), "nothing is left to capture: all that was watched is gone");
         }
         if balanced.elapsed() >= WATCH {
@@ -135,6 +144,26 @@ fn watch(
         }
     }
     Ok(())
+}
+
+/// The books, for whoever asks for metrics.
+fn books(capture: &AfPacket) -> anyhow::Result<Books> {
+    let tally = |tally: Tally| vitals::Tally { packets: tally.packets, bytes: Some(tally.bytes) };
+    let balance = capture.balance()?;
+    let rings = balance.rings.iter().map(|ring| Ring {
+        captured: tally(ring.captured),
+        truncated: tally(ring.truncated),
+        headers_only: vitals::Tally::default(),
+        // How many bytes were dropped, a packet socket does not know.
+        dropped: vec![("ring_full", vitals::Tally { packets: ring.ring_full, bytes: None })],
+    });
+    Ok(Books {
+        mode: "af_packet",
+        rings: rings.collect(),
+        filtered: vec![("user_space", tally(balance.total().filtered))],
+        attached: capture.attachments().len() as u64,
+        ..Books::default()
+    })
 }
 
 /// The books in the words of eBPF's; null is what a packet socket cannot know.

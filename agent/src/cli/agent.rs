@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use super::args::{Agent, Tap};
-use super::daemon::{Beat, Daemon, Reload, Stamp, Wanted};
+use super::daemon::{Daemon, Reload, Stamp, Wanted};
+use super::http::Http;
+use super::presence::Presence;
 use super::settings::{Settings, UsageError, Words};
 use super::{say, scripts, tap, units};
 use crate::config;
@@ -28,11 +29,8 @@ pub(super) struct Checked {
     tap: Tap,
 }
 
-/// Captures as the file says, until a signal; or only checks it, or asks whether another one captures.
+/// Captures as the file says, until a signal; or only checks it.
 pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
-    if let (Some(beat), Some(within)) = (&args.beat, args.probe) {
-        return Ok(probe(beat, within));
-    }
     let mut checked = checked(&args.config)?;
     if args.check {
         let code = scripts::check_all(&checked.settings.scripts);
@@ -41,11 +39,14 @@ pub(super) fn run(args: &Agent) -> anyhow::Result<ExitCode> {
         }
         return Ok(code);
     }
+    // Before anything is captured: an address in use is the sooner told.
+    let bound = checked.settings.http.bind()?;
     let told = Arc::new(AtomicBool::new(false));
     checked.settings.hang_up = Some(Arc::clone(&told));
     let Checked { read, seen, settings, filter, tap } = checked;
     let reload = Reload::new(&args.config, told, read, seen, settings.redaction.clone(), filter);
-    let mut daemon = Daemon { reload: Some(reload), beat: args.beat.as_deref().map(Beat::new) };
+    let presence = settings.data_dir.as_deref().map(Presence::new);
+    let mut daemon = Daemon { reload: Some(reload), bound, presence };
     tap::capture(&tap, &settings, &mut daemon)
 }
 
@@ -57,7 +58,7 @@ pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
     let seen = Stamp::of(path);
     let read = config::read(path).map_err(|error| UsageError(error.to_string()))?;
     let of_this = |error: UsageError| UsageError(format!("{}: {error}", path.display()));
-    let tap = wishes(&read.file).map_err(|error| UsageError(error.to_string()))?;
+    let mut tap = wishes(&read.file).map_err(|error| UsageError(error.to_string()))?;
     let mut settings = Settings::new(&tap.common, Words::Keys).map_err(of_this)?;
     tap::check(&tap, Words::Keys).map_err(of_this)?;
     if let Some(filter) = &read.file.filter {
@@ -67,6 +68,8 @@ pub(super) fn checked(path: &Path) -> Result<Checked, UsageError> {
     crate::pipeline::check_sinks(&read.file.sinks)
         .map_err(|error| of_this(UsageError(format!("sinks: {error:#}"))))?;
     settings.sinks.clone_from(&read.file.sinks);
+    settings.http = Http::new(&read.file, &settings.view).map_err(of_this)?;
+    tap.exclude.extend(settings.http.endpoints());
     settings.script_limits = read.file.scripts.limits.whole();
     settings.end_within = read.file.drain_timeout.as_ref().map(|time| time.0);
     let (given, outbox) = (&read.file.outbox, &mut settings.outbox);
@@ -137,27 +140,10 @@ fn ring_mib(limit: u64, workers: u16) -> Option<u32> {
     Some(1 << mib.ilog2())
 }
 
-/// Whether an agent that gives this sign of life has done so lately.
-fn probe(beat: &Path, within: Duration) -> ExitCode {
-    let shown = beat.display();
-    match Beat::age(beat) {
-        Ok(age) if age <= within => {
-            say::out(format_args!("capturing: {shown} was touched {:.1} s ago", age.as_secs_f64()));
-            ExitCode::SUCCESS
-        }
-        Ok(age) => {
-            say::out(format_args!("stuck: {shown} was last touched {:.0} s ago", age.as_secs_f64()));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            say::out(format_args!("not capturing yet, or any more: {shown}: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -121,6 +121,9 @@ The file is YAML. Its keys, all of which may be left out but for one of capture.
   outbox        maxWaiting, maxBytes, maxDeliveryBytes, maxAge, giveUpAfter, slackRate, slackBurst, floodLimit,
                 scriptAlerts, totalAlerts, drainTimeout
   redaction     enabled, headers
+  api           listen (default 127.0.0.1:8899, or \"off\"), token (or ${NAME}), tokenFile, recentItems, recentBytes, maxClients:
+                items, streams, scripts and the outbox by HTTP; elsewhere than on the loopback it needs a token
+  metrics       listen (default 127.0.0.1:9899, or \"off\"): /healthz, /readyz and /metrics, without a token
   filter (a KFL filter: only items that match are given to scripts), slackApiUrl, s3Endpoint, caFile, dataDir,
   drainTimeout (the end takes no longer)
 They mean what the options of `remora tap` mean. Sizes are as 512M or 4G, times as 90s, 30m, 6h or 7d. Without ringMib, rings
@@ -139,12 +142,6 @@ pub(super) struct Agent {
     /// Only check the configuration, and compile its scripts.
     #[arg(long)]
     pub(super) check: bool,
-    /// While capturing, touch this file every second, for --probe.
-    #[arg(long, value_name = "FILE", conflicts_with = "check")]
-    pub(super) beat: Option<PathBuf>,
-    /// Only say whether another agent with this --beat captures: whether the file was touched within this time.
-    #[arg(long, value_name = "TIME", value_parser = units::time, requires = "beat", conflicts_with = "check")]
-    pub(super) probe: Option<Duration>,
 }
 
 /// `remora replay`.

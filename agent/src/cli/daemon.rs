@@ -1,48 +1,65 @@
-//! What a daemon does beside capturing: it follows its configuration, and shows that it lives.
+//! What a daemon does beside capturing: it follows its configuration, and is served by HTTP.
 //!
 //! Invariants: a configuration with an error changes nothing; what is in force is what the log said last; nothing here
 //! waits for anything but a small file.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use agent_core::packet::Direction;
 use serde_norway::Value;
 
 use super::agent;
+use super::presence::Presence;
+use crate::api::{Bound, Registry};
 use crate::capture::net::Net;
 use crate::config;
 use crate::view::Redaction;
 
-/// How often the file is looked at, and the sign of life given.
+/// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Keys that change while capture runs, with those below them.
 const CHANGEABLE: [&str; 5] =
     ["capture.ports", "capture.nets", "capture.exclude", "capture.direction", "redaction"];
 
-/// Both parts, each where it was asked for; by default neither.
+/// Its parts, each where it was asked for; by default none.
 #[derive(Default)]
 pub(super) struct Daemon {
     pub(super) reload: Option<Reload>,
-    pub(super) beat: Option<Beat>,
+    /// Addresses that are ours, until they are served.
+    pub(super) bound: Vec<Bound>,
+    /// In the data folder, if there is one.
+    pub(super) presence: Option<Presence>,
 }
 
 impl Daemon {
-    /// Shows that capture goes on.
-    pub(super) fn beat(&mut self) {
-        if let Some(beat) = &mut self.beat {
-            beat.give();
+    /// Capture has begun then.
+    pub(super) fn begin(&mut self, at: SystemTime, registry: &Registry) {
+        let Some(gap) = self.presence.as_mut().and_then(|presence| presence.begin(at)) else { return };
+        registry.add_metrics(move |to| {
+            to.gauge("remora_capture_gap_seconds", "Time without capture between the last run and this one.")
+                .value(gap.as_secs_f64());
+        });
+    }
+
+    /// Capture is about to end.
+    pub(super) fn end(&mut self) {
+        if let Some(presence) = &mut self.presence {
+            presence.end();
         }
     }
 
-    /// The kernel's filter that is wanted from now on, if that is news. [`Daemon::done`] must be told what came of it.
+    /// Capture goes on. The kernel's filter that is wanted from now on, if that is news: [`Daemon::done`] must be told what came
+    /// of it.
     pub(super) fn look(&mut self) -> Option<Wanted> {
+        if let Some(presence) = &mut self.presence {
+            presence.keep();
+        }
         self.reload.as_mut()?.look()
     }
 
@@ -185,46 +202,4 @@ impl Reload {
 
 fn is_or_below(key: &str, of: &str) -> bool {
     key.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// A file whose time of change says that capture goes on.
-pub(super) struct Beat {
-    path: PathBuf,
-    given: Option<Instant>,
-    failed: bool,
-}
-
-impl Beat {
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), given: None, failed: false }
-    }
-
-    fn give(&mut self) {
-        if self.given.is_some_and(|given| given.elapsed() < LOOK) {
-            return;
-        }
-        self.given = Some(Instant::now());
-        let written = std::fs::write(&self.path, format!("{}\n", std::process::id()));
-        if let (Err(error), false) = (&written, self.failed) {
-            tracing::warn!("--beat {}: {error}", self.path.display());
-        }
-        self.failed = written.is_err();
-    }
-
-    /// How long ago the last one was given.
-    ///
-    /// # Errors
-    /// When none ever was.
-    pub(super) fn age(path: &Path) -> io::Result<Duration> {
-        let changed = std::fs::metadata(path)?.modified()?;
-        // A clock that was set back makes it none younger than now.
-        Ok(changed.elapsed().unwrap_or_default())
-    }
-}
-
-impl Drop for Beat {
-    fn drop(&mut self) {
-        // Nothing captures any more; one that stays is too old soon.
-        let _ = std::fs::remove_file(&self.path);
-    }
 }

@@ -7,13 +7,18 @@ mod args;
 mod cores;
 mod daemon;
 mod doctor;
+mod http;
+mod letter;
 mod logging;
 mod matching;
+mod metrics;
 mod outbox;
+mod presence;
 mod replay;
 mod run;
 mod say;
 mod scripts;
+mod serving;
 mod settings;
 mod signals;
 mod stage;
@@ -21,6 +26,7 @@ mod stats;
 mod streams;
 mod tap;
 pub(crate) mod units;
+mod vitals;
 
 use std::process::ExitCode;
 
@@ -64,7 +70,7 @@ pub fn main() -> ExitCode {
 fn is_live(command: &Command) -> bool {
     match command {
         Command::Tap(_) => true,
-        Command::Agent(args) => !args.check && args.probe.is_none(),
+        Command::Agent(args) => !args.check,
         _ => false,
     }
 }
@@ -100,8 +106,8 @@ mod tests {
     #[test]
     fn whoever_captures_does_not_wait_for_the_readers_of_its_log() {
         let live = |words: &str| is_live(&Cli::try_parse_from(words.split(' ')).unwrap().command);
-        assert!(live("remora tap --interface lo") && live("remora agent") && live("remora agent --beat /b"));
-        for other in ["replay a.pcap", "agent --check", "agent --beat /b --probe 30s", "doctor"] {
+        assert!(live("remora tap --interface lo") && live("remora agent"));
+        for other in ["replay a.pcap", "agent --check", "doctor"] {
             assert!(!live(&format!("remora {other}")), "{other}");
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{say, units};
+use super::{letter, say, units};
 use crate::config;
 use crate::outbox::{FoldPolicy, Letter, LetterState, Letters, OutboxConfig, Rate, RetryPolicy};
 use crate::utc;
@@ -32,7 +32,8 @@ pub(super) struct DeliveryArgs {
     /// Alerts of all scripts in a minute; what is past it is folded. 0: any number.
     #[arg(long, value_name = "N", default_value_t = 30_000)]
     total_alerts: u32,
-    /// Bytes of text and attachments that may wait; past it attachments are left out, then alerts refused.
+    /// Bytes of text and attachments that may wait; past three quarters of it attachments are left out, past all of it alerts
+    /// refused.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = units::size)]
     outbox_max_bytes: u64,
     /// How long an alert may wait; then it is a dead letter (`remora outbox list`).
@@ -197,7 +198,8 @@ fn list(dead: bool, place: &Place) -> anyhow::Result<()> {
         if shown == 1 {
             say::out(format_args!("{:>8}  {:7}  {:20}  {:>8}  WHAT", "ID", "STATE", "MADE", "ATTEMPTS"));
         }
-        let (title, made) = (one_line(&title(&letter), 60), utc::text(letter.made_ms / 1_000));
+        let (title, made) =
+            (one_line(&letter::title(&letter.content), 60), utc::text(letter.made_ms / 1_000));
         let Letter { id, attempts, destination, .. } = &letter;
         let state = state(&letter);
         say::out(format_args!("{id:>8}  {state:7}  {made:20}  {attempts:>8}  {destination}: {title}"));
@@ -235,7 +237,7 @@ fn show(letter: &Letter, json: bool) -> anyhow::Result<()> {
         };
         say::out(format_args!("file         {} ({} bytes): {place}", one_line(&file.name, 100), file.size));
     }
-    say::out(format_args!("{}", serde_json::to_string_pretty(&letter.content)?));
+    letter::lines(&letter.content).iter().for_each(|line| say::out(format_args!("{line}")));
     Ok(())
 }
 
@@ -246,16 +248,8 @@ fn state(letter: &Letter) -> &'static str {
     }
 }
 
-fn title(letter: &Letter) -> String {
-    let alert = &letter.content["alert"];
-    let part = |name: &str| alert[name].as_str().unwrap_or_default().trim();
-    [part("pretext"), part("text")].join(" ").trim().to_owned()
-}
-
-/// Traffic may say anything: no control characters reach the terminal.
 fn one_line(text: &str, most: usize) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let mut line: String = text.chars().take(most).map(plain).collect();
+    let mut line = letter::plain(&text.chars().take(most).collect::<String>());
     if text.chars().nth(most).is_some() {
         line.push('…');
     }

@@ -15,9 +15,12 @@ use super::settings::{PcapLimits, Settings, Words};
 use super::signals::Signals;
 use super::stage::Stage;
 use super::stats::{self, Totals};
+use super::vitals::Vitals;
+use super::{metrics, serving};
+use crate::api::{Bound, Feed, Registry, Server};
 use crate::capture::PacketSource;
 use crate::captured::Source;
-use crate::hooks::{Backpressure, HostServices, Rehearsal, ScriptLog, ScriptStats, Scripts, TracingLog};
+use crate::hooks::{Backpressure, HostServices, Rehearsal, ScriptLog, Scripts, TracingLog};
 use crate::outbox::{self, DurableOutbox, OutboxConfig, Recorded, RecordingOutbox};
 use crate::pcap::{InterfaceInfo, Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{
@@ -47,8 +50,13 @@ pub(super) struct Run {
     keeps: bool,
     words: Words,
     stats: bool,
+    /// How the run is, for whoever asks.
+    vitals: Arc<Vitals>,
+    /// What else is told by HTTP.
+    registry: Arc<Registry>,
+    server: Option<Server>,
     // Last: nothing uses the folders any more when they vanish.
-    _folders: Folders,
+    folders: Folders,
 }
 
 /// Folders of a run; the temporary one vanishes with it.
@@ -149,9 +157,11 @@ impl Run {
         };
         let items = start_sinks(settings, outbox.as_ref(), pace)?;
         let output = start_output(settings, &stop)?;
+        let api = settings.http.api.as_ref().map(|_| Feed::start(settings.http.feed.clone()));
+        let api = api.transpose().context("starting the API")?.map(Arc::new);
         let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
         Ok(Self {
-            sinks: Sinks { resolver, processes: None, source, filter, scripts, items, output, stop },
+            sinks: Sinks { resolver, processes: None, source, filter, scripts, items, api, output, stop },
             pace,
             hash: settings.hash,
             store,
@@ -163,7 +173,10 @@ impl Run {
             keeps: settings.data_dir.is_some(),
             words: settings.words,
             stats: settings.stats,
-            _folders: folders,
+            vitals: Arc::default(),
+            registry: Arc::default(),
+            server: None,
+            folders,
         })
     }
 
@@ -187,7 +200,50 @@ impl Run {
             ..EngineConfig::default()
         };
         let store = (!self.appenders.is_empty()).then(|| self.appenders.remove(0));
-        Worker { id, source, store, engine, pace: self.pace, sinks: self.sinks.clone() }
+        let pulse = self.vitals.worker();
+        Worker { id, source, store, engine, pace: self.pace, sinks: self.sinks.clone(), pulse }
+    }
+
+    /// How the run is.
+    pub(super) fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// Where more can be told by HTTP: metrics, and reasons not to be ready.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Serves at these addresses until the run is over.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub(super) fn serve(&mut self, bound: Vec<Bound>, settings: &Settings) -> anyhow::Result<()> {
+        if bound.is_empty() {
+            return Ok(());
+        }
+        self.vitals.checked_by(&self.registry);
+        let parts = serving::Parts {
+            settings,
+            data: &self.folders.data,
+            pcap: &self.folders.pcap,
+            node: self.sinks.resolver.node(),
+            scripts: self.sinks.scripts.as_ref(),
+            store: self.store.as_ref(),
+            outbox: self.outbox.as_ref(),
+        };
+        parts.checked_by(&self.registry);
+        let sources = metrics::Sources {
+            vitals: Arc::clone(&self.vitals),
+            store: self.store.clone(),
+            outbox: self.outbox.clone(),
+            scripts: self.sinks.scripts.as_ref().map(Arc::downgrade),
+            sinks: self.sinks.items.clone(),
+        };
+        metrics::add(&self.registry, sources);
+        let server = Server::start(bound, &self.registry, self.sinks.api.as_ref(), parts.services());
+        self.server = Some(server.context("starting the API")?);
+        Ok(())
     }
 
     /// Has the scripts' jobs run once, when all else is done; what they publish then.
@@ -223,7 +279,7 @@ impl Run {
                 );
                 failed = true;
             }
-            scripts = end_scripts(running);
+            scripts = running.shutdown(SCRIPTS_END);
         }
         if let Some(items) = &self.sinks.items {
             items.close();
@@ -262,20 +318,17 @@ impl Run {
     }
 }
 
-/// Ends the scripts, so that what their threads still have to say is said.
-fn end_scripts(running: Arc<Scripts>) -> Vec<ScriptStats> {
-    match Arc::try_unwrap(running) {
-        Ok(scripts) => scripts.shutdown(SCRIPTS_END),
-        Err(shared) => shared.stats(),
-    }
-}
-
 type Opened = (Option<Arc<SegmentStore>>, Vec<Box<dyn PcapAppender>>);
+
+/// Bytes of extracted files that even a small store may have.
+const LEAST_EXTRACTED: u64 = 16 << 20;
 
 fn open_store(dir: &Path, limits: PcapLimits, workers: u16, source: Source) -> anyhow::Result<Opened> {
     let mut config = StoreConfig::new(dir);
     config.mode = if limits.mode == PcapMode::Matched { Mode::Matched } else { Mode::All };
     config.max_bytes = limits.max_bytes;
+    // Files that scripts ask for are beside the packets: a small store has a small share for them.
+    config.extracted_bytes = config.extracted_bytes.min((limits.max_bytes / 4).max(LEAST_EXTRACTED));
     config.max_age = limits.max_age;
     config.reserve_bytes = limits.reserve;
     config.overflow = if source == Source::Pcap { Overflow::Wait } else { Overflow::Refuse };

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::args::{Assignment, Common, PcapMode};
+use super::http::Http;
 use super::scripts::Test;
 use crate::config::Variables;
 use crate::hooks::ScriptLimits;
@@ -99,6 +100,8 @@ pub(super) struct Settings {
     pub(super) end_within: Option<Duration>,
     /// Set by SIGHUP, which then does not end the run.
     pub(super) hang_up: Option<Arc<AtomicBool>>,
+    /// What is served by HTTP.
+    pub(super) http: Http,
     /// What the user calls options.
     pub(super) words: Words,
 }
@@ -167,6 +170,7 @@ impl Settings {
             script_limits: ScriptLimits::default(),
             end_within: None,
             hang_up: None,
+            http: Http::default(),
             words,
         })
     }
@@ -197,6 +201,7 @@ impl Settings {
             script_limits: ScriptLimits::default(),
             end_within: None,
             hang_up: None,
+            http: Http::default(),
             words: Words::Flags,
         })
     }

@@ -63,6 +63,12 @@ impl Totals<'_> {
                 sink.refused
             );
         }
+        if self.deliveries.refused > 0 {
+            tracing::warn!(
+                "{} deliveries were refused: the outbox was full, or an argument wrong; their scripts were told",
+                self.deliveries.refused
+            );
+        }
         if logging::dropped() > 0 {
             tracing::warn!(
                 "{} lines of the log were dropped: standard error is not read fast enough",
@@ -82,7 +88,6 @@ impl Totals<'_> {
 /// All counters as one JSON object.
 pub(super) fn json(totals: &Totals<'_>) -> Value {
     let scripts: Map<String, Value> = totals.scripts.iter().map(|s| (s.name.clone(), script(s))).collect();
-    let deliveries = &totals.deliveries;
     let mut all = json!({
         "packets": totals.sum(|e| e.packets),
         "bytes": totals.sum(|e| e.bytes),
@@ -125,20 +130,7 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
         },
         "scripts": scripts,
         "sinks": totals.sinks,
-        "deliveries": {
-            "queued": deliveries.queued,
-            "sent": deliveries.sent,
-            "retried": deliveries.retried,
-            "failed": deliveries.failed,
-            "suppressed": deliveries.suppressed,
-            "refused": deliveries.refused,
-            "files_failed": deliveries.files_failed,
-            "unanswered": deliveries.unanswered,
-            "taken_up": deliveries.taken_up,
-            "in_memory": deliveries.in_memory,
-            "dead_dropped": deliveries.dead_dropped,
-            "waiting": deliveries.waiting,
-        },
+        "deliveries": deliveries(&totals.deliveries),
     });
     if let Some(store) = &totals.store {
         all["store"] = json!({
@@ -158,11 +150,31 @@ pub(super) fn json(totals: &Totals<'_>) -> Value {
     all
 }
 
-fn script(stats: &ScriptStats) -> Value {
+/// The outbox's counters.
+pub(super) fn deliveries(deliveries: &DeliveryStats) -> Value {
+    json!({
+        "queued": deliveries.queued,
+        "sent": deliveries.sent,
+        "retried": deliveries.retried,
+        "failed": deliveries.failed,
+        "suppressed": deliveries.suppressed,
+        "refused": deliveries.refused,
+        "files_failed": deliveries.files_failed,
+        "unanswered": deliveries.unanswered,
+        "taken_up": deliveries.taken_up,
+        "in_memory": deliveries.in_memory,
+        "dead_dropped": deliveries.dead_dropped,
+        "waiting": deliveries.waiting,
+    })
+}
+
+/// A script's counters.
+pub(super) fn script(stats: &ScriptStats) -> Value {
     // By name, so that none is forgotten.
     let ScriptStats {
         name: _,
         title: _,
+        running: _,
         calls,
         errors,
         dropped,

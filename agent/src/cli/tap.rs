@@ -90,14 +90,14 @@ pub(super) fn workers(args: &Tap) -> u16 {
 mod live {
     use std::process::ExitCode;
     use std::thread::JoinHandle;
-    use std::time::{Duration, Instant};
+    use std::time::{Duration, Instant, SystemTime};
 
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
 
     use crate::capture::ebpf::{
-        AttachStats, Balance, Change, Filter, IdentityConfig, IdentityStats, Live, LiveConfig, LiveError,
-        RingBalance, TcHook,
+        AttachStats, Balance, Change, Filter, Identity, IdentityConfig, IdentityStats, Live, LiveConfig,
+        LiveError, RingBalance, TcHook,
     };
     use crate::captured::Source;
     use crate::cli::args::{Tap, TcHookArg};
@@ -105,6 +105,7 @@ mod live {
     use crate::cli::daemon::Daemon;
     use crate::cli::run::Run;
     use crate::cli::settings::{Settings, Words};
+    use crate::cli::vitals::{self, Books, Phase, Ring, Vitals};
     use crate::pipeline::WorkerReport;
 
     /// How often losses are looked at, to warn while there is time to act.
@@ -130,7 +131,9 @@ mod live {
             }
             Err(error) => return Err(error.into()),
         };
+        let began = SystemTime::now();
         let mut run = Run::start(settings, Source::Ebpf, config.workers)?;
+        run.serve(std::mem::take(&mut daemon.bound), settings)?;
         let cores = args.pin_workers.then(cores::allowed).filter(|cores| !cores.is_empty());
         if let Some(identity) = live.identity() {
             run.name_processes(identity.processes());
@@ -151,9 +154,14 @@ mod live {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
+        tell_books(&mut live, run.vitals())?;
+        run.vitals().enter(Phase::Capturing);
         tracing::info!("mode: {}", live.mode());
         tracing::info!("capturing on {}; Ctrl-C ends it", places(&live.attachments()));
+        daemon.begin(began, run.registry());
         let watched = watch(&mut live, &run, &workers, settings.words, daemon);
+        daemon.end();
+        run.vitals().enter(Phase::Ending);
         live.stop()?;
         let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
         let mut balance = balance_json(&live.balance()?, live.attach_stats());
@@ -214,7 +222,7 @@ mod live {
                 return Ok(());
             }
             std::thread::sleep(TICK);
-            daemon.beat();
+            run.vitals().watched();
             if let Some(wanted) = daemon.look() {
                 let set = live.set_filter(&Filter {
                     ports: wanted.ports,
@@ -228,6 +236,7 @@ mod live {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 tell(&live.changes(), live.attach_stats());
+                tell_books(live, run.vitals())?;
             }
             if balanced.elapsed() >= WATCH {
                 balanced = Instant::now();
@@ -237,6 +246,53 @@ mod live {
             }
         }
         Ok(())
+    }
+
+    /// Tells the kernel's books to whoever asks for metrics.
+    fn tell_books(live: &mut Live, vitals: &Vitals) -> anyhow::Result<()> {
+        let (balance, attached) = (live.balance()?, live.attach_stats());
+        let identity = live.identity().map(Identity::stats).transpose()?;
+        vitals.tell(books(&balance, attached, identity.as_ref()));
+        Ok(())
+    }
+
+    fn books(balance: &Balance, attached: AttachStats, identity: Option<&IdentityStats>) -> Books {
+        let tally = |tally: Tally| vitals::Tally { packets: tally.packets, bytes: Some(tally.bytes) };
+        let ring = |ring: &RingBalance| Ring {
+            captured: tally(ring.captured),
+            truncated: tally(ring.truncated),
+            headers_only: tally(ring.headers_only),
+            dropped: vec![
+                ("ring_full", tally(ring.ring_full)),
+                ("no_ring", tally(ring.no_ring)),
+                ("load_failed", tally(ring.load_failed)),
+            ],
+        };
+        let connections = identity.map_or_else(Vec::new, |of| {
+            vec![
+                ("opened", of.opened),
+                ("accepted", of.accepted),
+                ("closed", of.closed),
+                ("refused", of.refused),
+                ("displaced", of.displaced),
+                ("no_storage", of.no_storage),
+                ("older", of.older),
+            ]
+        });
+        Books {
+            mode: "ebpf",
+            offered: Some(tally(balance.offered)),
+            filtered: balance.filtered.reasons().map(|(reason, of)| (reason, tally(of))).to_vec(),
+            rings: balance.rings.iter().map(ring).collect(),
+            attached: attached.now,
+            changes: vec![
+                ("came", attached.came),
+                ("went", attached.went),
+                ("refused", attached.refused),
+                ("stripped", attached.stripped),
+            ],
+            connections,
+        }
     }
 
     /// Says what came and went, the first of many one by one.

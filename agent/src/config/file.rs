@@ -6,7 +6,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::env::Variables;
 use super::later::NotYet;
-use super::values::{BaseUrl, Count, Endpoint, Kfl, Network, PerSecond, Size, Time};
+use super::token::Token;
+use super::values::{BaseUrl, Count, Endpoint, Kfl, ListenOn, Network, PerSecond, Size, Time};
 use crate::cli::{DirectionArg, Mode, PcapMode, TcHookArg};
 use crate::hooks::ScriptLimits;
 use crate::pipeline::SinkConfig;
@@ -48,7 +49,12 @@ pub(crate) struct File {
     /// The end of the agent takes no longer.
     pub(crate) drain_timeout: Option<Time>,
     targets: NotYet,
-    api: NotYet,
+    /// Items, streams, scripts and the outbox by HTTP.
+    #[serde(deserialize_with = "section")]
+    pub(crate) api: Api,
+    /// Health and metrics by HTTP.
+    #[serde(deserialize_with = "section")]
+    pub(crate) metrics: Metrics,
     /// Where items go without a script.
     #[serde(deserialize_with = "section")]
     pub(crate) sinks: Vec<SinkConfig>,
@@ -185,6 +191,32 @@ pub(crate) struct Outbox {
     pub(crate) total_alerts: Option<Count<0, { u32::MAX }>>,
     /// Patience at the end, counted from the last delivery that succeeded.
     pub(crate) drain_timeout: Option<Time>,
+}
+
+/// `api`.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Api {
+    /// Where.
+    pub(crate) listen: Option<ListenOn>,
+    /// What is asked of who comes.
+    pub(crate) token: Option<Token>,
+    /// A file with that.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Latest items that are kept.
+    pub(crate) recent_items: Option<Count<0, 1_000_000>>,
+    /// Memory that they hold.
+    pub(crate) recent_bytes: Option<Size<0, { 4 << 30 }>>,
+    /// Clients that follow items at a time.
+    pub(crate) max_clients: Option<Count<1, 48>>,
+}
+
+/// `metrics`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Metrics {
+    /// Where.
+    pub(crate) listen: Option<ListenOn>,
 }
 
 /// `redaction`.

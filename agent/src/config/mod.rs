@@ -11,6 +11,7 @@ mod file;
 mod later;
 #[cfg(test)]
 mod tests;
+mod token;
 mod values;
 
 use std::io::Read as _;
@@ -19,7 +20,9 @@ use std::path::{Path, PathBuf};
 use serde_norway::Value;
 
 pub(crate) use self::env::Variables;
-pub(crate) use self::file::{File, Outbox, Redaction};
+pub(crate) use self::file::{Api, File, Outbox, Redaction};
+pub(crate) use self::token::Token;
+pub(crate) use self::values::ListenOn;
 
 /// A configuration is no larger, in bytes.
 const MOST: u64 = 1 << 20;

@@ -46,6 +46,8 @@ slackApiUrl: http://127.0.0.1:9/api
 s3Endpoint: http://127.0.0.1:9000
 caFile: /etc/ca.pem
 redaction: {enabled: true, headers: [x-session]}
+api: {listen: '[::1]:1', tokenFile: /t, recentItems: 5, recentBytes: 1M, maxClients: 3}
+metrics: {listen: 'off'}
 dataDir: /var/lib/remora
 drainTimeout: 50s
 ";
@@ -69,6 +71,10 @@ fn every_key_is_read() {
     assert_eq!((limits.webhook_timeout, limits.wait_total).1, Duration::from_secs(60));
     assert_eq!(file.slack_api_url.unwrap().0, "http://127.0.0.1:9/api/");
     assert_eq!(file.outbox.max_waiting.unwrap().0, 7);
+    let (api, metrics) = (file.api, file.metrics);
+    assert_eq!(api.listen.unwrap().0, Some("[::1]:1".parse().unwrap()));
+    assert_eq!((api.recent_items.unwrap().0, api.recent_bytes.unwrap().0), (5, 1 << 20));
+    assert_eq!((api.max_clients.unwrap().0, metrics.listen.unwrap().0), (3, None));
     assert_eq!(file.scripts.env.0["SLACK_CHANNEL_ID"], "C1");
     assert!(!format!("{:?}", file.scripts.env).contains("\"C1\""));
 }
@@ -105,6 +111,9 @@ fn an_error_names_line_key_what_was_found_and_what_is_allowed() {
         ("sinks: [{kind: kafka}]\n", &["sinks[0]", "kafka", "`elasticsearch`", "`jsonFile`"]),
         ("sinks:\n  - {kind: jsonFile, path: a, size: 1}\n", &["sinks[0]", "size"]),
         ("slackApiUrl: slack.com\n", &["slackApiUrl", "slack.com", "http"]),
+        ("api:\n  listen: 8899\n", &["line 2", "api.listen", "\"8899\"", "127.0.0.1:8899", "\"off\""]),
+        ("api:\n  recentItems: -1\n", &["line 2", "api.recentItems", "0 to 1000000"]),
+        ("metrics:\n  token: x\n", &["line 2", "metrics", "token", "`listen`"]),
         ("capture: {}\ncapture: {}\n", &["capture", "duplicate"]),
     ] {
         let said = refused(text);
@@ -126,7 +135,7 @@ fn what_is_no_yaml_is_refused_with_its_line() {
 fn what_this_version_does_not_have_is_refused_as_such() {
     for (text, words) in [
         ("store: {}\ntargets:\n  namespaces: [shop]\n", &["line ", "targets", "not in this version"][..]),
-        ("api: {listen: '127.0.0.1:9'}\n", &["api", "not in this version"]),
+        ("targets: 1\n", &["targets", "not in this version"]),
     ] {
         let said = refused(text);
         for word in words {
@@ -151,6 +160,26 @@ fn no_error_tells_a_variables_value() {
     }
     let said = refused("scripts:\n  env: {A: hush1, A: hush2}\n");
     assert!(said.contains("duplicate") && said.contains("\"A\"") && !said.contains("hush"), "{said}");
+}
+
+#[test]
+fn a_token_is_written_or_named_and_never_told() {
+    use super::Token;
+    let token =
+        |text: &str| read(&format!("api: {{token: {text}}}\n")).map(|read| read.file.api.token.unwrap());
+    for text in ["hush-hush", "'${A}'", "{env: A}", "{file: /a}"] {
+        let found = token(text).unwrap();
+        assert_eq!(matches!(found, Token::Written(_)), text == "hush-hush");
+        assert!(!format!("{found:?}").contains("hush"), "{found:?}");
+    }
+    assert_eq!(token("'${A}'").unwrap(), token("{env: A}").unwrap());
+    for text in
+        ["12345678", "true", "[hush]", "{env: A, hush: b}", "{hush: 1}", "'${hush'", "'${hu sh}'", "'${}'"]
+    {
+        let said = refused(&format!("api:\n  token: {text}\n"));
+        assert!(said.contains("api.token: expected a token"), "{said}");
+        assert!(!said.contains("hush") && !said.contains("12345678"), "{said}");
+    }
 }
 
 #[test]

@@ -89,6 +89,13 @@ words! {
     Endpoint(SocketAddr) "an address and port such as 10.0.0.7:9200": |text| {
         text.parse().map_err(|_| String::from("expected an address and port such as 10.0.0.7:9200 or [fd00::7]:443"))
     };
+    /// Where to listen; `None`: nowhere.
+    ListenOn(Option<SocketAddr>) "an address and port such as 127.0.0.1:8899, or \"off\"": |text| match text {
+        "off" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            String::from("expected an address and port such as 127.0.0.1:8899 or [::1]:8899, or \"off\"")
+        }),
+    };
     /// The base of an HTTP API, ending in a slash.
     BaseUrl(String) "an http or https URL": base_url;
     /// A filter that compiles.

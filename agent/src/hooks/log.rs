@@ -84,6 +84,11 @@ impl Logger {
                 text = text.replace(secret.as_str(), "[REDACTED]").into();
             }
         }
+        for secret in &self.secrets {
+            if let Some(hidden) = without_beginning(&text, secret) {
+                text = hidden.into();
+            }
+        }
         let (head, cut) = split_at_char(&text, self.longest);
         let mut line = String::with_capacity(head.len());
         for c in head.chars() {
@@ -102,6 +107,27 @@ impl Logger {
         }
         line
     }
+}
+
+/// What follows a text that was cut.
+const CUT: &str = "… (";
+
+/// A text may have been cut in the middle of a secret: without the beginning of it, where there is one at the end or a cut.
+fn without_beginning(text: &str, secret: &str) -> Option<String> {
+    // Of a URL everybody knows where it begins.
+    let known = secret.find("://").map_or(0, |scheme| {
+        secret[scheme + 3..].find('/').map_or(secret.len(), |host| scheme + 3 + host + 1)
+    });
+    let shortest = known + SHORTEST_SECRET;
+    let cuts = text.match_indices(CUT).map(|(at, _)| at);
+    for end in cuts.chain([text.len()]) {
+        let lengths = (shortest..secret.len()).rev().filter(|&length| secret.is_char_boundary(length));
+        if let Some(length) = lengths.into_iter().find(|&length| text[..end].ends_with(&secret[..length])) {
+            let hidden = format!("{}[REDACTED]{}", &text[..end - length], &text[end..]);
+            return Some(without_beginning(&hidden, secret).unwrap_or(hidden));
+        }
+    }
+    None
 }
 
 /// Whether a variable of that name is taken for a secret.
@@ -159,6 +185,23 @@ mod tests {
             logger.clean("xoxp-777 http://fake/services/T/B/x https://hooks.slack.com/services/T/B/y"),
             "[REDACTED] [REDACTED] [REDACTED]"
         );
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_is_cut_out() {
+        let token = "xoxb-123456789-abcdef";
+        let hook = "https://hooks.slack.com/services/T/B/yyyy";
+        let logger = logger(&[("TOKEN", token), ("TO", hook)], 1000);
+        for length in SHORTEST_SECRET..=token.len() {
+            let part = &token[..length];
+            assert_eq!(logger.clean(&format!("a {part}")), "a [REDACTED]");
+            assert_eq!(
+                logger.clean(&format!("a {part}… (7 more bytes) b")),
+                "a [REDACTED]… (7 more bytes) b"
+            );
+        }
+        assert_eq!(logger.clean(&hook[..hook.len() - 1]), "[REDACTED]");
+        assert_eq!(logger.clean("see https://hooks.slack.com/"), "see https://hooks.slack.com/");
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! What scripts publish by `prometheus.metric`, and Prometheus' text format.
+//! What scripts publish by `prometheus.metric`.
 //!
 //! A value is what the script said last, counters too: that is how Kubeshark's helper works. Every series carries a label
 //! `script`, so that scripts cannot overwrite each other's. Bounded for each script ([`Metrics::new`]).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) use crate::exposition::Kind;
+use crate::exposition::{head, label, sample};
 
 /// Bytes of a name, of a help text, of a label's value; labels of a series.
 const LONGEST_NAME: usize = 200;
@@ -13,25 +15,7 @@ const LONGEST_HELP: usize = 1000;
 const LONGEST_VALUE: usize = 500;
 const MOST_LABELS: usize = 16;
 /// What names begin with that are the agent's own.
-const RESERVED: &str = "remora_";
-
-/// What a metric counts as.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    Counter,
-    Gauge,
-    Untyped,
-}
-
-impl Kind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Untyped => "untyped",
-        }
-    }
-}
+const RESERVED: [&str; 2] = ["remora_", "process_"];
 
 /// Whose series: a script, and which version of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,7 +136,7 @@ impl Metrics {
         for (name, family) in &self.lock().families {
             head(out, name, &family.help, family.kind);
             for (labels, (value, _)) in &family.series {
-                sample(out, name, labels, *value);
+                sample(out, name, labels, (*value).into());
             }
         }
     }
@@ -160,30 +144,6 @@ impl Metrics {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The lines before a metric's samples.
-pub(crate) fn head(out: &mut String, name: &str, help: &str, kind: Kind) {
-    let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-    // Err: writing to a String does not fail.
-    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {}\n", kind.as_str());
-}
-
-/// One line; `labels` without braces.
-pub(crate) fn sample(out: &mut String, name: &str, labels: &str, value: f64) {
-    let value = match value {
-        f64::INFINITY => "+Inf".to_owned(),
-        f64::NEG_INFINITY => "-Inf".to_owned(),
-        value => value.to_string(),
-    };
-    // Err: as above.
-    let _ = writeln!(out, "{name}{{{labels}}} {value}");
-}
-
-/// One label as it is printed.
-pub(crate) fn label(name: &str, value: &str) -> String {
-    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("{name}=\"{value}\"")
 }
 
 fn check_name(name: &str) -> Result<(), Refused> {
@@ -200,8 +160,8 @@ fn check_name(name: &str) -> Result<(), Refused> {
     if name.len() > LONGEST_NAME {
         return Err(refused("name", format!("is longer than {LONGEST_NAME} bytes")));
     }
-    if name.starts_with(RESERVED) {
-        return Err(refused("name", format!("names that begin with {RESERVED} are the agent's own")));
+    if let Some(own) = RESERVED.iter().find(|own| name.starts_with(**own)) {
+        return Err(refused("name", format!("names that begin with {own} are the agent's own")));
     }
     Ok(())
 }

@@ -253,6 +253,12 @@ impl Scripts {
         self.shared.stats()
     }
 
+    /// Files whose scripts do not run as they are now, with why; of an edited one the version before may run on.
+    #[must_use]
+    pub fn failures(&self) -> Vec<ScriptFailure> {
+        self.shared.failures().values().cloned().collect()
+    }
+
     /// What scripts publish by `prometheus.metric`, and their counters, in Prometheus' text format (version 0.0.4).
     #[must_use]
     pub fn prometheus(&self) -> String {
@@ -271,7 +277,7 @@ impl Scripts {
 
     /// Ends all scripts: running calls are interrupted, waits broken off, items that still wait dropped and counted.
     /// Returns the last statistics. A thread that does not end within `timeout` is left behind, and that is logged.
-    pub fn shutdown(self, timeout: Duration) -> Vec<ScriptStats> {
+    pub fn shutdown(&self, timeout: Duration) -> Vec<ScriptStats> {
         let until = Instant::now() + timeout;
         self.stop();
         if let Some(Watcher { thread, .. }) = lock(&self.watcher).take() {

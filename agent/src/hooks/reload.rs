@@ -119,6 +119,7 @@ impl Reloader {
                 Err(failure) => failures.push(failure),
             }
         }
+        failures.iter().for_each(|failure| self.shared.failed(&failure.path, Some(failure)));
         failures
     }
 
@@ -229,6 +230,7 @@ impl Reloader {
                 file.missing += 1;
                 if file.missing >= MISSING {
                     self.files.remove(path);
+                    self.shared.failed(path, None);
                     self.remove(path);
                 }
                 return;
@@ -263,6 +265,7 @@ impl Reloader {
 
     /// Says that what is in a file now does not run.
     fn tell_failure(&self, path: &Path, failure: &ScriptFailure) {
+        self.shared.failed(path, Some(failure));
         match self.shared.find(path) {
             Some(old) => {
                 let text = format!("was edited, but does not run, so the version before goes on: {failure}");
@@ -300,6 +303,7 @@ impl Reloader {
         let Ready { running, go } = ready;
         let (name, queue) = (running.lasting.name.clone(), Arc::clone(&running.lasting.queue));
         let version = running.version;
+        self.shared.failed(&running.path, None);
         let old = self.shared.put(running);
         // What comes from here on waits for the new version; the old one gets nothing more.
         let turn = queue.take_over();

@@ -1,7 +1,7 @@
 //! Which scripts run: one list that readers take without a lock and that is replaced as a whole.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -12,6 +12,7 @@ use super::metrics::Metrics;
 use super::queue::Backpressure;
 use super::running::{Common, Lasting, Running};
 use super::services::HostServices;
+use super::source::ScriptFailure;
 use super::stats::ScriptStats;
 
 /// Scripts that ended and whose counters are kept.
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     running: ArcSwap<Vec<Arc<Running>>>,
     /// The last version of each script that ended.
     gone: Mutex<BTreeMap<String, Arc<Running>>>,
+    failures: Mutex<BTreeMap<PathBuf, ScriptFailure>>,
 }
 
 impl Shared {
@@ -35,7 +37,7 @@ impl Shared {
             services: Arc::new(services),
             metrics: Arc::new(Metrics::new(limits.series)),
         };
-        Self { common, running: ArcSwap::default(), gone: Mutex::default() }
+        Self { common, running: ArcSwap::default(), gone: Mutex::default(), failures: Mutex::default() }
     }
 
     /// Those that run.
@@ -89,7 +91,26 @@ impl Shared {
     pub(super) fn stats(&self) -> Vec<ScriptStats> {
         let running = self.running();
         let gone = self.gone();
-        running.iter().chain(gone.values()).map(|script| script.stats(&self.common.metrics)).collect()
+        let stats = |script: &Arc<Running>| script.stats(&self.common.metrics);
+        let ended = gone.values().map(|script| ScriptStats { running: false, ..stats(script) });
+        running.iter().map(stats).chain(ended).collect()
+    }
+
+    /// Notes that what is in a file now does not run, or (`None`) that it does, or is gone.
+    pub(super) fn failed(&self, path: &Path, failure: Option<&ScriptFailure>) {
+        let mut failures = self.failures();
+        match failure {
+            None => drop(failures.remove(path)),
+            Some(failure) if failures.len() < MOST_GONE || failures.contains_key(path) => {
+                failures.insert(path.to_owned(), failure.clone());
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Files that do not run as they are now.
+    pub(super) fn failures(&self) -> MutexGuard<'_, BTreeMap<PathBuf, ScriptFailure>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn gone(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Running>>> {

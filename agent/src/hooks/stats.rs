@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::metrics::{self, Kind};
+use crate::exposition::{self, Kind};
 
 /// Counters of one script, written by its thread and by those who deliver to it.
 #[derive(Debug, Default)]
@@ -39,6 +39,7 @@ impl Counters {
         ScriptStats {
             name: name.to_owned(),
             title,
+            running: true,
             calls: read(&self.calls),
             errors: read(&self.errors),
             dropped: read(&self.dropped),
@@ -72,6 +73,8 @@ pub struct ScriptStats {
     pub name: String,
     /// First comment line of its file.
     pub title: Option<String>,
+    /// Whether it runs; else its file is gone.
+    pub running: bool,
     /// Calls of hooks, those that ended in an error included.
     pub calls: u64,
     /// Calls that ended in an error of any kind, limits included.
@@ -151,9 +154,14 @@ pub(crate) fn prometheus(scripts: &[ScriptStats]) -> String {
     let mut text = String::new();
     for (name, help, kind, value) in TOLD.iter().filter(|_| !scripts.is_empty()) {
         let name = format!("remora_script_{name}");
-        metrics::head(&mut text, &name, help, *kind);
+        exposition::head(&mut text, &name, help, *kind);
         for script in scripts {
-            metrics::sample(&mut text, &name, &metrics::label("script", &script.name), value(script));
+            exposition::sample(
+                &mut text,
+                &name,
+                &exposition::label("script", &script.name),
+                value(script).into(),
+            );
         }
     }
     text

@@ -20,8 +20,8 @@ pub struct OutboxConfig {
     pub durable: bool,
     /// Deliveries that may wait; more are refused.
     pub max_waiting: usize,
-    /// Bytes of text and files that may wait in all. Text past it is refused; files past it are named in the
-    /// message instead of attached.
+    /// Bytes of text and files that may wait in all. Text past it is refused; files past three quarters of it are named in
+    /// the message instead of attached.
     pub max_bytes: u64,
     /// Bytes of files that one delivery may carry; those past it are named in the message instead of attached.
     pub max_delivery_bytes: u64,

@@ -197,7 +197,7 @@ pub(crate) enum Content {
 }
 
 /// Alerts that were not sent, told by one that is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct HeldBack {
     pub(crate) count: u64,
     /// When the last one before them was sent, in ms since 1970.
@@ -207,6 +207,9 @@ pub(crate) struct HeldBack {
     /// Not alike, but past the budget of their script or of all.
     #[serde(default)]
     pub(crate) over_budget: bool,
+    /// Not held back, but refused, because the outbox was full.
+    #[serde(default)]
+    pub(crate) refused: bool,
 }
 
 /// A file of a delivery.

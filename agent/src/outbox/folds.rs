@@ -8,7 +8,8 @@
 //!
 //! Invariants: a window counts from what was *sent*, never from what was held back, so that nothing is mute for ever; what was
 //! held back is always told; the table is bounded, and an entry that must go for want of room is closed first.
-//! An entry is one of: a script's key (limit 1), a flood (20 a minute), what is past a budget (limit 0).
+//! An entry is one of: a script's key (limit 1), a flood (20 a minute), what is past a budget, or was refused by a full outbox
+//! (limit 0).
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use super::delivery::{Alert, Content, DeliveryId, Destination, Fold, HeldBack};
 const MINUTE: u64 = 60_000;
 /// What is kept of the last alert that was held back, in bytes of text and in fields.
 const SAMPLE: (usize, usize) = (2_000, 10);
+/// How often it is tried to tell of what a full outbox refused, in ms.
+const REFUSED: u64 = 10_000;
 /// Longest wait for the next alike before a closing message is made, in ms.
 const MOST_GRACE: u64 = 2_000;
 
@@ -61,6 +64,9 @@ pub(super) struct Entry {
     held: u64,
     /// The last of them, cut.
     sample: Option<Content>,
+    /// They were refused.
+    #[serde(default)]
+    refused: bool,
 }
 
 #[derive(Debug, Default)]
@@ -155,7 +161,7 @@ impl Folds {
             held: entry.held,
             sample: entry.sample.take(),
         };
-        let told = HeldBack { count: before.held, since: before.since, closing: false, over_budget: false };
+        let told = HeldBack { count: before.held, since: before.since, ..HeldBack::default() };
         let told = (told.count > 0).then_some(told);
         if entry.ended(now) {
             (entry.opened, entry.sent) = (now, 0);
@@ -188,6 +194,21 @@ impl Folds {
         }
     }
 
+    /// A full outbox refused an alert, which its script was told. Whoever reads the others is told as soon as there is room.
+    pub(super) fn refused(&mut self, now: u64, script: &str, destination: &Destination, content: &Content) {
+        if content.title().is_none() {
+            return;
+        }
+        let key = key("refused", script, destination, "");
+        self.changed.insert(key.clone());
+        let entry = self.entry(&key, now, script, destination, REFUSED, 0);
+        entry.refused = true;
+        if entry.held == 0 {
+            (entry.opened, entry.since) = (now, now);
+        }
+        entry.hold(content);
+    }
+
     /// What has to be told now: windows that ended with something held back, and nothing alike after it. With `all`, windows
     /// that have not ended, too. What could not be queued comes back by [`Folds::not_told`].
     pub(super) fn due(&mut self, now: u64, all: bool) -> Vec<Closing> {
@@ -210,15 +231,36 @@ impl Folds {
 
     /// A closing message could not be queued: it is due again.
     pub(super) fn not_told(&mut self, closing: Closing) {
+        let Content::Alert { held: told, .. } = &closing.content else { return };
         match self.entries.get_mut(&closing.key) {
             Some(entry) => {
                 entry.held += closing.held;
+                entry.since = told.map_or(entry.since, |told| told.since.min(entry.since));
                 if entry.sample.is_none() {
                     entry.sample = Some(closing.content);
                 }
             }
-            None => self.pushed_out.push(closing),
+            None => self.keep_to_tell(closing),
         }
+    }
+
+    /// Kept until it can be told. Where there are as many as keys, it is told with another one of its script.
+    fn keep_to_tell(&mut self, closing: Closing) {
+        if self.pushed_out.len() >= self.policy.max_keys.max(1) {
+            let with = |other: &&mut Closing| {
+                other.script == closing.script && other.destination == closing.destination
+            };
+            match self.pushed_out.iter_mut().find(with) {
+                Some(other) => other.add(closing.held),
+                None => tracing::error!(
+                    "outbox: {} alerts of {} were held back, and there is no room to keep that to be told",
+                    closing.held,
+                    closing.script
+                ),
+            }
+            return;
+        }
+        self.pushed_out.push(closing);
     }
 
     /// Entries that are other than at the last call, to be stored; `None`: gone.
@@ -298,6 +340,7 @@ impl Folds {
             last: 0,
             held: 0,
             sample: None,
+            refused: false,
         })
     }
 
@@ -307,8 +350,9 @@ impl Folds {
         let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
         if let Some(mut entry) = self.entries.remove(&key)
             && entry.held > 0
+            && let Some(closing) = entry.close(&key, now)
         {
-            self.pushed_out.extend(entry.close(&key, now));
+            self.keep_to_tell(closing);
         }
         self.changed.insert(key);
     }
@@ -335,12 +379,22 @@ impl Entry {
     fn close(&mut self, key: &Key, now: u64) -> Option<Closing> {
         let destination = self.destination.clone()?;
         let mut content = self.sample.take()?;
-        let over_budget = self.limit == 0;
-        content.tell(HeldBack { count: self.held, since: self.since, closing: true, over_budget });
+        let (refused, over_budget) = (self.refused, self.limit == 0 && !self.refused);
+        content.tell(HeldBack { count: self.held, since: self.since, closing: true, over_budget, refused });
         let closing =
             Closing { key: key.clone(), script: self.script.clone(), destination, content, held: self.held };
         (self.held, self.opened, self.since, self.sent) = (0, now, now, 1);
         Some(closing)
+    }
+}
+
+impl Closing {
+    /// Tells of so many more.
+    fn add(&mut self, more: u64) {
+        self.held += more;
+        if let Content::Alert { held: Some(told), .. } = &mut self.content {
+            told.count += more;
+        }
     }
 }
 

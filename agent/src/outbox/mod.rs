@@ -27,6 +27,7 @@ mod objects;
 mod pack;
 mod queue;
 mod recorded;
+mod refusals;
 mod retry;
 mod said;
 mod sender;

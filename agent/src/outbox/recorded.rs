@@ -112,7 +112,7 @@ mod tests {
 
     fn alert(title: &str, fold: Option<Fold>) -> Delivery {
         let alert = Alert { pretext: title.to_owned(), text: "t".to_owned(), color: "good".to_owned() };
-        let url = Secret::new("https://hooks.example/services/hush");
+        let url = Secret::new("https://hooks.example/services/hushhush");
         Delivery::SlackWebhook { url, alert, fold }
     }
 
@@ -137,7 +137,7 @@ mod tests {
             "one by its key, one past the flood's bound"
         );
         assert_eq!(notes[0].content["alert"]["pretext"], "keyed");
-        assert!(!format!("{notes:?}").contains("hush"));
+        assert!(!format!("{notes:?}").contains("hushhush"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::config::{Rate, RetryPolicy};
@@ -80,39 +81,36 @@ pub(crate) struct Pace {
     interval: Duration,
     /// How far a burst may run ahead.
     credit: Duration,
-    /// When the next would be due without any burst.
-    due: Instant,
+    /// When the next would be due without any burst. Locked while a message is on its way: one at a time.
+    due: Mutex<Instant>,
 }
 
 impl Pace {
     pub(super) fn new(rate: Rate) -> Self {
         let per_second = if rate.per_second.is_finite() { rate.per_second.max(1e-3) } else { 1e6 };
         let interval = Duration::from_secs_f64(1.0 / per_second);
-        Self { interval, credit: interval * rate.burst.saturating_sub(1), due: Instant::now() }
+        Self { interval, credit: interval * rate.burst.saturating_sub(1), due: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until a message may go.
-    pub(crate) async fn wait(&self) {
-        tokio::time::sleep_until(self.next()).await;
+    /// Sends a message by `call` once it may go; what else wants to go waits for its answer.
+    pub(crate) async fn keep<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut due = self.due.lock().await;
+        tokio::time::sleep_until(due.checked_sub(self.credit).unwrap_or(*due)).await;
+        let answer = call.await;
+        // It went, answered or not.
+        *due = (*due).max(Instant::now()) + self.interval;
+        answer
     }
 
-    /// A message went, answered or not.
-    pub(crate) fn sent(&mut self) {
-        self.due = self.due.max(Instant::now()) + self.interval;
-    }
-
-    /// Nothing is owed: a new pace would say the same.
+    /// Nothing is on its way or owed: a new pace would say the same.
     pub(super) fn is_free(&self) -> bool {
-        Instant::now() >= self.due
+        self.due.try_lock().is_ok_and(|due| Instant::now() >= *due)
     }
 
     /// Waits until nothing is owed.
     pub(super) async fn rest(&self) {
-        tokio::time::sleep_until(self.due).await;
-    }
-
-    fn next(&self) -> Instant {
-        self.due.checked_sub(self.credit).unwrap_or(self.due)
+        let due = *self.due.lock().await;
+        tokio::time::sleep_until(due).await;
     }
 }
 
@@ -157,13 +155,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_saved_up_and_the_rate_holds() {
-        let mut pace = Pace::new(Rate { per_second: 2.0, burst: 3 });
+        let pace = Pace::new(Rate { per_second: 2.0, burst: 3 });
         let start = Instant::now();
         let mut times = Vec::new();
         for _ in 0..6 {
-            pace.wait().await;
-            times.push(start.elapsed().as_millis());
-            pace.sent();
+            pace.keep(async { times.push(start.elapsed().as_millis()) }).await;
         }
         assert_eq!(times[..3], [0, 0, 0]);
         assert!(times[3..].windows(2).all(|w| w[1] - w[0] >= 500), "{times:?}");
@@ -171,5 +167,19 @@ mod tests {
         assert!(!pace.is_free());
         pace.rest().await;
         assert!(pace.is_free());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_message_is_on_its_way_at_a_time_and_the_rate_counts_from_its_answer() {
+        let pace = Pace::new(Rate { per_second: 2.0, burst: 3 });
+        let start = Instant::now();
+        let message = async || {
+            let sent = start.elapsed().as_millis();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            (sent, start.elapsed().as_millis())
+        };
+        let (one, other) = tokio::join!(pace.keep(message()), pace.keep(message()));
+        assert_eq!((one, other), ((0, 3_000), (3_000, 6_000)));
+        assert!(!pace.is_free());
     }
 }

@@ -11,7 +11,7 @@ use super::config::{OutboxConfig, Rate};
 use super::delivery::{Content, Job, kept};
 use super::failure::Failure;
 use super::http::Answer;
-use super::sender::{Outcome, Sender, Sending, Turn};
+use super::sender::{Outcome, SendOne, Turn};
 use super::{OutboxError, check};
 use crate::secret::Secret;
 
@@ -106,25 +106,17 @@ impl Web {
     }
 }
 
-impl Sender for Web {
+impl SendOne for Web {
     fn rate(&self, _config: &OutboxConfig) -> Rate {
         Rate { per_second: 100.0, burst: 100 }
     }
 
-    fn send<'a>(&'a self, turn: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
-        Box::pin(async move {
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for job in batch {
-                turn.pace.wait().await;
-                let answer = self.call(turn, job).await;
-                turn.pace.sent();
-                outcomes.push(Outcome::of(answer.and_then(|answer| match answer.status.as_u16() {
-                    200..300 => Ok(()),
-                    status => Err(Failure::status(status).after(answer.retry_after)),
-                })));
-            }
-            outcomes
-        })
+    async fn send_one(&self, turn: &Turn<'_>, job: &Job) -> Outcome {
+        let answer = turn.pace.keep(self.call(turn, job)).await;
+        Outcome::of(answer.and_then(|answer| match answer.status.as_u16() {
+            200..300 => Ok(()),
+            status => Err(Failure::status(status).after(answer.retry_after)),
+        }))
     }
 }
 
@@ -134,17 +126,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_is_refused_and_nothing_secret_is_shown() {
-        let (url, value) = (Secret::new("https://h.example/hush"), Secret::new("hush"));
+        let (url, value) = (Secret::new("https://h.example/hushhush"), Secret::new("hushhush"));
         let target = WebTarget::new(&url, false, &[("X-Key".to_owned(), value)]).unwrap();
-        assert!(!format!("{target:?}").contains("hush"), "{target:?}");
+        assert!(!format!("{target:?}").contains("hushhush"), "{target:?}");
         assert_eq!(target.host(), "h.example");
         let stored = serde_json::to_string(&target).unwrap();
-        assert_eq!(stored, r#"{"url":"https://h.example/hush","put":false,"headers":[["X-Key","hush"]]}"#);
+        assert_eq!(
+            stored,
+            r#"{"url":"https://h.example/hushhush","put":false,"headers":[["X-Key","hushhush"]]}"#
+        );
         assert_eq!(serde_json::from_str::<WebTarget>(&stored).unwrap(), target);
-        for (name, value) in [("X Y", "hush"), ("X", "hush\nX: y")] {
+        for (name, value) in [("X Y", "hushhush"), ("X", "hushhush\nX: y")] {
             let error =
                 WebTarget::new(&url, true, &[(name.to_owned(), Secret::new(value))]).unwrap_err().to_string();
-            assert!(error.starts_with("headers: ") && !error.contains("hush"), "{error}");
+            assert!(error.starts_with("headers: ") && !error.contains("hushhush"), "{error}");
         }
     }
 }

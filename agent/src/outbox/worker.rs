@@ -1,9 +1,12 @@
 //! One task for each destination that has something waiting: takes its deliveries in order, a batch at a time, and does
-//! with each what its sender says: delivered, again, smaller, dead.
+//! with each what its sender says: delivered, again, smaller, dead. What is left to do for those that arrived (a message's
+//! files) is done beside it, for a few at a time, in tasks that end with it: it never holds up the next message, however many
+//! wait for it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::config::RetryPolicy;
@@ -12,10 +15,13 @@ use super::failure::Failure;
 use super::folds;
 use super::queue::{Shared, Taken, Waiting};
 use super::retry::{Pace, pause};
-use super::sender::{self, Batch, Outcome, Sender, Turn};
+use super::sender::{self, Batch, Outcome, Sender};
 
 /// After so many failures in a row the log says that a destination is in trouble.
 const WORTH_A_WARNING: u32 = 3;
+
+/// Deliveries to one destination that are finished at the same time.
+const FINISHING: usize = 4;
 
 /// Delivers until nothing waits and the pace would let a newcomer go at once.
 pub(super) async fn run(shared: Arc<Shared>, destination: Destination) {
@@ -36,8 +42,9 @@ pub(super) async fn run(shared: Arc<Shared>, destination: Destination) {
 struct Lane {
     shared: Arc<Shared>,
     destination: Destination,
-    sender: Box<dyn Sender>,
-    pace: Pace,
+    sender: Arc<dyn Sender>,
+    pace: Arc<Pace>,
+    finishing: JoinSet<()>,
     most: Batch,
     /// Jobs in the next batch: fewer after a split.
     now: usize,
@@ -52,14 +59,15 @@ struct Trouble {
 }
 
 impl Lane {
-    fn new(shared: Arc<Shared>, destination: Destination, sender: Box<dyn Sender>) -> Self {
-        let pace = Pace::new(sender.rate(&shared.config));
-        let most = sender.batch();
-        Self { shared, destination, sender, pace, most, now: most.jobs, trouble: None }
+    fn new(shared: Arc<Shared>, destination: Destination, sender: Arc<dyn Sender>) -> Self {
+        let pace = Arc::new(Pace::new(sender.rate(&shared.config)));
+        let (most, finishing) = (sender.batch(), JoinSet::new());
+        Self { shared, destination, sender, pace, finishing, most, now: most.jobs, trouble: None }
     }
 
     /// A batch, or a wait; false ends the worker.
     async fn turn(&mut self) -> bool {
+        self.finish();
         let batch = Batch { jobs: self.now, ..self.most };
         let may_close = self.pace.is_free() && self.trouble.is_none();
         match self.shared.take(&self.destination, batch, may_close) {
@@ -70,12 +78,29 @@ impl Lane {
                 }
                 true
             }
-            Taken::Nothing => {
+            Taken::Nothing(news) => {
                 self.trouble = None;
-                self.pace.rest().await;
+                if !self.pace.is_free() || !self.finishing.is_empty() {
+                    tokio::select! {
+                        () = news.notified() => {}
+                        Some(_) = self.finishing.join_next() => {}
+                        () = self.pace.rest(), if !self.pace.is_free() => {}
+                    }
+                }
                 true
             }
             Taken::Closed => false,
+        }
+    }
+
+    /// Has what arrived finished.
+    fn finish(&mut self) {
+        while self.finishing.try_join_next().is_some() {}
+        let room = FINISHING.saturating_sub(self.finishing.len());
+        for _ in 0..room.min(self.shared.arrived(&self.destination)) {
+            let (shared, destination) = (Arc::clone(&self.shared), self.destination.clone());
+            let (sender, pace) = (Arc::clone(&self.sender), Arc::clone(&self.pace));
+            self.finishing.spawn(async move { finish(&shared, &destination, &*sender, &pace).await });
         }
     }
 
@@ -84,9 +109,10 @@ impl Lane {
             let job = self.shared.load(&self.destination, &waiting)?;
             Some((waiting, job))
         });
-        let (aged, fresh): (Vec<_>, Vec<_>) = loaded.partition(|(waiting, _)| {
+        let (aged, fresh): (Vec<_>, Vec<_>) = loaded.partition(|(waiting, job)| {
             let age = folds::now().saturating_sub(waiting.queued);
-            u128::from(age) > self.shared.config.max_age.as_millis()
+            // What has arrived is no longer of yesterday.
+            job.progress.is_none() && u128::from(age) > self.shared.config.max_age.as_millis()
         });
         for (waiting, job) in aged {
             let hours = self.shared.config.max_age.as_secs() / 3_600;
@@ -102,15 +128,7 @@ impl Lane {
         }
         let (mut waiting, jobs): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let shared = Arc::clone(&self.shared);
-        let mut turn = Turn {
-            services: &shared.services,
-            config: &shared.config,
-            counters: &shared.counters,
-            pace: &mut self.pace,
-            blobs: &shared.blobs,
-            noted: &|id, progress| shared.noted(id, progress),
-        };
-        let mut outcomes = self.sender.send(&mut turn, &jobs).await.into_iter();
+        let mut outcomes = self.sender.send(&shared.turn(&self.pace), &jobs).await.into_iter();
         let (mut again, mut worst, mut split) = (Vec::new(), None::<Failure>, false);
         let alone = jobs.len() == 1;
         let sent = jobs.len();
@@ -118,8 +136,19 @@ impl Lane {
             // A sender that gives too few outcomes has not said that the rest arrived.
             let silent = || Outcome::Retry(Failure::no_answer("no outcome".to_owned()));
             match outcomes.next().unwrap_or_else(silent) {
-                Outcome::Delivered => self.delivered(&waiting, job),
-                Outcome::Dead(failure) => self.bury(&waiting, job, &failure.to_string()),
+                Outcome::Delivered => {
+                    self.trouble = None;
+                    delivered(&shared, &self.destination, &waiting, job);
+                }
+                Outcome::Arrived(progress) => {
+                    self.trouble = None;
+                    shared.has_arrived(&self.destination, waiting, &job, progress);
+                }
+                Outcome::Dead(failure) => {
+                    // A service that refuses for good is there and works.
+                    self.trouble = None;
+                    self.bury(&waiting, job, &failure.to_string());
+                }
                 Outcome::Split(failure) if alone => self.bury(&waiting, job, &failure.to_string()),
                 Outcome::Split(_) => {
                     split = true;
@@ -139,13 +168,6 @@ impl Lane {
         // The next goes out only when it is written down that this one has: a kill repeats one batch at most.
         self.shared.flush().await;
         worst.map(|failure| self.pause(&failure))
-    }
-
-    fn delivered(&mut self, waiting: &Waiting, job: Job) {
-        self.trouble = None;
-        self.shared.counters.sent.add();
-        tracing::debug!(script = %job.script, delivery = job.id.0, "{}: delivered", self.destination.label());
-        self.shared.finish(&self.destination, waiting, job, None);
     }
 
     fn bury(&self, waiting: &Waiting, job: Job, why: &str) {
@@ -196,6 +218,23 @@ impl Lane {
         }
         pause
     }
+}
+
+/// Finishes one after the other until none is left.
+async fn finish(shared: &Shared, destination: &Destination, sender: &dyn Sender, pace: &Pace) {
+    while let Some((waiting, progress)) = shared.take_arrived(destination) {
+        if let Some(mut job) = shared.load(destination, &waiting) {
+            job.progress = Some(progress);
+            sender.finish(&shared.turn(pace), &job).await;
+            delivered(shared, destination, &waiting, job);
+        }
+    }
+}
+
+fn delivered(shared: &Shared, destination: &Destination, waiting: &Waiting, job: Job) {
+    shared.counters.sent.add();
+    tracing::debug!(script = %job.script, delivery = job.id.0, "{}: delivered", destination.label());
+    shared.finish(destination, waiting, job, None);
 }
 
 /// Not past the deadline: the last attempt comes at it.

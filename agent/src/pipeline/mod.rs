@@ -8,6 +8,7 @@
 //!   waits instead, because a file can.
 
 mod output;
+mod pulse;
 mod sinks;
 mod worker;
 
@@ -15,9 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use output::{Format, Output, OutputConfig, OutputStats};
+pub use pulse::{ItemCounts, Progress, Pulse};
 pub use sinks::{ItemSinks, Method, SecretFrom, SinkConfig, SinkStats, Sync, check_sinks, read_sinks};
 pub use worker::{Worker, WorkerReport};
 
+use crate::api::Feed;
 use crate::captured::Source;
 use crate::hooks::Scripts;
 use crate::kfl::Filter;
@@ -66,6 +69,8 @@ pub struct Sinks {
     pub scripts: Option<Arc<Scripts>>,
     /// Items to where a configuration says.
     pub items: Option<Arc<ItemSinks>>,
+    /// The latest items, and whoever follows them by HTTP.
+    pub api: Option<Arc<Feed>>,
     /// Items and streams as lines.
     pub output: Option<Arc<Output>>,
     /// The common end.

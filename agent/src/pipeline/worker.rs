@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use agent_core::engine::Trim;
 use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, Packet, StreamSummary, Timestamp};
 
-use super::{Pace, Sinks};
+use super::{ItemCounts, Pace, Progress as Told, Pulse, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
 use crate::captured::{Captured, ClosedStream};
 use crate::hooks::PacketInfo;
@@ -35,6 +35,8 @@ pub struct Worker {
     pub pace: Pace,
     /// What it shares with the others.
     pub sinks: Sinks,
+    /// By which others see that it gets on.
+    pub pulse: Arc<Pulse>,
 }
 
 /// What a worker did.
@@ -54,7 +56,7 @@ impl Worker {
     /// Runs until the source ends, fails, or a stop is asked for; then closes every stream.
     #[must_use]
     pub fn run(self) -> WorkerReport {
-        let Self { id, mut source, store, engine, pace, sinks } = self;
+        let Self { id, mut source, store, engine, pace, sinks, pulse } = self;
         let mut line = Line {
             id,
             engine: Engine::new(engine),
@@ -66,6 +68,7 @@ impl Worker {
             batch: Batch::default(),
             home: (pace == Pace::Replay).then(channel),
             filtered: 0,
+            items: ItemCounts::default(),
             wishes: Vec::new(),
         };
         line.packets =
@@ -93,7 +96,11 @@ impl Worker {
             if let Some(error) = ended {
                 break error;
             }
+            if pulse.beat() {
+                pulse.tell(line.told());
+            }
         };
+        pulse.end(line.told());
         WorkerReport {
             engine: line.engine.stats().clone(),
             filtered: line.filtered,
@@ -119,11 +126,19 @@ struct Line {
     home: Option<(Sender<Items>, Receiver<Items>)>,
     /// Items that did not match.
     filtered: u64,
+    /// All items.
+    items: ItemCounts,
     /// What the source is told after its batch.
     wishes: Vec<Trim>,
 }
 
 impl Line {
+    fn told(&self) -> Told {
+        let engine = &self.engine;
+        let memory = engine.memory() as u64;
+        Told { engine: engine.stats().clone(), filtered: self.filtered, items: self.items, memory }
+    }
+
     fn packet(&mut self, packet: &Packet<'_>) {
         let handled = self.engine.handle_packet(packet);
         if let Some(store) = self.store.as_mut().filter(|_| !handled.copy) {
@@ -144,6 +159,7 @@ impl Line {
         while let Some(event) = self.engine.poll_event() {
             match event {
                 Event::Item(item) => {
+                    self.items.add(&item);
                     let item = captured(item, self.id, &self.sinks, self.processes.as_mut());
                     if self.sinks.filter.as_ref().is_some_and(|(filter, view)| !filter.matches(&item, view)) {
                         self.filtered += 1;
@@ -186,6 +202,9 @@ impl Line {
         }
         if let Some(items) = self.sinks.items.as_ref().filter(|_| !self.batch.items.is_empty()) {
             items.deliver(&self.batch.items, self.pace);
+        }
+        if let Some(api) = self.sinks.api.as_ref().filter(|_| !self.batch.items.is_empty()) {
+            api.deliver(&self.batch.items);
         }
         let mut batch = std::mem::take(&mut self.batch);
         if let Some((home, done)) = &self.home {

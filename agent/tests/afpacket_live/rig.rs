@@ -1,8 +1,7 @@
 //! A capture under test: its sources read by threads, every packet kept.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +9,7 @@ use agent::capture::afpacket::{AfPacket, AfPacketConfig, AfPacketSource, Balance
 use agent::capture::{PacketSource as _, Progress};
 use agent_core::packet::{LinkType, Origin};
 use agent_core::time::Timestamp;
+pub(crate) use testkit::echo::echo;
 use testkit::netns::{NetNs, VethPair};
 
 /// Says so and gives true if the test cannot run: not root.
@@ -106,48 +106,19 @@ pub(crate) fn on_client() -> AfPacketConfig {
     }
 }
 
-/// Answers every connection with what it sent, until `connections` have been served.
-pub(crate) fn echo(namespace: &NetNs, address: &str, connections: usize) -> (SocketAddr, JoinHandle<()>) {
-    let listener = namespace.run(|| TcpListener::bind(address)).unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = std::thread::spawn(move || {
-        let serving: Vec<_> = (0..connections)
-            .map(|_| {
-                let (mut stream, _) = listener.accept().unwrap();
-                std::thread::spawn(move || {
-                    let mut reader = stream.try_clone().unwrap();
-                    std::io::copy(&mut reader, &mut stream).unwrap();
-                })
-            })
-            .collect();
-        serving.into_iter().for_each(|thread| thread.join().unwrap());
-    });
-    (address, server)
-}
-
-/// Sends `count` numbered messages over one connection, each after the answer to the one before. Gives the local
-/// address and all that was sent, which is also all that was received.
+/// Sends `count` numbered messages of `size` bytes and a few over one connection: see [`testkit::echo::exchange`].
 pub(crate) fn exchange(
     namespace: &NetNs,
     server: SocketAddr,
     count: usize,
     size: usize,
 ) -> (SocketAddr, Vec<u8>) {
-    namespace.run(|| {
-        let mut stream = TcpStream::connect(server).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut sent = Vec::new();
-        for number in 0..count {
-            let mut message = format!("[{number}]").into_bytes();
-            message.resize(size + number % 97, b'.');
-            stream.write_all(&message).unwrap();
-            let mut answer = vec![0; message.len()];
-            stream.read_exact(&mut answer).unwrap();
-            assert!(answer == message);
-            sent.extend(message);
-        }
-        (stream.local_addr().unwrap(), sent)
-    })
+    let message = |number: usize| {
+        let mut message = format!("[{number}]").into_bytes();
+        message.resize(size + number % 97, b'.');
+        message
+    };
+    testkit::echo::exchange(namespace, server, (0..count).map(message))
 }
 
 /// A TCP segment, as found by code that has nothing to do with Remora's own.

@@ -3,34 +3,15 @@
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use agent::capture::ebpf::LiveConfig;
 use agent_core::packet::{Direction, LinkType};
+pub(crate) use testkit::echo::echo;
 use testkit::netns::{NetNs, VethPair};
 
 use super::rig::{Rig, Seen, on_client, skipped};
 use super::tcp::directions;
-
-/// Answers every connection with what it sent, until `connections` have been served.
-pub(crate) fn echo(namespace: &NetNs, address: &str, connections: usize) -> (SocketAddr, JoinHandle<()>) {
-    let listener = namespace.run(|| TcpListener::bind(address)).unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = std::thread::spawn(move || {
-        let serving: Vec<_> = (0..connections)
-            .map(|_| {
-                let (mut stream, _) = listener.accept().unwrap();
-                std::thread::spawn(move || {
-                    let mut reader = stream.try_clone().unwrap();
-                    std::io::copy(&mut reader, &mut stream).unwrap();
-                })
-            })
-            .collect();
-        serving.into_iter().for_each(|thread| thread.join().unwrap());
-    });
-    (address, server)
-}
 
 /// What the `number`th exchange says: its number, then filler of a length of its own.
 fn message(connection: usize, number: usize) -> Vec<u8> {
@@ -39,28 +20,14 @@ fn message(connection: usize, number: usize) -> Vec<u8> {
     message
 }
 
-/// Sends `count` numbered messages over one connection, each after the answer to the one before. Gives the local
-/// address and all that was sent, which is also all that was received.
+/// Sends `count` numbered messages over one connection: see [`testkit::echo::exchange`].
 pub(crate) fn exchange(
     namespace: &NetNs,
     server: SocketAddr,
     connection: usize,
     count: usize,
 ) -> (SocketAddr, Vec<u8>) {
-    namespace.run(|| {
-        let mut stream = TcpStream::connect(server).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut sent = Vec::new();
-        for number in 0..count {
-            let message = message(connection, number);
-            stream.write_all(&message).unwrap();
-            let mut answer = vec![0; message.len()];
-            stream.read_exact(&mut answer).unwrap();
-            assert_eq!(answer, message);
-            sent.extend(message);
-        }
-        (stream.local_addr().unwrap(), sent)
-    })
+    testkit::echo::exchange(namespace, server, (0..count).map(|number| message(connection, number)))
 }
 
 /// Segments that TCP sent again in this namespace: only then may a byte be seen twice.

@@ -54,6 +54,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.config.capture.interfaces }}true{{ end -}}
 {{- end }}
 
+{{/* Where the kubelet and Prometheus ask. */}}
+{{- define "remora.metricsPort" -}}
+{{- regexFind "[0-9]+$" .Values.config.metrics.listen -}}
+{{- end }}
+
 {{/* The capabilities that the values ask for, and no more; see README.md. */}}
 {{- define "remora.capabilities" -}}
 {{- $capture := .Values.config.capture -}}
@@ -173,6 +178,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- if and (eq $capture.mode "af-packet") $capture.cgroups -}}
 {{- fail "config.capture.cgroups needs eBPF: with mode af-packet, set cgroups to [] and give interfaces" -}}
+{{- end -}}
+{{- if regexMatch "^(127\\.|\\[::1\\]|off$)" .Values.config.metrics.listen -}}
+{{- fail "config.metrics.listen: the kubelet's probes could not reach that: such as 0.0.0.0:9899" -}}
 {{- end -}}
 {{- if and .Values.scripts.existingConfigMap.name (or .Values.scripts.files .Values.scripts.modules) -}}
 {{- fail "scripts: give files or existingConfigMap, not both" -}}

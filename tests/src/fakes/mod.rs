@@ -6,8 +6,10 @@
 
 pub mod elastic;
 pub mod influx;
+pub mod kube;
 pub mod objects;
 pub mod splunk;
+mod tls;
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
@@ -20,6 +22,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::slack::Injection;
@@ -189,6 +192,25 @@ pub(crate) struct Server {
 impl Server {
     /// Listens on `address` (port 0: any free one), in the network namespace of the calling thread.
     pub(crate) fn start(name: &'static str, address: SocketAddr, router: Router) -> Result<Self> {
+        Self::run(name, address, router, None)
+    }
+
+    /// The same, for HTTPS and HTTP.
+    pub(crate) fn start_tls(
+        name: &'static str,
+        address: SocketAddr,
+        router: Router,
+        tls: Arc<ServerConfig>,
+    ) -> Result<Self> {
+        Self::run(name, address, router, Some(tls))
+    }
+
+    fn run(
+        name: &'static str,
+        address: SocketAddr,
+        router: Router,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
         listener.set_nonblocking(true).context("set the listener non-blocking")?;
         let address = listener.local_addr().context("ask for the listener's address")?;
@@ -199,7 +221,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || runtime.block_on(serve(name, listener, router, stopped)))
+            .spawn(move || runtime.block_on(serve(name, listener, router, tls, stopped)))
             .context("start the fake's thread")?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
@@ -215,14 +237,23 @@ impl Drop for Server {
     }
 }
 
-async fn serve(name: &str, listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return eprintln!("{name}: {error}"),
+async fn serve(
+    name: &str,
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<ServerConfig>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let served = async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        match tls {
+            None => axum::serve(listener, router).await,
+            Some(tls) => axum::serve(tls::Listener::new(listener, tls)?, router).await,
+        }
     };
     // Not a graceful stop: a connection that was told to stay silent would never end.
     tokio::select! {
-        result = axum::serve(listener, router) => {
+        result = served => {
             if let Err(error) = result {
                 eprintln!("{name}: {error}");
             }

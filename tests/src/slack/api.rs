@@ -84,7 +84,7 @@ pub(super) async fn call(
         let mut state = shared.lock();
         let injection = fault::next(&mut state.faults, &name, channel.as_deref());
         if let Some(injection) = &injection {
-            state.record(&name, channel.as_deref(), &format!("fault: {:?}", injection.fault));
+            state.record(&name, channel.as_deref(), &injection.outcome());
         }
         injection
     };

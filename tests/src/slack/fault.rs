@@ -71,6 +71,11 @@ impl Injection {
         self
     }
 
+    /// For the account of calls.
+    pub(super) fn outcome(&self) -> String {
+        format!("fault: {:?}{}", self.fault, if self.applied { ", applied" } else { "" })
+    }
+
     fn matches(&self, method: &str, channel: Option<&str>) -> bool {
         self.times > 0
             && self.method == method

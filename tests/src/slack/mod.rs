@@ -119,6 +119,12 @@ impl SlackFake {
         self.shared.lock().faults.push(injection);
     }
 
+    /// How many calls there were: [`SlackFake::requests`] has so many entries.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.shared.lock().requests.len()
+    }
+
     /// Takes back every fault that was not used up.
     pub fn clear_faults(&self) {
         self.shared.lock().faults.clear();

@@ -59,7 +59,7 @@ pub struct Request {
     pub method: String,
     /// The channel it named.
     pub channel: Option<String>,
-    /// `ok`, Slack's error, or `fault: …`.
+    /// `ok`, Slack's error, or `fault: …`; after one that is `applied`, there is a second entry for what it did.
     pub outcome: String,
     /// When, in microseconds since the fake started.
     pub at_us: u64,

@@ -52,7 +52,7 @@ pub(super) async fn take(
         }
         let injection = fault::next(&mut state.faults, "upload", None);
         if let Some(injection) = &injection {
-            state.record("upload", None, &format!("fault: {:?}", injection.fault));
+            state.record("upload", None, &injection.outcome());
         }
         injection
     };

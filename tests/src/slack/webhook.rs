@@ -27,7 +27,7 @@ pub(super) async fn take(
         let channel = webhook.map(|w| w.channel.clone());
         let injection = fault::next(&mut state.faults, "webhook", channel.as_deref());
         if let Some(injection) = &injection {
-            state.record("webhook", channel.as_deref(), &format!("fault: {:?}", injection.fault));
+            state.record("webhook", channel.as_deref(), &injection.outcome());
         }
         (channel, injection)
     };

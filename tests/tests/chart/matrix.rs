@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use testkit::fakes::kube::strict;
 use testkit::helm::{Helm, object};
 
-use super::{agent, render, strict};
+use super::{agent, render};
 
 /// One value of each is taken for each combination: its name in a failure, and YAML.
 const CHOICES: [&[(&str, &str)]; 6] = [

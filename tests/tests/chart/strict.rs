@@ -1,60 +1,7 @@
-//! Whether Kubernetes would understand an object as it is meant: each goes through the type that its kind has in
-//! Kubernetes' own API, and whatever does not come out again was not understood.
+//! That the check of objects against Kubernetes' own types finds what is wrong.
 
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use k8s_openapi::serde::Serialize;
-use k8s_openapi::serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-/// Fails if a field is unknown, of another type, or missing; says where.
-pub(crate) fn check(object: &Value) -> Result<(), String> {
-    let kind = object["kind"].as_str().unwrap_or_default();
-    let round = match kind {
-        "DaemonSet" => round::<DaemonSet>,
-        "Pod" => round::<Pod>,
-        "ConfigMap" => round::<ConfigMap>,
-        "Secret" => round::<Secret>,
-        "ServiceAccount" => round::<ServiceAccount>,
-        "ClusterRole" => round::<ClusterRole>,
-        "ClusterRoleBinding" => round::<ClusterRoleBinding>,
-        "NetworkPolicy" => round::<NetworkPolicy>,
-        _ => return Err(format!("a kind that is not checked: {kind:?}")),
-    };
-    let understood = round(object).map_err(|error| format!("{kind}: {error}"))?;
-    same(kind, object, &understood)
-}
-
-fn round<T: Serialize + DeserializeOwned>(object: &Value) -> serde_json::Result<Value> {
-    serde_json::to_value(T::deserialize(object)?)
-}
-
-fn same(at: &str, given: &Value, understood: &Value) -> Result<(), String> {
-    match (given, understood) {
-        (Value::Object(given), Value::Object(understood)) => {
-            for (key, value) in given {
-                let at = format!("{at}.{key}");
-                match understood.get(key) {
-                    Some(understood) => same(&at, value, understood)?,
-                    // Kubernetes takes null for left out.
-                    None if value.is_null() => {}
-                    None => return Err(format!("{at}: unknown field")),
-                }
-            }
-            Ok(())
-        }
-        (Value::Array(given), Value::Array(understood)) if given.len() == understood.len() => {
-            let mut pairs = given.iter().zip(understood).enumerate();
-            pairs.try_for_each(|(index, (given, understood))| {
-                same(&format!("{at}[{index}]"), given, understood)
-            })
-        }
-        _ if given == understood => Ok(()),
-        _ => Err(format!("{at}: {given} is understood as {understood}")),
-    }
-}
+use testkit::fakes::kube::strict::check;
 
 fn daemon_set() -> Value {
     json!({
@@ -86,8 +33,10 @@ fn what_kubernetes_does_not_know_is_found() {
         let mut object = daemon_set();
         let target = object.pointer_mut(at).unwrap().as_object_mut().unwrap();
         target.extend(value.as_object().unwrap().clone());
-        let error = check(&object).unwrap_err();
+        let error = check(&object).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
-    assert!(check(&json!({"apiVersion": "v1", "kind": "Gadget"})).unwrap_err().contains("Gadget"));
+    assert!(
+        check(&json!({"apiVersion": "v1", "kind": "Gadget"})).unwrap_err().to_string().contains("Gadget")
+    );
 }

@@ -32,6 +32,17 @@ fn variables_are_in_a_secret_and_nowhere_else() {
     }
 }
 
+#[test]
+fn probes_ask_where_the_agent_listens() {
+    let Some(helm) = Helm::find("probes_ask_where_the_agent_listens").unwrap() else { return };
+    let objects = render(&helm, "config: {metrics: {listen: '[::]:1234'}}\nnetworkPolicy: {enabled: true}");
+    assert_eq!(agent(&objects).1["ports"][0]["containerPort"], 1234);
+    let config = object(&objects, "ConfigMap", "remora").unwrap()["data"]["agent.yaml"].as_str().unwrap();
+    assert!(config.contains("listen: '[::]:1234'") && config.contains("listen: 127.0.0.1:8899"), "{config}");
+    let policy = object(&objects, "NetworkPolicy", "").unwrap();
+    assert_eq!(policy["spec"]["ingress"], json!([{ "ports": [{ "protocol": "TCP", "port": 1234 }] }]));
+}
+
 fn checksums(objects: &[Value]) -> Value {
     let mut annotations = agent(objects).0["metadata"]["annotations"].clone();
     annotations.as_object_mut().unwrap().retain(|key, _| key.starts_with("checksum/"));
@@ -65,11 +76,12 @@ fn the_defaults_suit_every_node() {
     let (pod, container) = agent(&objects);
     assert_eq!(pod["spec"]["tolerations"], json!([{"operator": "Exists"}]));
     assert_eq!(container["image"], "remora:0.1.0");
-    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
-        let command = container[probe]["exec"]["command"].as_array().unwrap();
-        let beat = container["args"].as_array().unwrap().last().unwrap();
-        assert!(command.contains(beat), "{probe} asks for the file that the agent touches");
+    for (probe, path) in
+        [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]
+    {
+        assert_eq!(container[probe]["httpGet"], json!({ "path": path, "port": "metrics" }));
     }
+    assert_eq!(container["ports"], json!([{ "name": "metrics", "containerPort": 9899, "protocol": "TCP" }]));
     let kinds: Vec<_> = objects.iter().map(|o| o["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["ServiceAccount", "ConfigMap", "DaemonSet", "Pod"]);
 }

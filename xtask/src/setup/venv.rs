@@ -7,12 +7,13 @@ use anyhow::Result;
 use super::{Missing, State};
 use crate::sys::{project, run};
 
-const PINS: [&str; 5] = [
+const PINS: [&str; 6] = [
     "slack_sdk==3.47.0",
     "elasticsearch==9.5.1",
     "opensearch-py==3.2.0",
     "influxdb-client==1.50.0",
     "moto[server]==5.2.5",
+    "kubernetes==37.0.2",
 ];
 
 /// The environment's Python, if it is there.

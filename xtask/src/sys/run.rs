@@ -112,6 +112,11 @@ impl Running {
         self.child.stdout.take()
     }
 
+    /// Its process id: nsenter, setpriv and the like become the command that they are given.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its status, if it has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)

@@ -100,7 +100,9 @@ fn note(host: &Host, delivery: &Delivery) -> Option<(StreamId, String)> {
         stem.parse().ok().map(StreamId)
     };
     let stream = files.iter().find_map(of_stream)?;
-    Some((stream, format!("{}: {}: {}", host.name(), alert.pretext, alert.text)))
+    // What an export tells of it is read by others than the alert.
+    let text = format!("{}: {}: {}", host.name(), alert.pretext, alert.text);
+    Some((stream, host.logger().clean(&text)))
 }
 
 fn enqueue<'js>(host: &Host, call: &Call<'js>, delivery: Delivery) -> HelperResult<'js> {

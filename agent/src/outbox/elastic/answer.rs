@@ -51,7 +51,7 @@ fn worst(count: usize, outcomes: impl Iterator<Item = Outcome>) -> Outcome {
     let (mut again, mut dead, mut split, mut refused) = (None, None, None, 0);
     for outcome in outcomes {
         match outcome {
-            Outcome::Delivered => {}
+            Outcome::Delivered | Outcome::Arrived(_) => {}
             Outcome::Retry(failure) => again = again.or(Some(failure)),
             Outcome::Split(failure) => split = split.or(Some(failure)),
             Outcome::Dead(failure) => {

@@ -80,11 +80,9 @@ impl Sender for Elastic {
         Rate { per_second: 100.0, burst: 100 }
     }
 
-    fn send<'a>(&'a self, turn: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
+    fn send<'a>(&'a self, turn: &'a Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
         Box::pin(async move {
-            turn.pace.wait().await;
-            let answer = self.bulk(turn, batch).await;
-            turn.pace.sent();
+            let answer = turn.pace.keep(self.bulk(turn, batch)).await;
             match answer {
                 Ok(answer) => {
                     let ids: Vec<Vec<&str>> = batch.iter().map(ids).collect();

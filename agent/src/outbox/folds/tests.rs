@@ -105,7 +105,8 @@ fn the_table_is_bounded_and_what_is_pushed_out_is_told() {
         assert!(folds.entries.len() <= 100);
     }
     let due = folds.due(START + 1_000, false);
-    assert_eq!(told(&due), [1; 900]);
+    assert_eq!(due.len(), 100, "of what could not be told yet no more is kept than of what is held back");
+    assert_eq!(told(&due).iter().sum::<u64>(), 900, "but all is counted");
     assert_eq!(told(&folds.due(START + 1_000, true)), [1; 100], "the rest at the end");
     let Content::Alert { alert, fields, .. } = &due[0].content else { panic!("{due:?}") };
     assert!(alert.text.len() < 2_010 && fields.len() == 10, "what is kept is cut");
@@ -128,4 +129,40 @@ fn what_is_stored_and_restored_goes_on() {
     folds.restore(key, serde_json::from_str(&json).unwrap(), destination);
     assert_eq!(judge(&mut folds, 9_000, "t", Some(&fold)), None);
     assert_eq!(told(&folds.due(START + 12_000, false)), [5]);
+}
+
+#[test]
+fn what_a_full_outbox_refused_is_told_once_there_is_room() {
+    let mut folds = Folds::new(policy());
+    for at in 0..50 {
+        folds.refused(START + at, "s.js", &to("C1"), &alert("t"));
+    }
+    assert!(folds.due(START + 10_900, false).is_empty(), "not yet");
+    for round in 1..=3 {
+        let due = folds.due(START + 11_000 * round, false);
+        assert_eq!(told(&due), [50 + (round - 1)]);
+        let Content::Alert { held: Some(held), .. } = &due[0].content else { panic!("{due:?}") };
+        assert!(held.refused && !held.over_budget && held.since == START, "{held:?}");
+        // Still no room, and one more is refused.
+        due.into_iter().for_each(|closing| folds.not_told(closing));
+        folds.refused(START + 11_000 * round, "s.js", &to("C1"), &alert("t"));
+    }
+    assert_eq!(told(&folds.due(START + 60_000, true)), [53]);
+    assert!(folds.due(START + 99_000, false).is_empty());
+}
+
+#[test]
+fn what_cannot_be_told_is_bounded_and_its_counts_are_kept() {
+    let mut folds = Folds::new(FoldPolicy { max_keys: 3, ..policy() });
+    let mut held = 0;
+    for n in 0..50 {
+        let fold = Fold { key: n.to_string(), window: Duration::from_secs(1_000) };
+        assert!(judge(&mut folds, n, "t", Some(&fold)).is_some());
+        assert!(judge(&mut folds, n, "t", Some(&fold)).is_none());
+        held += 1;
+        // Nothing of it finds room.
+        folds.due(START + n, false).into_iter().for_each(|closing| folds.not_told(closing));
+        assert!(folds.pushed_out.len() <= 3 && folds.entries.len() <= 3);
+    }
+    assert_eq!(told(&folds.due(START + 60_000, true)).iter().sum::<u64>(), held);
 }

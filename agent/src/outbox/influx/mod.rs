@@ -59,11 +59,9 @@ impl Sender for Influx {
         Rate { per_second: 100.0, burst: 100 }
     }
 
-    fn send<'a>(&'a self, turn: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
+    fn send<'a>(&'a self, turn: &'a Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
         Box::pin(async move {
-            turn.pace.wait().await;
-            let answer = self.write(turn, batch).await;
-            turn.pace.sent();
+            let answer = turn.pace.keep(self.write(turn, batch)).await;
             let outcome = match answer {
                 Ok(answer) => judge(&answer, batch.len(), &[self.target.token.expose().to_owned()]),
                 Err(failure) => Outcome::of(Err(failure)),

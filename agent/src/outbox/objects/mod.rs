@@ -18,7 +18,7 @@ pub use target::{GcsTarget, S3Target, object_key};
 use super::config::{OutboxConfig, Rate};
 use super::delivery::{Body, Content, Job};
 use super::failure::Failure;
-use super::sender::{Outcome, Sender, Sending, Turn};
+use super::sender::{Outcome, SendOne, Turn};
 use web::Web;
 
 /// Bytes of a part; larger files go in several. Stores take parts of 5 MiB and more.
@@ -135,21 +135,12 @@ async fn part(file: &mut tokio::fs::File) -> std::io::Result<PutPayload> {
     Ok(PutPayload::from(bytes))
 }
 
-impl Sender for Objects {
+impl SendOne for Objects {
     fn rate(&self, _config: &OutboxConfig) -> Rate {
         Rate { per_second: 100.0, burst: 100 }
     }
 
-    fn send<'a>(&'a self, turn: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
-        Box::pin(async move {
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for job in batch {
-                turn.pace.wait().await;
-                let sent = self.put(turn, job).await;
-                turn.pace.sent();
-                outcomes.push(Outcome::of(sent));
-            }
-            outcomes
-        })
+    async fn send_one(&self, turn: &Turn<'_>, job: &Job) -> Outcome {
+        Outcome::of(turn.pace.keep(self.put(turn, job)).await)
     }
 }

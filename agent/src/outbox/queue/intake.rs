@@ -13,6 +13,9 @@ use crate::outbox::folds::{self, Verdict};
 use crate::outbox::store::Row;
 use crate::outbox::{Delivery, OutboxError, check, worker};
 
+/// Why a file is left out for which there is no room.
+const TOO_MUCH: &str = "too much is waiting to be sent";
+
 impl Shared {
     pub(super) fn enqueue(
         self: &Arc<Self>,
@@ -39,7 +42,13 @@ impl Shared {
         };
         let sources =
             files.iter().map(|(name, path)| Source::open(name, path)).collect::<Result<Vec<_>, _>>();
-        match sources.and_then(|sources| self.accept(script, destination, content, sources)) {
+        let accepted = sources.and_then(|sources| {
+            let id = self.room_for(&content).inspect_err(|_| {
+                self.folds().refused(folds::now(), script, &destination, &content);
+            })?;
+            self.accept_as(id, script, destination, content, sources)
+        });
+        match accepted {
             Ok(id) => {
                 self.folds().sent(&ticket, id);
                 Ok(id)
@@ -51,22 +60,41 @@ impl Shared {
         }
     }
 
-    /// Takes a delivery over: when this returns it is on the disk, or in memory if the disk refuses it.
+    /// A number for a delivery, and room for its text.
+    fn room_for(&self, content: &Content) -> Result<DeliveryId, OutboxError> {
+        self.lock().reserve(content.bytes(), &self.config)
+    }
+
+    /// Takes a delivery without files over, as [`Shared::accept_as`].
     pub(super) fn accept(
         self: &Arc<Self>,
+        script: &str,
+        destination: Destination,
+        content: Content,
+    ) -> Result<DeliveryId, OutboxError> {
+        let id = self.room_for(&content)?;
+        self.accept_as(id, script, destination, content, Vec::new())
+    }
+
+    /// Takes a delivery over that there is room for: when this returns it is on the disk, or in memory if the disk refuses it.
+    fn accept_as(
+        self: &Arc<Self>,
+        id: DeliveryId,
         script: &str,
         destination: Destination,
         content: Content,
         sources: Vec<Source>,
     ) -> Result<DeliveryId, OutboxError> {
         let text = content.bytes();
-        let id = self.lock().reserve(text, &self.config)?;
         let config = &self.config;
         let whole = content.is_its_file();
         let most = if whole { config.max_object_bytes } else { config.max_delivery_bytes };
         let (files, copied) = self.take_over(id, sources, most);
         if let Some(cause) = missing(&files).filter(|_| whole) {
             self.lock().release(text + copied);
+            if cause == TOO_MUCH {
+                return Err(OutboxError::FullBytes { limit: self.most_of_files() });
+            }
             return check::invalid("path", cause);
         }
         let bytes = text + copied;
@@ -83,6 +111,11 @@ impl Shared {
         Ok(id)
     }
 
+    /// What waits may be no more than this for a file to be taken, too: the rest is left to texts.
+    fn most_of_files(&self) -> u64 {
+        self.config.max_bytes / 4 * 3
+    }
+
     /// Copies what there is room for; the rest is named in the message.
     fn take_over(&self, id: DeliveryId, sources: Vec<Source>, most: u64) -> (Vec<Attachment>, u64) {
         let mut files = Vec::with_capacity(sources.len());
@@ -93,8 +126,8 @@ impl Shared {
                 files.push(
                     source.without_content(format!("the files of one delivery may have {most} bytes in all")),
                 );
-            } else if !self.lock().reserve_bytes(size, self.config.max_bytes) {
-                files.push(source.without_content("too much is waiting to be sent".to_owned()));
+            } else if !self.lock().reserve_bytes(size, self.most_of_files()) {
+                files.push(source.without_content(TOO_MUCH.to_owned()));
             } else {
                 copied += size;
                 files.push(self.blobs.copy(source, id, number));

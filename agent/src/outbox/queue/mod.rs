@@ -27,7 +27,9 @@ use super::drained::Drained;
 use super::failure::Failure;
 use super::folds::{self, Closing, Folds};
 use super::lock::Lock;
-use super::sender::{Batch, Services};
+use super::refusals::Refusals;
+use super::retry::Pace;
+use super::sender::{Batch, Services, Turn};
 use super::stats::{Counters, DeliveryStats};
 use super::store::{Found, Keep, Op, Outside, Queued, Row, Store};
 use super::{BLOBS, Delivery, Outbox, OutboxError};
@@ -56,6 +58,7 @@ pub(super) struct Shared {
     store: Store,
     folds: Mutex<Folds>,
     state: Mutex<State>,
+    refusals: Refusals,
     /// What was held back could not be told when last tried.
     untold: AtomicBool,
     /// Told whenever something was delivered or given up.
@@ -100,6 +103,7 @@ impl DurableOutbox {
             store,
             folds: Mutex::new(Folds::new(config.fold.clone())),
             state: Mutex::new(State::new(found.next_id)),
+            refusals: Refusals::default(),
             untold: AtomicBool::new(false),
             moved: Notify::new(),
             runtime: runtime.clone(),
@@ -164,8 +168,9 @@ impl Drop for DurableOutbox {
 impl Outbox for DurableOutbox {
     fn enqueue(&self, script: &str, delivery: Delivery) -> Result<DeliveryId, OutboxError> {
         let queued = self.shared.enqueue(script, delivery);
-        if queued.is_err() {
+        if let Err(error) = &queued {
             self.shared.counters.refused.add();
+            self.shared.refusals.add(error, std::time::Instant::now());
         }
         queued
     }
@@ -229,6 +234,26 @@ impl Shared {
         self.lock().take(destination, batch, may_close)
     }
 
+    /// What a sender works with.
+    pub(super) fn turn<'a>(&'a self, pace: &'a Pace) -> Turn<'a> {
+        let Self { services, config, counters, blobs, .. } = self;
+        Turn { services, config, counters, pace, blobs }
+    }
+
+    /// How many arrived and are to be finished.
+    pub(super) fn arrived(&self, destination: &Destination) -> usize {
+        self.lock().lanes.get(destination).map_or(0, |lane| lane.arrived.len())
+    }
+
+    /// The next to be finished, with how far it got.
+    pub(super) fn take_arrived(&self, destination: &Destination) -> Option<(Waiting, String)> {
+        let mut state = self.lock();
+        let lane = state.lanes.get_mut(destination)?;
+        let next = lane.arrived.pop_front()?;
+        lane.under_way += 1;
+        Some(next)
+    }
+
     /// What a delivery says; `None`: it is gone, and its room with it.
     pub(super) fn load(&self, destination: &Destination, waiting: &Waiting) -> Option<Job> {
         if let Some(job) = &waiting.memory {
@@ -253,7 +278,7 @@ impl Shared {
     pub(super) fn put_back(&self, destination: &Destination, again: Vec<Waiting>) {
         let mut state = self.lock();
         if let Some(lane) = state.lanes.get_mut(destination) {
-            lane.under_way = 0;
+            lane.under_way = lane.under_way.saturating_sub(again.len());
             again.into_iter().rev().for_each(|waiting| lane.queue.push_front(waiting));
         }
     }
@@ -264,9 +289,23 @@ impl Shared {
         self.store.tell(Op::Tried { id, attempts, error: error.to_string() });
     }
 
-    /// How far a delivery got.
-    pub(super) fn noted(&self, id: DeliveryId, progress: &str) {
-        self.store.tell(Op::Progress(id, progress.to_owned()));
+    /// What must not be sent again has arrived, the rest is to be finished.
+    pub(super) fn has_arrived(
+        &self,
+        destination: &Destination,
+        waiting: Waiting,
+        job: &Job,
+        progress: String,
+    ) {
+        if waiting.memory.is_none() && job.progress.as_ref() != Some(&progress) {
+            self.store.tell(Op::Progress(job.id, progress.clone()));
+        }
+        let mut state = self.lock();
+        if let Some(lane) = state.lanes.get_mut(destination) {
+            lane.under_way = lane.under_way.saturating_sub(1);
+            lane.arrived.push_back((waiting, progress));
+        }
+        drop(state);
         self.moved();
     }
 
@@ -322,7 +361,7 @@ impl Shared {
         let mut refused = None;
         for closing in due {
             let Closing { script, destination, content, .. } = &closing;
-            if let Err(error) = self.accept(script, destination.clone(), content.clone(), Vec::new()) {
+            if let Err(error) = self.accept(script, destination.clone(), content.clone()) {
                 self.folds().not_told(closing);
                 refused = Some(error);
             }
@@ -345,6 +384,9 @@ fn start_clock(shared: &Arc<Shared>) -> Result<()> {
     let tick = move || {
         while let Some(shared) = shared.upgrade().filter(|shared| !*shared.stop.borrow()) {
             shared.tell_due(false);
+            if let Some(said) = shared.refusals.look(std::time::Instant::now()) {
+                tracing::warn!("{said}");
+            }
             drop(shared);
             std::thread::sleep(TICK);
         }

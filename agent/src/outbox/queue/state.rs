@@ -1,7 +1,9 @@
 //! The lanes and what of the outbox's bounds is used. Every change is made whole under one lock.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::outbox::OutboxError;
@@ -26,7 +28,12 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) queue: VecDeque<Waiting>,
+    /// Sent but for what may come later, with what was said of it: the database may not have that yet.
+    pub(super) arrived: VecDeque<(Waiting, String)>,
+    /// Taken out of these, and neither back nor gone.
     pub(super) under_way: usize,
+    /// Something was queued.
+    news: Arc<Notify>,
 }
 
 /// A delivery in a lane.
@@ -47,8 +54,8 @@ pub(in crate::outbox) struct Waiting {
 #[derive(Debug)]
 pub(in crate::outbox) enum Taken {
     Batch(Vec<Waiting>),
-    /// Nothing now.
-    Nothing,
+    /// Nothing now; told when there is.
+    Nothing(Arc<Notify>),
     /// The lane is closed: the next delivery starts a new worker.
     Closed,
 }
@@ -107,9 +114,10 @@ impl State {
     pub(super) fn push(&mut self, destination: &Destination, waiting: Waiting) -> bool {
         if let Some(lane) = self.lanes.get_mut(destination) {
             lane.queue.push_back(waiting);
+            lane.news.notify_one();
             return false;
         }
-        let lane = Lane { queue: VecDeque::from([waiting]), under_way: 0 };
+        let lane = Lane { queue: VecDeque::from([waiting]), ..Lane::default() };
         self.lanes.insert(destination.clone(), lane);
         true
     }
@@ -125,25 +133,26 @@ impl State {
             bytes = bytes.saturating_add(next.bytes);
             taken.extend(lane.queue.pop_front());
         }
-        lane.under_way = taken.len();
+        lane.under_way += taken.len();
         if !taken.is_empty() {
             return Taken::Batch(taken);
         }
-        if may_close {
+        if may_close && lane.arrived.is_empty() && lane.under_way == 0 {
             self.lanes.remove(destination);
             return Taken::Closed;
         }
-        Taken::Nothing
+        Taken::Nothing(Arc::clone(&lane.news))
     }
 
     /// Takes a delivery out of its lane, unless it is under way.
     pub(super) fn forget(&mut self, id: DeliveryId) {
         for lane in self.lanes.values_mut() {
-            if let Some(at) = lane.queue.iter().position(|waiting| waiting.id == id)
-                && let Some(waiting) = lane.queue.remove(at)
-            {
-                self.waiting = self.waiting.saturating_sub(1);
-                self.bytes = self.bytes.saturating_sub(waiting.bytes);
+            let queued = lane.queue.iter().position(|waiting| waiting.id == id);
+            let arrived = lane.arrived.iter().position(|(waiting, _)| waiting.id == id);
+            let dropped = queued.and_then(|at| lane.queue.remove(at));
+            let dropped = dropped.or_else(|| Some(lane.arrived.remove(arrived?)?.0));
+            if let Some(Waiting { bytes, .. }) = dropped {
+                self.release(bytes);
                 return;
             }
         }
@@ -152,7 +161,7 @@ impl State {
     pub(super) fn undelivered(&self) -> Drained {
         let left = self.lanes.iter().map(|(destination, lane)| Undelivered {
             destination: destination.label(),
-            count: lane.queue.len() + lane.under_way,
+            count: lane.queue.len() + lane.arrived.len() + lane.under_way,
         });
         let mut undelivered: Vec<_> = left.filter(|u| u.count > 0).collect();
         undelivered.sort_by(|a, b| a.destination.cmp(&b.destination));

@@ -1,4 +1,5 @@
-//! Delivering as a bot: the message, then the files into its thread, then a note about what is missing.
+//! Delivering as a bot: the message, then the files into its thread, then a note about what is missing. The next message does
+//! not wait for the files of this one: Slack's messages and its files fail apart.
 
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ use crate::outbox::config::{OutboxConfig, Rate};
 use crate::outbox::delivery::{Attachment, Body, Content, Job};
 use crate::outbox::failure::{Failure, Kind};
 use crate::outbox::retry::Budget;
-use crate::outbox::sender::{Outcome, Sender, Sending, Turn};
+use crate::outbox::sender::{Outcome, SendOne, Turn};
 use crate::secret::Secret;
 
 /// One channel, as seen by one bot.
@@ -30,48 +31,37 @@ struct Progress {
     cut: bool,
 }
 
-impl Sender for Bot {
+impl SendOne for Bot {
     fn rate(&self, config: &OutboxConfig) -> Rate {
         config.slack_rate
     }
 
-    fn send<'a>(&'a self, turn: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
-        Box::pin(async move {
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for job in batch {
-                outcomes.push(Outcome::of(self.deliver(turn, job).await));
-            }
-            outcomes
-        })
-    }
-}
-
-impl Bot {
-    pub(in crate::outbox) fn new(token: Secret, channel: String) -> Self {
-        Self { token, channel }
-    }
-
-    /// An error means that not even the text was delivered.
-    async fn deliver(&self, turn: &mut Turn<'_>, job: &Job) -> Result<(), Failure> {
-        let (whole, left_out): (Vec<&Attachment>, Vec<&Attachment>) =
-            job.files.iter().partition(|file| files::left_out(file).is_none());
-        let posted = job.progress.as_deref().and_then(|noted| serde_json::from_str(noted).ok());
-        let progress = match posted {
-            Some(progress) => progress,
-            None => {
-                let left_out: Vec<String> = left_out.into_iter().filter_map(files::left_out).collect();
-                let progress = self.post(turn, job, &left_out).await?;
-                left_out.iter().for_each(|_| turn.counters.files_failed.add());
-                if let Ok(noted) = serde_json::to_string(&progress) {
-                    turn.note(job.id, &noted);
-                }
-                progress
-            }
+    /// The message.
+    async fn send_one(&self, turn: &Turn<'_>, job: &Job) -> Outcome {
+        if let Some(noted) = &job.progress
+            && arrived(job).is_some()
+        {
+            return Outcome::Arrived(noted.clone());
+        }
+        let left_out: Vec<String> = job.files.iter().filter_map(files::left_out).collect();
+        let progress = match self.post(turn, job, &left_out).await {
+            Ok(progress) => progress,
+            Err(failure) => return Outcome::of(Err(failure)),
         };
-        let place = Posted { channel: progress.channel, ts: progress.ts };
-        let missing = self.attach(turn, job, &whole, &place, progress.cut).await;
+        left_out.iter().for_each(|_| turn.counters.files_failed.add());
+        if left_out.len() == job.files.len() && !progress.cut {
+            return Outcome::Delivered;
+        }
+        serde_json::to_string(&progress).map_or(Outcome::Delivered, Outcome::Arrived)
+    }
+
+    /// The files into its thread, and a note about those that could not be put there.
+    async fn finish_one(&self, turn: &Turn<'_>, job: &Job) {
+        let Some(Progress { channel, ts, cut }) = arrived(job) else { return };
+        let place = Posted { channel, ts };
+        let missing = self.attach(turn, job, &place, cut).await;
         if missing.is_empty() {
-            return Ok(());
+            return;
         }
         for file in &missing {
             turn.counters.files_failed.add();
@@ -82,11 +72,21 @@ impl Bot {
         if let Err(error) = self.note(turn, &place, &lines.join("\n")).await {
             tracing::warn!("slackBot: channel {}: note about missing files not sent: {error}", self.channel);
         }
-        Ok(())
+    }
+}
+
+/// Where the message is, if it has arrived.
+fn arrived(job: &Job) -> Option<Progress> {
+    serde_json::from_str(job.progress.as_deref()?).ok()
+}
+
+impl Bot {
+    pub(in crate::outbox) fn new(token: Secret, channel: String) -> Self {
+        Self { token, channel }
     }
 
     /// The message, shorter and plainer each time that the payload is refused.
-    async fn post(&self, turn: &mut Turn<'_>, job: &Job, left_out: &[String]) -> Result<Progress, Failure> {
+    async fn post(&self, turn: &Turn<'_>, job: &Job, left_out: &[String]) -> Result<Progress, Failure> {
         let Content::Alert { alert, fields, held } = &job.content else { return Err(not_an_alert()) };
         let mut size = Size::Full;
         let mut joined = false;
@@ -94,9 +94,7 @@ impl Bot {
             let notes = Notes { held: *held, left_out };
             let mut payload = message::bot(alert, fields, notes, job.made, size);
             payload.json["channel"] = self.channel.as_str().into();
-            turn.pace.wait().await;
-            let answer = turn.services.slack.post_message(&self.token, &payload.json).await;
-            turn.pace.sent();
+            let answer = turn.pace.keep(turn.services.slack.post_message(&self.token, &payload.json)).await;
             match (answer, size.next()) {
                 (Ok(Posted { channel, ts }), _) => return Ok(Progress { channel, ts, cut: payload.cut }),
                 (Err(error), Some(smaller)) if error.kind == Kind::Mend => {
@@ -114,15 +112,10 @@ impl Bot {
         }
     }
 
-    async fn attach(
-        &self,
-        turn: &Turn<'_>,
-        job: &Job,
-        attachments: &[&Attachment],
-        place: &Posted,
-        cut: bool,
-    ) -> Vec<Missing> {
+    async fn attach(&self, turn: &Turn<'_>, job: &Job, place: &Posted, cut: bool) -> Vec<Missing> {
         let Content::Alert { alert, fields, .. } = &job.content else { return Vec::new() };
+        let attachments: Vec<&Attachment> =
+            job.files.iter().filter(|file| files::left_out(file).is_none()).collect();
         let whole = cut.then(|| message::whole(alert, fields));
         let path = |body: &Body| match body {
             Body::Copy(copy) => turn.file(copy),
@@ -145,17 +138,14 @@ impl Bot {
         }
     }
 
-    async fn note(&self, turn: &mut Turn<'_>, place: &Posted, text: &str) -> Result<(), Failure> {
+    async fn note(&self, turn: &Turn<'_>, place: &Posted, text: &str) -> Result<(), Failure> {
         let policy = &turn.config.retry;
         let mut budget = Budget::new(policy, turn.counters, policy.file_deadline);
         let mut note = message::note(text);
         note["channel"] = place.channel.as_str().into();
         note["thread_ts"] = place.ts.as_str().into();
         loop {
-            turn.pace.wait().await;
-            let answer = turn.services.slack.post_message(&self.token, &note).await;
-            turn.pace.sent();
-            match answer {
+            match turn.pace.keep(turn.services.slack.post_message(&self.token, &note)).await {
                 Ok(_) => return Ok(()),
                 Err(error) => budget.again(error).await?,
             }

@@ -134,8 +134,14 @@ pub(super) fn webhook(alert: &Alert, held: Option<HeldBack>, made: SystemTime, s
 
 /// How many were folded into this message; empty if none.
 fn held_note(held: Option<HeldBack>) -> String {
-    let Some(HeldBack { count, since, closing, over_budget }) = held else { return String::new() };
+    let Some(HeldBack { count, since, closing, over_budget, refused }) = held else { return String::new() };
     let since = utc::text(since / 1_000);
+    if refused {
+        let count = grouped(count);
+        return format!(
+            "\n_the last of {count} alerts of this script that were refused since {since}: the outbox was full_"
+        );
+    }
     let what = if over_budget { "of this script, past the budget of alerts" } else { "like this" };
     let count = grouped(count);
     if closing {

@@ -49,10 +49,8 @@ impl Splunk {
     }
 
     /// Sends one run; an outcome for each of its jobs.
-    async fn run(&self, turn: &mut Turn<'_>, run: &[Job]) -> Vec<Outcome> {
-        turn.pace.wait().await;
-        let answer = self.post(turn, run).await;
-        turn.pace.sent();
+    async fn run(&self, turn: &Turn<'_>, run: &[Job]) -> Vec<Outcome> {
+        let answer = turn.pace.keep(self.post(turn, run)).await;
         let all = |result: Result<(), Failure>| run.iter().map(|_| Outcome::of(result.clone())).collect();
         match answer.map(|answer| answer::judge(&answer, run.len(), &self.target.secrets())) {
             Err(failure) => all(Err(failure)),
@@ -136,7 +134,7 @@ impl Sender for Splunk {
         Rate { per_second: 100.0, burst: 100 }
     }
 
-    fn send<'a>(&'a self, turn: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
+    fn send<'a>(&'a self, turn: &'a Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
         Box::pin(async move {
             if self.failed.load(Ordering::Relaxed)
                 && let Err(failure) = self.healthy(turn).await

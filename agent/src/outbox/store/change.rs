@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, Row, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::schema::{self, DATABASE, found_one};
@@ -22,7 +22,7 @@ pub struct Letters {
 }
 
 /// Whether a letter waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LetterState {
     /// To be sent.
@@ -100,9 +100,17 @@ impl Letters {
     /// # Errors
     /// `each`'s, or when the database cannot be read.
     pub fn list(&self, each: &mut dyn FnMut(Letter) -> Result<()>) -> Result<()> {
+        self.list_after(None, each)
+    }
+
+    /// As [`Letters::list`], those with a number past that one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn list_after(&self, after: Option<u64>, each: &mut dyn FnMut(Letter) -> Result<()>) -> Result<()> {
         let mut query =
             self.connection.prepare(&format!("{SELECT} WHERE e.id > ?1 ORDER BY e.id LIMIT {PAGE}"))?;
-        let mut after = -1;
+        let mut after = after.map_or(-1, signed);
         loop {
             let mut page = Vec::new();
             let mut rows = query.query(params![after])?;

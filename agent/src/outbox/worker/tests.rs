@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::outbox::config::{OutboxConfig, Rate};
 use crate::outbox::delivery::Content;
-use crate::outbox::sender::Sending;
+use crate::outbox::sender::{Sending, Turn};
 use crate::outbox::{Alert, Delivery, DurableOutbox, FoldPolicy, LetterState, Letters, Outbox as _};
 use crate::secret::Secret;
 
@@ -28,7 +28,7 @@ impl Sender for Told {
         Rate { per_second: 1e6, burst: 1 }
     }
 
-    fn send<'a>(&'a self, _: &'a mut Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
+    fn send<'a>(&'a self, _: &'a Turn<'_>, batch: &'a [Job]) -> Sending<'a> {
         let text = |job: &Job| {
             let Content::Alert { alert, .. } = &job.content else { panic!("{job:?}") };
             alert.text.clone()
@@ -63,7 +63,7 @@ fn send(texts: &[&str], outcomes: Vec<Vec<Outcome>>) -> (Vec<Vec<String>>, [u64;
     let batches = Said::default();
     let sender = Told { batches: Arc::clone(&batches), outcomes: Mutex::new(outcomes.into()) };
     let destination = delivery("").split().destination;
-    let mut lane = Lane::new(Arc::clone(outbox.shared()), destination, Box::new(sender));
+    let mut lane = Lane::new(Arc::clone(outbox.shared()), destination, Arc::new(sender));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { while lane.turn().await {} });
     assert_eq!(outbox.stats().waiting, 0);

@@ -38,14 +38,59 @@ impl StoreFolder {
     /// # Errors
     /// When a file cannot be read. A segment that vanishes meanwhile is passed over.
     pub fn streams(&self, progress: &mut dyn FnMut(u64)) -> Result<Vec<StreamEntry>, StoreError> {
-        let mut streams = BTreeMap::new();
+        self.collect(&mut Streams::new(usize::MAX, None), progress)
+    }
+
+    /// The streams that began last, the last one first: at most so many, and only those with a smaller number than `before`.
+    /// All links are read for that; memory is held for those that are given only.
+    ///
+    /// # Errors
+    /// As [`StoreFolder::streams`].
+    pub fn latest(
+        &self,
+        most: usize,
+        before: Option<StreamId>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<StreamEntry>, StoreError> {
+        let mut found = self.collect(&mut Streams::new(most, before), progress)?;
+        found.reverse();
+        Ok(found)
+    }
+
+    fn collect(
+        &self,
+        streams: &mut Streams,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<StreamEntry>, StoreError> {
         for found in self.logs.values().flatten() {
-            match add(found, &mut streams, progress) {
+            match add(found, streams, progress) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result.map_err(trouble(found.links.display()))?,
             }
         }
-        Ok(streams.into_values().collect())
+        Ok(std::mem::take(&mut streams.found).into_values().collect())
+    }
+}
+
+/// The streams with the largest numbers. One that had to go for others never comes back: theirs only grow.
+struct Streams {
+    found: BTreeMap<StreamId, StreamEntry>,
+    most: usize,
+    before: Option<StreamId>,
+}
+
+impl Streams {
+    fn new(most: usize, before: Option<StreamId>) -> Self {
+        Self { found: BTreeMap::new(), most, before }
+    }
+
+    fn is_wanted<T>(&self, stream: StreamId, so_far: &BTreeMap<StreamId, T>) -> bool {
+        let too_small = |least: Option<&StreamId>, count: usize| {
+            count >= self.most && least.is_some_and(|least| stream < *least)
+        };
+        self.before.is_none_or(|before| stream < before)
+            && !too_small(self.found.keys().next(), self.found.len())
+            && !too_small(so_far.keys().next(), so_far.len())
     }
 }
 
@@ -57,11 +102,7 @@ struct Part {
     last: Link,
 }
 
-fn add(
-    found: &Found,
-    streams: &mut BTreeMap<StreamId, StreamEntry>,
-    progress: &mut dyn FnMut(u64),
-) -> io::Result<()> {
+fn add(found: &Found, streams: &mut Streams, progress: &mut dyn FnMut(u64)) -> io::Result<()> {
     let data = File::open(&found.data)?;
     let links = File::open(&found.links)?;
     let records = (links.metadata()?.len() / link::SIZE as u64).saturating_sub(1);
@@ -72,11 +113,14 @@ fn add(
     for record in 0..records {
         links.read_exact(&mut slot)?;
         let link = Link::decode(&slot);
-        if let Some(stream) = link.stream {
+        if let Some(stream) = link.stream.filter(|stream| streams.is_wanted(*stream, &parts)) {
             let part = parts.entry(stream).or_insert(Part { packets: 0, bytes: 0, first: link, last: link });
             part.packets += 1;
             part.bytes += u64::from(link.captured);
             part.last = link;
+            if parts.len() > streams.most {
+                parts.pop_first();
+            }
         }
         if record % 4096 == 4095 {
             progress(4096 * link::SIZE as u64);
@@ -84,13 +128,16 @@ fn add(
     }
     for (stream, part) in parts {
         let last = time(&data, &part.last)?;
-        let entry = match streams.get_mut(&stream) {
+        let entry = match streams.found.get_mut(&stream) {
             Some(entry) => entry,
-            None => streams.entry(stream).or_insert(first(&data, stream, &part.first)?),
+            None => streams.found.entry(stream).or_insert(first(&data, stream, &part.first)?),
         };
         entry.packets += part.packets;
         entry.bytes += part.bytes;
         entry.last = last;
+        if streams.found.len() > streams.most {
+            streams.found.pop_first();
+        }
     }
     Ok(())
 }

@@ -178,7 +178,11 @@ impl<'de> Visitor<'de> for Reference {
 }
 
 impl SecretFrom {
-    fn read(&self) -> Result<Secret> {
+    /// The secret itself.
+    ///
+    /// # Errors
+    /// When it is not there, or is empty; where it should be is named.
+    pub(crate) fn read(&self) -> Result<Secret> {
         let text = match self {
             Self::Env(name) => {
                 std::env::var(name).ok().with_context(|| format!("the variable {name} is not set"))?
@@ -338,7 +342,7 @@ mod tests {
     fn every_kind_is_read_and_secrets_are_not_shown() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
-        std::fs::write(&file, "hush-1\n").unwrap();
+        std::fs::write(&file, "hushhush-1\n").unwrap();
         let from = format!("{{file: '{}'}}", file.display());
         for yaml in [
             format!(
@@ -352,7 +356,7 @@ mod tests {
                 .to_owned(),
         ] {
             let shown = format!("{:?}", plan(&yaml).unwrap());
-            assert!(!shown.contains("hush"), "{shown}");
+            assert!(!shown.contains("hushhush"), "{shown}");
         }
     }
 
@@ -362,13 +366,13 @@ mod tests {
             ("[{kind: elastic}]", "unknown variant `elastic`"),
             ("[{kind: jsonFile, path: a, maxbytes: 1}]", "unknown field `maxbytes`"),
             ("[{kind: jsonFile, path: a, maxBytes: 1}]", "maxBytes: 1 is less"),
-            ("[{kind: splunk, url: 'https://s', token: hush}]", "token"),
-            ("[{kind: splunk, url: 'https://s', token: {text: hush}}]", "{env: NAME} or {file: PATH}"),
+            ("[{kind: splunk, url: 'https://s', token: hushhush}]", "token"),
+            ("[{kind: splunk, url: 'https://s', token: {text: hushhush}}]", "{env: NAME} or {file: PATH}"),
             (
-                "[{kind: splunk, url: 'https://s', token: {env: A, file: hush}}]",
+                "[{kind: splunk, url: 'https://s', token: {env: A, file: hushhush}}]",
                 "{env: NAME} or {file: PATH}",
             ),
-            ("[{kind: splunk, url: 'https://s', token: [hush]}]", "{env: NAME} or {file: PATH}"),
+            ("[{kind: splunk, url: 'https://s', token: [hushhush]}]", "{env: NAME} or {file: PATH}"),
             ("[{kind: splunk, url: 'https://s', token: {env: REMORA_NOT_SET}}]", "REMORA_NOT_SET is not set"),
             ("[{kind: webhook, url: 'https://w', urlFrom: {env: A}}]", "one of them"),
             ("[{kind: webhook, url: 'ftp://w'}]", "url: is not an http"),
@@ -376,7 +380,7 @@ mod tests {
             ("[{kind: elasticsearch, url: 'https://e', index: Remora}]", "upper-case"),
         ] {
             let error = format!("{:#}", plan(yaml).unwrap_err());
-            assert!(error.contains(part) && !error.contains("hush"), "{yaml}: {error}");
+            assert!(error.contains(part) && !error.contains("hushhush"), "{yaml}: {error}");
         }
     }
 }

@@ -62,6 +62,11 @@ impl JsonFile {
         Ok(Self { config, file, len, since, last: (0, 0), packing: None })
     }
 
+    /// What a file may hold.
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.config.max_bytes
+    }
+
     /// Writes whole lines. Where that fails, nothing of them stays.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.len > 0 && (self.len + lines.len() as u64 > self.config.max_bytes || self.is_old()) {

@@ -50,6 +50,14 @@ impl Way {
         })
     }
 
+    /// Bytes of JSON in one batch, at most, unless one item alone is larger: a file is put aside between batches.
+    fn most(&self) -> usize {
+        match self {
+            Self::File(file) => usize::try_from(file.max_bytes()).unwrap_or(BATCH_BYTES).min(BATCH_BYTES),
+            _ => BATCH_BYTES,
+        }
+    }
+
     fn outbox(&self) -> Option<&Arc<dyn Outbox>> {
         match self {
             Self::Elastic { outbox, .. } | Self::Splunk { outbox, .. } | Self::Web { outbox, .. } => {
@@ -145,7 +153,7 @@ impl Sink {
         if line.is_empty() {
             return;
         }
-        if self.bytes > 0 && self.bytes + line.len() > BATCH_BYTES {
+        if self.bytes > 0 && self.bytes + line.len() + 1 > self.way.most() {
             self.flush();
         }
         if self.lines.is_empty() {

@@ -1,28 +1,30 @@
 //! `cargo xtask bench replay`: a capture file → items as JSON, against others' tools on the same file in the same run.
 //!
-//! The load is made here (`load`): nginx and wrk in a network namespace, recorded by tcpdump, several shapes. What is
+//! The loads are those of `web`, recorded by tcpdump (`load`). What is
 //! measured is right: before the rounds, `served` holds the items against nginx's own access log, request for request. Then
 //! all tools take turns, as often as asked for, and the medians count. The file is in the page cache for all.
 
 mod load;
 mod peers;
-mod report;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
 
 use super::median;
-use crate::sys::{NotPermitted, calm, interrupt, is_root, project, run, term};
-use load::{Capture, Shape};
+use super::report::{self, Table};
+use super::web::Shape;
+use crate::sys::{NotPermitted, calm, interrupt, is_root, project, term};
+use load::Capture;
 use peers::{Peer, Run};
 
 /// How much, and of what.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  sudo cargo xtask bench replay\n  sudo cargo xtask bench replay --shape small --rounds 9\n  \
-                  sudo cargo xtask bench replay --dir /var/tmp/loads --write\n  cargo xtask bench --json replay --dir /var/tmp/loads"
+                  sudo cargo xtask bench replay --dir /var/tmp/loads\n  sudo cargo xtask bench --write replay\n  cargo xtask bench --json replay --dir /var/tmp/loads"
 )]
 pub(crate) struct Replay {
     /// Only this shape of load; may be repeated [default: all].
@@ -43,9 +45,6 @@ pub(crate) struct Replay {
     /// Workers of Remora.
     #[arg(long, default_value_t = 1)]
     workers: u16,
-    /// Put the table into BENCHMARKS.md as well.
-    #[arg(long)]
-    write: bool,
 }
 
 /// One tool on one capture.
@@ -66,7 +65,7 @@ struct Measured {
 /// All tools on one capture; Remora is the first.
 #[derive(Debug)]
 struct Line {
-    shape: &'static str,
+    shape: Shape,
     packets: u64,
     bytes: u64,
     served: u64,
@@ -74,7 +73,7 @@ struct Line {
 }
 
 /// The command.
-pub(super) fn run(options: &Replay, as_json: bool) -> Result<()> {
+pub(super) fn run(options: &Replay, as_json: bool, write: bool) -> Result<()> {
     let wanted = if options.shape.is_empty() { Shape::value_variants() } else { &options.shape };
     let there = |shape: &Shape| options.dir.as_ref().is_some_and(|dir| Capture::is_there(dir, *shape));
     if !is_root() && !wanted.iter().all(there) {
@@ -94,19 +93,18 @@ pub(super) fn run(options: &Replay, as_json: bool) -> Result<()> {
     for &shape in wanted {
         interrupt::check()?;
         let capture = Capture::have(&dir, shape, options.seconds)?;
-        let line = measure(options, &capture, &peers, temporary.path())?;
-        if !as_json {
-            report::show(&line);
-        }
-        lines.push(line);
+        lines.push(measure(options, &capture, &peers, temporary.path())?);
     }
+    let table = table(&lines, options.rounds, &peers);
     if as_json {
-        term::say(&report::json(&lines, options.rounds).to_string());
+        term::say(&json(&lines, options.rounds).to_string());
+    } else {
+        table.show();
     }
-    if options.write {
-        report::write(&lines, options.rounds)?;
+    if write {
+        table.write()?;
     }
-    let missed: Vec<String> = lines.iter().flat_map(report::missed).collect();
+    let missed: Vec<String> = lines.iter().flat_map(missed).collect();
     ensure!(missed.is_empty(), "bars that were missed: {}", missed.join("; "));
     Ok(())
 }
@@ -116,7 +114,7 @@ fn build() -> Result<()> {
     let remora =
         ["build", "--release", "--locked", "-p", "agent", "--no-default-features", "--bin", "remora"];
     calm::cargo(project::cargo(None).args(remora))?;
-    let judges = ["build", "--locked", "-p", "testkit", "--bin", "served", "--bin", "mangle"];
+    let judges = ["build", "--locked", "-p", "testkit", "--bin", "served"];
     calm::cargo(project::cargo(None).args(judges))
 }
 
@@ -159,7 +157,7 @@ fn measure(options: &Replay, capture: &Capture, peers: &[Peer], scratch: &std::p
         bar: peer.bar(capture.shape),
     });
     Ok(Line {
-        shape: capture.shape.name(),
+        shape: capture.shape,
         packets: capture.packets,
         bytes: std::fs::metadata(&capture.pcap)?.len(),
         served: capture.served,
@@ -167,12 +165,103 @@ fn measure(options: &Replay, capture: &Capture, peers: &[Peer], scratch: &std::p
     })
 }
 
-/// The program that judges or damages captures.
-fn judge(name: &str) -> std::process::Command {
-    run::command(project::built(name))
-}
-
 /// Where the optimised program is.
 fn remora() -> PathBuf {
     project::optimised("remora")
+}
+
+/// What was asked for and not met.
+fn missed(line: &Line) -> Vec<String> {
+    let below = |tool: &&Measured| tool.bar.is_some_and(|bar| tool.times < bar);
+    let told = |tool: &Measured| {
+        let bar = tool.bar.unwrap_or_default();
+        format!("{}: {:.2} × {}, not {bar}", line.shape.title(), tool.times, tool.tool)
+    };
+    line.tools.iter().filter(below).map(told).collect()
+}
+
+fn json(lines: &[Line], rounds: u32) -> Value {
+    let tool = |t: &Measured| json!({ "tool": t.tool, "seconds": t.wall, "cpu_seconds": t.cpu, "times_remora": t.times, "bar": t.bar, "found": t.found });
+    let line = |l: &Line| {
+        let tools: Vec<Value> = l.tools.iter().map(tool).collect();
+        let shape = l.shape.title();
+        json!({ "shape": shape, "packets": l.packets, "bytes": l.bytes, "transactions": l.served, "tools": tools })
+    };
+    let lines: Vec<Value> = lines.iter().map(line).collect();
+    json!({ "part": "replay", "rounds": rounds, "machine": report::machine(), "shapes": lines })
+}
+
+fn table(lines: &[Line], rounds: u32, peers: &[Peer]) -> Table {
+    let row = |line: &Line, tool: &Measured| {
+        let first = tool.times == 1.0 && tool.bar.is_none();
+        let of_file = |text: String| if first { text } else { String::new() };
+        vec![
+            if first { line.shape.title().to_owned() } else { String::new() },
+            of_file(line.packets.to_string()),
+            of_file(format!("{:.0}", line.bytes as f64 / 1e6)),
+            of_file(line.served.to_string()),
+            tool.tool.clone(),
+            format!("{:.3}", tool.wall),
+            format!("{:.2}", tool.cpu),
+            format!("{:.0}", tool.wall * 1e9 / line.packets as f64),
+            format!("{:.2}", tool.times),
+            tool.bar.map_or_else(String::new, |bar| format!("≥ {bar}")),
+            tool.found.map_or_else(String::new, |found| found.to_string()),
+        ]
+    };
+    let versions: Vec<String> = peers.iter().map(|peer| report::version(peer.name())).collect();
+    Table {
+        part: "replay",
+        title: "Replay: a capture file to items as JSON".to_owned(),
+        notes: vec![
+            format!(
+                "Medians of {rounds}, the tools in turn on one file in the page cache. Remora: one worker, all fields of each item as \
+                 JSON to /dev/null, no store; its items were held against nginx's own log first, request for request. \
+                 tcpdump reads and writes to /dev/null; Suricata runs in one thread and logs HTTP alone; tcpflow writes streams \
+                 into files; tshark prints seven fields. Found: transactions that the tool tells of."
+            ),
+            versions.join("; "),
+        ],
+        head: vec![
+            "load",
+            "packets",
+            "MB",
+            "requests",
+            "tool",
+            "seconds",
+            "CPU s",
+            "ns/packet",
+            "× remora",
+            "bar",
+            "found",
+        ],
+        rows: lines.iter().flat_map(|line| line.tools.iter().map(move |tool| row(line, tool))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(times: f64) -> Line {
+        let tool = |tool: &str, times, bar| Measured {
+            tool: tool.to_owned(),
+            wall: times / 2.0,
+            cpu: 0.7,
+            found: None,
+            times,
+            bar,
+        };
+        let tools = vec![tool("remora", 1.0, None), tool("suricata", times, Some(10.0))];
+        Line { shape: Shape::Small, packets: 10, bytes: 1000, served: 5, tools }
+    }
+
+    #[test]
+    fn what_is_below_its_bar_is_told() {
+        assert!(missed(&line(10.0)).is_empty());
+        assert_eq!(missed(&line(9.5)), ["small keep-alive requests: 9.50 × suricata, not 10"]);
+        let table = table(&[line(3.0)], 5, &[]);
+        assert_eq!(table.rows[1][4..9], ["suricata", "1.500", "0.70", "150000000", "3.00"]);
+        assert_eq!(json(&[line(3.0)], 5)["shapes"][0]["tools"][1]["times_remora"], 3.0);
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::load::Shape;
+use super::super::web::Shape;
 use crate::setup;
 use crate::sys::{interrupt, project, run};
 
@@ -114,15 +114,6 @@ impl Peer {
             (Self::Tcpflow, Shape::Small) => Some(6.0),
             _ => Some(1.0),
         }
-    }
-
-    /// What it says about its version.
-    pub(super) fn version(self) -> String {
-        let argument = if self == Self::Suricata { "-V" } else { "--version" };
-        let program = project::program(self.name()).unwrap_or_else(|| self.name().into());
-        let output = run::command(program).arg(argument).output();
-        let text = output.map(|o| [o.stdout, o.stderr].concat()).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().next().unwrap_or(self.name()).trim().to_owned()
     }
 
     /// Runs it on a capture; what it writes goes below `scratch`.

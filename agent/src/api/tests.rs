@@ -1,0 +1,1 @@
+//! Each route, over real connections.

@@ -1,0 +1,491 @@
+//! The part of a pod's template that this kubelet understands. What it does not, it refuses: a test that ran a pod without
+//! some of its wishes would be about another pod.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cluster::Qos;
+
+/// `spec` of a pod.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodSpec {
+    /// The account whose token is mounted.
+    #[serde(default = "default_account")]
+    pub service_account_name: String,
+    /// Whether it is.
+    #[serde(default = "yes")]
+    pub automount_service_account_token: bool,
+    /// Variables for other services: not made here, so it has to be off.
+    #[serde(default = "yes")]
+    pub enable_service_links: bool,
+    /// The node's network namespace.
+    #[serde(default)]
+    pub host_network: bool,
+    /// The machine's pid namespace.
+    #[serde(default, rename = "hostPID")]
+    pub host_pid: bool,
+    /// Seconds between SIGTERM and SIGKILL.
+    #[serde(default = "grace")]
+    pub termination_grace_period_seconds: u64,
+    /// For all containers.
+    #[serde(default)]
+    pub security_context: PodSecurity,
+    /// One only.
+    pub containers: Vec<Container>,
+    /// By name.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    #[serde(default, rename = "dnsPolicy")]
+    _dns_policy: Value,
+    #[serde(default, rename = "imagePullSecrets")]
+    _image_pull_secrets: Value,
+    #[serde(default, rename = "priorityClassName")]
+    _priority_class_name: Value,
+    #[serde(default, rename = "nodeSelector")]
+    _node_selector: Value,
+    #[serde(default, rename = "affinity")]
+    _affinity: Value,
+    #[serde(default, rename = "tolerations")]
+    _tolerations: Value,
+}
+
+fn default_account() -> String {
+    "default".to_owned()
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn grace() -> u64 {
+    30
+}
+
+/// `securityContext` of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodSecurity {
+    /// By default none.
+    pub seccomp_profile: Option<SeccompProfile>,
+}
+
+/// Which system calls are let through.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeccompProfile {
+    /// `RuntimeDefault`, `Unconfined`; `Localhost` is not to be had here.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// A container.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// The image's name: what is run is the folder that the kubelet was given for it.
+    pub image: String,
+    /// In place of the image's entry point.
+    pub command: Option<Vec<String>>,
+    /// Arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Variables.
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    /// Permissions.
+    #[serde(default)]
+    pub security_context: Security,
+    /// Requests and limits.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Until it succeeds the others wait.
+    pub startup_probe: Option<Probe>,
+    /// Whether it is ready.
+    pub readiness_probe: Option<Probe>,
+    /// Whether it lives. It is asked as readiness is; nothing is restarted here.
+    pub liveness_probe: Option<Probe>,
+    /// Where volumes go.
+    #[serde(default)]
+    pub volume_mounts: Vec<VolumeMount>,
+    /// Ports by their names.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    #[serde(default, rename = "imagePullPolicy")]
+    _image_pull_policy: Value,
+}
+
+/// A port that a probe may name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Port {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Its number.
+    pub container_port: u16,
+    #[serde(default, rename = "protocol")]
+    _protocol: Value,
+}
+
+/// A variable.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvVar {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: String,
+    /// Or where that is from.
+    pub value_from: Option<ValueFrom>,
+}
+
+/// Where a variable's value is from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum ValueFrom {
+    /// The pod itself.
+    FieldRef(FieldRef),
+    /// Its limits.
+    ResourceFieldRef(ResourceFieldRef),
+    /// A Secret's key.
+    SecretKeyRef(KeyRef),
+    /// A ConfigMap's key.
+    ConfigMapKeyRef(KeyRef),
+}
+
+/// A field of the pod.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FieldRef {
+    /// Such as `spec.nodeName`.
+    pub field_path: String,
+    #[serde(default, rename = "apiVersion")]
+    _api_version: Value,
+}
+
+/// A resource of the container.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResourceFieldRef {
+    /// Such as `limits.memory`.
+    pub resource: String,
+    #[serde(default, rename = "containerName")]
+    _container_name: Value,
+}
+
+/// A key of an object.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyRef {
+    /// The object.
+    pub name: String,
+    /// The key.
+    pub key: String,
+    /// Whether it may be missing.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// `securityContext` of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Security {
+    /// By default the image's.
+    pub run_as_user: Option<u32>,
+    /// By default the image's.
+    pub run_as_group: Option<u32>,
+    /// Refuses root.
+    #[serde(default)]
+    pub run_as_non_root: bool,
+    /// Unless false, set-user-id programs work.
+    pub allow_privilege_escalation: Option<bool>,
+    /// Not to be had here.
+    #[serde(default)]
+    pub privileged: bool,
+    /// Whether the image may be written to.
+    #[serde(default)]
+    pub read_only_root_filesystem: bool,
+    /// What root may do.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// In place of the pod's.
+    pub seccomp_profile: Option<SeccompProfile>,
+}
+
+/// Capabilities, without `CAP_`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Capabilities {
+    /// More than the usual ones.
+    #[serde(default)]
+    pub add: Vec<String>,
+    /// Fewer, or `ALL`.
+    #[serde(default)]
+    pub drop: Vec<String>,
+}
+
+/// Requests and limits.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// What is set aside.
+    #[serde(default)]
+    pub requests: BTreeMap<String, String>,
+    /// What is the most.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+}
+
+/// A question about a container.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Probe {
+    /// By a program within it.
+    pub exec: Option<Exec>,
+    /// By HTTP.
+    pub http_get: Option<HttpGet>,
+    /// Seconds between two.
+    #[serde(default = "ten")]
+    pub period_seconds: u64,
+    /// Seconds for an answer.
+    #[serde(default = "one")]
+    pub timeout_seconds: u64,
+    /// How many have to fail.
+    #[serde(default = "three")]
+    pub failure_threshold: u64,
+    /// Seconds before the first.
+    #[serde(default)]
+    pub initial_delay_seconds: u64,
+    #[serde(default, rename = "successThreshold")]
+    _success_threshold: Value,
+}
+
+const fn ten() -> u64 {
+    10
+}
+
+const fn one() -> u64 {
+    1
+}
+
+const fn three() -> u64 {
+    3
+}
+
+/// A program.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// With its arguments.
+    pub command: Vec<String>,
+}
+
+/// A request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpGet {
+    /// Such as `/healthz`.
+    pub path: String,
+    /// A number, or a port's name.
+    pub port: Value,
+    #[serde(default, rename = "scheme")]
+    _scheme: Value,
+}
+
+/// Where a volume goes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumeMount {
+    /// Which volume.
+    pub name: String,
+    /// Where.
+    pub mount_path: String,
+    /// Whether it may not be written to.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// A volume: one of its members says what it is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// An object's keys as files.
+    pub config_map: Option<ConfigMapSource>,
+    /// The same of a Secret.
+    pub secret: Option<SecretSource>,
+    /// A folder that goes with the pod.
+    pub empty_dir: Option<EmptyDir>,
+    /// The node's own.
+    pub host_path: Option<HostPath>,
+}
+
+/// A ConfigMap as a volume.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMapSource {
+    /// Which.
+    pub name: String,
+    /// Bits of the files.
+    #[serde(default = "readable")]
+    pub default_mode: u32,
+}
+
+/// A Secret as a volume.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretSource {
+    /// Which.
+    pub secret_name: String,
+    /// Bits of the files.
+    #[serde(default = "readable")]
+    pub default_mode: u32,
+}
+
+const fn readable() -> u32 {
+    0o644
+}
+
+/// A folder of the pod's own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EmptyDir {
+    /// `Memory`, or on the disk.
+    #[serde(default)]
+    pub medium: String,
+    /// Held to in memory only.
+    pub size_limit: Option<String>,
+}
+
+/// A folder of the node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostPath {
+    /// Where.
+    pub path: String,
+    /// `Directory`: it has to be there. `DirectoryOrCreate`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+}
+
+impl PodSpec {
+    /// Reads one, and refuses what this kubelet cannot do.
+    ///
+    /// # Errors
+    /// Naming what it does not understand.
+    pub fn read(spec: &Value) -> Result<Self> {
+        let spec = Self::deserialize(spec).context("the pod's spec is not understood")?;
+        ensure!(spec.containers.len() == 1, "{} containers: one is understood", spec.containers.len());
+        ensure!(!spec.enable_service_links, "enableServiceLinks: only false is understood");
+        let container = spec.container();
+        ensure!(!container.security_context.privileged, "privileged containers are not run here");
+        for profile in [&spec.security_context.seccomp_profile, &container.security_context.seccomp_profile] {
+            if let Some(profile) = profile {
+                let known = ["RuntimeDefault", "Unconfined"].contains(&&*profile.kind);
+                ensure!(known, "seccompProfile: {} is not to be had here", profile.kind);
+            }
+        }
+        Ok(spec)
+    }
+
+    /// The container.
+    #[must_use]
+    pub fn container(&self) -> &Container {
+        &self.containers[0]
+    }
+
+    /// Whether system calls are filtered.
+    #[must_use]
+    pub fn is_confined(&self) -> bool {
+        let own = self.container().security_context.seccomp_profile.as_ref();
+        own.or(self.security_context.seccomp_profile.as_ref()).is_some_and(|p| p.kind == "RuntimeDefault")
+    }
+
+    /// The class that follows from the resources.
+    #[must_use]
+    pub fn qos(&self) -> Qos {
+        let Resources { requests, limits } = &self.container().resources;
+        let both = ["cpu", "memory"];
+        let of = |which: &str| requests.get(which).or_else(|| limits.get(which));
+        if requests.is_empty() && limits.is_empty() {
+            Qos::BestEffort
+        } else if both.iter().all(|w| limits.contains_key(*w) && of(w) == limits.get(*w)) {
+            Qos::Guaranteed
+        } else {
+            Qos::Burstable
+        }
+    }
+}
+
+/// Bytes of a quantity such as `1Gi` or `500M`.
+///
+/// # Errors
+/// When it is none.
+pub fn bytes(quantity: &str) -> Result<u64> {
+    let end = quantity.find(|c: char| !c.is_ascii_digit()).unwrap_or(quantity.len());
+    let (number, unit) = quantity.split_at(end);
+    let number: u64 = number.parse().with_context(|| format!("quantity {quantity:?}"))?;
+    let unit = match unit {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => bail!("quantity {quantity:?}"),
+    };
+    number.checked_mul(unit).context("a quantity that is too large")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let pod = |container: Value| json!({"enableServiceLinks": false, "containers": [container]});
+        let read = |container| PodSpec::read(&pod(container)).map_err(|error| format!("{error:#}"));
+        assert!(read(json!({"name": "a", "image": "b"})).is_ok());
+        let error = read(json!({"name": "a", "image": "b", "lifecycle": {}})).unwrap_err();
+        assert!(error.contains("lifecycle"), "{error}");
+        let error = read(json!({"name": "a", "image": "b", "securityContext": {"privileged": true}}));
+        assert!(error.unwrap_err().contains("privileged"));
+        let mut odd = pod(json!({"name": "a", "image": "b"}));
+        odd["volumes"] = json!([{"name": "v", "nfs": {"server": "x"}}]);
+        assert!(format!("{:#}", PodSpec::read(&odd).unwrap_err()).contains("nfs"));
+    }
+
+    #[test]
+    fn the_class_of_service_follows_from_the_resources() {
+        let qos = |resources: Value| {
+            let container = json!({"name": "a", "image": "b", "resources": resources});
+            let pod = json!({"enableServiceLinks": false, "containers": [container]});
+            PodSpec::read(&pod).unwrap().qos()
+        };
+        assert_eq!(qos(json!({})), Qos::BestEffort);
+        assert_eq!(qos(json!({"requests": {"cpu": "1"}})), Qos::Burstable);
+        assert_eq!(qos(json!({"limits": {"memory": "1Gi"}})), Qos::Burstable);
+        assert_eq!(qos(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), Qos::Guaranteed);
+        let less =
+            json!({"requests": {"cpu": "1", "memory": "1Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}});
+        assert_eq!(qos(less), Qos::Burstable);
+    }
+
+    #[test]
+    fn quantities() {
+        assert_eq!(bytes("1Gi").unwrap(), 1 << 30);
+        assert_eq!(bytes("500M").unwrap(), 500_000_000);
+        assert!(bytes("1x").is_err() && bytes("").is_err());
+    }
+}

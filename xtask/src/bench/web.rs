@@ -1,0 +1,260 @@
+//! The loads that benches make: nginx and wrk in network namespaces of their own, in several shapes.
+//!
+//! On four CPUs or more nginx has the first for itself and wrk the second, and what captures has the rest: then what a
+//! capture costs the application is what it does in the kernel and to caches, not a place in the run queue.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use crate::sys::netns::Netns;
+use crate::sys::run::Running;
+use crate::sys::{interrupt, project, run};
+use crate::world::{SERVER, World};
+
+/// CPUs from which on each has its own.
+const PINNED_FROM: usize = 4;
+
+/// What is asked for, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Shape {
+    /// Small responses on connections that are kept alive.
+    Small,
+    /// Responses of 20 KiB.
+    Body20k,
+    /// Responses of 1 MiB.
+    Body1m,
+    /// One request a connection.
+    Close,
+    /// Small responses on 10,000 connections.
+    Connections10k,
+    /// Responses of 4 KiB in chunks.
+    Chunked,
+    /// Responses of 20 KiB of JSON, compressed.
+    Gzip,
+    /// Small responses, and one packet in a hundred is lost on the way.
+    Loss,
+}
+
+impl Shape {
+    /// As it stands in tables.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Small => "small keep-alive requests",
+            Self::Body20k => "20 KiB responses",
+            Self::Body1m => "1 MiB responses",
+            Self::Close => "one request a connection",
+            Self::Connections10k => "10,000 connections",
+            Self::Chunked => "chunked responses",
+            Self::Gzip => "gzip'd responses",
+            Self::Loss => "1 % of packets lost",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Small | Self::Close | Self::Connections10k | Self::Loss => "/small",
+            Self::Body20k => "/20k",
+            Self::Body1m => "/1m",
+            Self::Chunked => "/chunked",
+            Self::Gzip => "/gzip",
+        }
+    }
+
+    fn connections(self) -> u32 {
+        match self {
+            Self::Connections10k => 10_000,
+            Self::Body1m => 16,
+            _ => 64,
+        }
+    }
+}
+
+/// What wrk says of a load.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// Responses that it read.
+    pub(super) requests: u64,
+    pub(super) per_second: f64,
+}
+
+/// nginx in its namespace, and a client's beside it.
+pub(super) struct Web {
+    // Ended before the namespaces go.
+    nginx: Running,
+    pub(super) world: World,
+    shape: Shape,
+    folder: TempDir,
+}
+
+impl Web {
+    /// Opens it.
+    pub(super) fn open(shape: Shape) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("remora-web-").tempdir()?;
+        pages(folder.path())?;
+        fs::write(folder.path().join("nginx.conf"), configuration(folder.path()))?;
+        let world = World::create("bench")?;
+        if shape == Shape::Loss {
+            for netns in [&world.server, &world.client] {
+                lose(netns)?;
+            }
+        }
+        let program =
+            project::program("nginx").context("nginx is not installed; `cargo xtask setup` does that")?;
+        let mut command = on_cpus(&world.server, Some(0), program);
+        command.arg("-c").arg(folder.path().join("nginx.conf"));
+        command.arg("-e").arg(folder.path().join("error.log"));
+        let nginx = Running::start("nginx", &command, Stdio::null(), Stdio::inherit())?;
+        world.wait_for_server()?;
+        Ok(Self { nginx, world, shape, folder })
+    }
+
+    /// A load of so many seconds. All its connections are closed when it is over.
+    pub(super) fn load(&mut self, seconds: u32) -> Result<Load> {
+        let output = run::output(&mut self.wrk(seconds, self.connections())?)?;
+        ensure!(self.nginx.ended()?.is_none(), "nginx has ended: {}", self.errors());
+        let load = parse(&output).with_context(|| format!("wrk said: {output}"))?;
+        ensure!(load.requests > 0, "wrk was not answered: {output}");
+        Ok(load)
+    }
+
+    /// Connections at once.
+    pub(super) fn connections(&self) -> u32 {
+        self.shape.connections()
+    }
+
+    /// The command that makes the load, for who wants to run it beside something else.
+    pub(super) fn wrk(&self, seconds: u32, connections: u32) -> Result<Command> {
+        let wrk = project::program("wrk").context("wrk is not installed; `cargo xtask setup` does that")?;
+        let mut command = on_cpus(&self.world.client, Some(1), "prlimit");
+        command.args(["--nofile=65536", "--"]).arg(wrk);
+        command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--timeout", "10s"]);
+        match self.shape {
+            Shape::Close => command.args(["-H", "Connection: close"]),
+            Shape::Gzip => command.args(["-H", "Accept-Encoding: gzip"]),
+            _ => &mut command,
+        };
+        command.arg(format!("http://{SERVER}{}", self.shape.path()));
+        Ok(command)
+    }
+
+    /// Requests that nginx has answered since it was asked last, whoever was there to read the answers.
+    pub(super) fn served(&mut self) -> Result<u64> {
+        Ok(self.log()?.iter().filter(|byte| **byte == b'\n').count() as u64)
+    }
+
+    /// The access log since it was asked for last, as `testkit::served` reads it.
+    pub(super) fn log(&mut self) -> Result<Vec<u8>> {
+        let path = self.folder.path().join("access.log");
+        // The log is buffered: a reopened one is whole.
+        let pid = fs::read_to_string(self.folder.path().join("nginx.pid"))?;
+        let moved = self.folder.path().join("access.log.old");
+        fs::rename(&path, &moved)?;
+        run::output(run::command("kill").args(["-USR1", pid.trim()]))?;
+        let there = || Ok(path.exists());
+        ensure!(interrupt::wait_for(Duration::from_secs(10), there)?, "nginx does not reopen its log");
+        // The worker does after the master.
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(fs::read(&moved)?)
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
+    }
+}
+
+/// `program` inside, on a CPU that is its own where there are enough. `None`: on those that are nobody's own.
+pub(super) fn on_cpus(netns: &Netns, own: Option<usize>, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    if all < PINNED_FROM {
+        return netns.enter(program);
+    }
+    let mut command = netns.enter("taskset");
+    command.args(["-c", &own.map_or_else(|| format!("2-{}", all - 1), |cpu| cpu.to_string())]).arg(program);
+    command
+}
+
+/// Whether nginx, wrk and what captures have CPUs of their own.
+pub(super) fn pinned() -> bool {
+    std::thread::available_parallelism().is_ok_and(|all| all.get() >= PINNED_FROM)
+}
+
+/// Has the namespace lose one in a hundred of the packets that come in, behind the place where they are captured.
+fn lose(netns: &Netns) -> Result<()> {
+    let rules = "add table inet lossy; \
+                 add chain inet lossy in { type filter hook prerouting priority -300; }; \
+                 add rule inet lossy in meta l4proto tcp numgen random mod 100 == 0 drop";
+    let nft = project::program("nft").context("nft is not installed; `cargo xtask setup` does that")?;
+    run::output(netns.enter(nft).arg(rules)).map(drop)
+}
+
+fn pages(folder: &Path) -> Result<()> {
+    let www = folder.join("www");
+    fs::create_dir(&www)?;
+    fs::write(www.join("20k"), "0123456789abcdef".repeat(20 << 6))?;
+    fs::write(www.join("1m"), "x".repeat(1 << 20))?;
+    fs::write(www.join("chunked"), "chunk by chunk, ".repeat(4 << 6))?;
+    let things: Vec<_> = (0..400)
+        .map(|id| serde_json::json!({ "id": id, "name": format!("thing {id}"), "tags": ["a", "b", "c"] }))
+        .collect();
+    fs::write(www.join("gzip"), serde_json::to_vec(&things)?)?;
+    Ok(())
+}
+
+fn configuration(folder: &Path) -> String {
+    let folder = folder.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|of| format!("  {of}_temp_path {folder};\n"))
+        .collect();
+    format!(
+        "daemon off; worker_processes 1; pid {folder}/nginx.pid; user root;
+events {{ worker_connections 20000; }}
+worker_rlimit_nofile 40000;
+http {{
+  log_format account '$msec $remote_addr:$remote_port $connection $connection_requests \"$request\" $status $request_length $body_bytes_sent';
+  access_log {folder}/access.log account buffer=256k;
+  sendfile on; tcp_nopush on; keepalive_requests 100000000; keepalive_timeout 60s;
+{temporary}  server {{
+    listen {SERVER} backlog=16384; root {folder}/www; default_type application/json;
+    location = /small {{ return 200 '{{\"ok\":true,\"pad\":\"{pad}\"}}'; }}
+    location = /chunked {{ ssi on; ssi_types *; }}
+    location = /gzip {{ gzip on; gzip_types application/json; gzip_min_length 1; }}
+  }}
+}}
+",
+        pad = "a".repeat(80)
+    )
+}
+
+/// Out of wrk's summary.
+fn parse(said: &str) -> Result<Load> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let requests =
+        said.lines().find_map(|line| line.split_once(" requests in ")).and_then(|(n, _)| number(n));
+    let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:")).and_then(number);
+    match (requests, rate) {
+        (Some(requests), Some(per_second)) => Ok(Load { requests: requests as u64, per_second }),
+        _ => bail!("no summary"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_of_wrk_is_read() {
+        let said = "Running 5s test @ http://10.99.0.1:8080/small\n  1 threads and 64 connections\n  \
+                    Thread Stats   Avg      Stdev     Max   +/- Stdev\n  356189 requests in 5.10s, 90.00MB read\n\
+                    Requests/sec:  69842.11\nTransfer/sec:     17.65MB\n";
+        let load = parse(said).unwrap();
+        assert_eq!((load.requests, load.per_second), (356_189, 69_842.11));
+        assert!(parse("unable to connect").is_err());
+    }
+}
