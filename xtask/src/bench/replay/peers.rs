@@ -66,12 +66,9 @@ fn children_of(stat: &str) -> Option<f64> {
 }
 
 /// Remora on a capture: JSON, no store.
-pub(super) fn remora(pcap: &Path, workers: u16) -> Command {
+pub(super) fn remora(pcap: &Path) -> Command {
     let mut command = run::command(super::remora());
     command.args(["replay", "--json"]).arg(pcap);
-    if workers > 1 {
-        command.args(["--workers", &workers.to_string()]);
-    }
     command
 }
 
