@@ -92,8 +92,10 @@ fn folds_to(name: &[u8], lower: &[u8]) -> bool {
 /// Header fields in order, with case and repeats kept: ranges into one buffer.
 #[derive(Clone, Default)]
 pub struct HeaderBlock {
-    buffer: Box<[u8]>,
-    fields: Box<[(Span, Span)]>,
+    /// The head's bytes, and behind them its spans: one allocation, for there are two for each item.
+    bytes: Box<[u8]>,
+    /// Length of the first part.
+    head: u32,
     /// Number of the first field of each [`Common`] name, counted from 1; 0: there is none, [`FAR`]: so far behind that it must be
     /// looked for.
     first: [u8; COMMON],
@@ -105,30 +107,68 @@ pub struct HeaderBlock {
 /// See [`HeaderBlock::first`].
 const FAR: u8 = u8::MAX;
 
+/// Bytes of a field's spans: start and end of its name, start and end of its value.
+const SPANS: usize = 16;
+
 impl std::fmt::Debug for HeaderBlock {
     /// Without what is only known of it for speed.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HeaderBlock").field("buffer", &self.buffer).field("fields", &self.fields).finish()
+        let fields: Vec<(Span, Span)> = self.spans().collect();
+        f.debug_struct("HeaderBlock").field("buffer", &self.head()).field("fields", &fields).finish()
     }
 }
 
 impl HeaderBlock {
     /// A block over `buffer`; a span that leaves the buffer reads as empty.
     #[must_use]
+    #[expect(
+        clippy::boxed_local,
+        clippy::needless_pass_by_value,
+        reason = "who makes a block is done with its parts"
+    )]
     pub fn new(buffer: Box<[u8]>, fields: Box<[(Span, Span)]>) -> Self {
-        let mut block = Self { buffer, fields, first: [0; COMMON], repeated: 0, plain: false };
-        for at in 0..block.fields.len() {
-            let name = block.bytes(block.fields[at].0);
-            if let Some(common) = Common::of(name) {
-                let first = &mut block.first[common as usize];
-                if *first == 0 {
-                    *first = u8::try_from(at + 1).unwrap_or(FAR);
+        Self::of(&[&buffer], fields.iter().copied())
+    }
+
+    /// A block over these bytes one after the other.
+    pub(crate) fn of(parts: &[&[u8]], fields: impl ExactSizeIterator<Item = (Span, Span)>) -> Self {
+        let head = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut bytes = Vec::with_capacity(head + fields.len() * SPANS);
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        let (mut first, mut repeated) = ([0; COMMON], 0);
+        for (at, (name, value)) in fields.enumerate() {
+            if let Some(common) = bytes[..head].get(name.range()).and_then(Common::of) {
+                let number = &mut first[common as usize];
+                if *number == 0 {
+                    *number = u8::try_from(at + 1).unwrap_or(FAR);
                 } else {
-                    block.repeated |= 1 << common as usize;
+                    repeated |= 1 << common as usize;
                 }
             }
+            let mut spans = [0; SPANS];
+            for (into, place) in
+                spans.as_chunks_mut().0.iter_mut().zip([name.start, name.end, value.start, value.end])
+            {
+                *into = place.to_le_bytes();
+            }
+            bytes.extend_from_slice(&spans);
         }
-        block
+        // Heads are bounded far below 4 GiB.
+        let head = u32::try_from(head).unwrap_or(u32::MAX);
+        Self { bytes: bytes.into(), head, first, repeated, plain: false }
+    }
+
+    fn head(&self) -> &[u8] {
+        self.bytes.get(..self.head as usize).unwrap_or_default()
+    }
+
+    fn spans(&self) -> impl ExactSizeIterator<Item = (Span, Span)> {
+        let spans = self.bytes.get(self.head as usize..).unwrap_or_default();
+        spans.as_chunks::<SPANS>().0.iter().map(|spans| {
+            let place =
+                |at: usize| u32::from_le_bytes([spans[at], spans[at + 1], spans[at + 2], spans[at + 3]]);
+            (Span { start: place(0), end: place(4) }, Span { start: place(8), end: place(12) })
+        })
     }
 
     /// The same, of which is known that no byte within its spans is other than printable ASCII, and none a quotation mark or a
@@ -149,24 +189,25 @@ impl HeaderBlock {
     #[must_use]
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {
-        self.buffer.get(span.range()).unwrap_or_default()
+        self.head().get(span.range()).unwrap_or_default()
     }
 
     /// Name and value of each field, in order. A folded value is joined by one space; outer white space is cut.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|&(name, value)| (self.bytes(name), self.bytes(value)))
+        self.spans().map(|(name, value)| (self.bytes(name), self.bytes(value)))
     }
 
     /// Number of fields.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.fields.len()
+        (self.bytes.len() - self.head().len()) / SPANS
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        self.len() == 0
     }
 
     /// Value of the first field of that name, in any case.
@@ -182,7 +223,7 @@ impl HeaderBlock {
         match self.first[name as usize] {
             0 => None,
             FAR => self.iter().find(|(n, _)| Common::of(n) == Some(name)).map(|(_, v)| v),
-            at => self.fields.get(usize::from(at) - 1).map(|&(_, value)| self.bytes(value)),
+            at => self.iter().nth(usize::from(at) - 1).map(|(_, value)| value),
         }
     }
 
@@ -203,7 +244,7 @@ impl HeaderBlock {
     /// Memory held, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.buffer.len() + self.fields.len() * size_of::<(Span, Span)>()
+        self.bytes.len()
     }
 }
 

@@ -71,6 +71,12 @@ struct Lengths {
 impl Lengths {
     /// Adds one field, which may be a list (RFC 9110 section 8.6).
     fn add(&mut self, value: &[u8]) {
+        if !self.present
+            && let Some(number) = decimal(value).filter(|&n| n <= i64::MAX as u64)
+        {
+            (self.first, self.present) = (Some(number), true);
+            return;
+        }
         for part in value.split(|&b| b == b',') {
             let number = decimal(part.trim_ascii());
             // Beyond 63 bits common readers disagree.

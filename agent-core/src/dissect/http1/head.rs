@@ -75,8 +75,14 @@ pub(super) fn parse_strict(side: Side, bytes: &[u8]) -> Result<Head, NoHead> {
                 Ok(httparse::Status::Complete(size)) => {
                     let Some(status) = response.code else { return Err(NoHead::Invalid) };
                     let base = Base(bytes);
-                    // httparse gives a foreign "" for no reason, and for one that holds bytes beyond ASCII.
-                    let reason = base.reason();
+                    let reason = match response.reason.filter(|reason| !reason.is_empty()) {
+                        Some(reason) => {
+                            let all = base.span(reason.as_bytes());
+                            trim(bytes, all.start as usize, all.end as usize)
+                        }
+                        // httparse gives a foreign "" for no reason, and for one that holds bytes beyond ASCII.
+                        None => base.reason(),
+                    };
                     let start = StartLine::Response { status, reason };
                     Ok(whole(base, size, start, response.version, response.headers))
                 }
@@ -95,7 +101,7 @@ fn whole(
     fields: &[httparse::Header<'_>],
 ) -> Head {
     let bytes = &base.0[..size];
-    let spans = fields.iter().map(|f| (base.span(f.name.as_bytes()), base.span(f.value))).collect();
+    let spans = fields.iter().map(|f| (base.span(f.name.as_bytes()), base.span(f.value)));
     let looks = Looks::of(bytes);
     let mut anomalies = Vec::new();
     if looks.bare_lf {
@@ -105,7 +111,7 @@ fn whole(
         start,
         minor_version: version.unwrap_or(1),
         // No span of a well-formed head holds a line end.
-        block: HeaderBlock::new(bytes.into(), spans).known_plain(looks.plain),
+        block: HeaderBlock::of(&[bytes], spans).known_plain(looks.plain),
         size,
         anomalies,
     }
@@ -306,12 +312,8 @@ impl Fields<'_> {
                 anomalies.push(note(kind, msg));
             }
         }
-        let buffer = if self.folded.is_empty() {
-            self.bytes.into()
-        } else {
-            [self.bytes, &self.folded].concat().into()
-        };
-        Head { start, minor_version, block: HeaderBlock::new(buffer, self.spans.into()), size, anomalies }
+        let block = HeaderBlock::of(&[self.bytes, &self.folded], self.spans.into_iter());
+        Head { start, minor_version, block, size, anomalies }
     }
 }
 

@@ -41,9 +41,6 @@ pub(crate) struct Replay {
     /// Only against this tool; may be repeated [default: all that are installed].
     #[arg(long, value_enum)]
     peer: Vec<Peer>,
-    /// Workers of Remora.
-    #[arg(long, default_value_t = 1)]
-    workers: u16,
 }
 
 /// One tool on one capture.
@@ -132,7 +129,7 @@ fn installed(options: &Replay, quiet: bool) -> Vec<Peer> {
 
 fn measure(options: &Replay, capture: &Capture, peers: &[Peer], scratch: &std::path::Path) -> Result<Line> {
     capture.verify()?;
-    let remora = || Run::of(peers::remora(&capture.pcap, options.workers), None);
+    let remora = || Run::of(peers::remora(&capture.pcap), None);
     let peer = |peer: &Peer| peer.run(&capture.pcap, scratch);
     // A round that does not count brings the file into memory, and tells what each finds.
     remora()?;

@@ -66,12 +66,9 @@ fn children_of(stat: &str) -> Option<f64> {
 }
 
 /// Remora on a capture: JSON, no store.
-pub(super) fn remora(pcap: &Path, workers: u16) -> Command {
+pub(super) fn remora(pcap: &Path) -> Command {
     let mut command = run::command(super::remora());
     command.args(["replay", "--json"]).arg(pcap);
-    if workers > 1 {
-        command.args(["--workers", &workers.to_string()]);
-    }
     command
 }
 
@@ -114,15 +111,6 @@ impl Peer {
             (Self::Tcpflow, Shape::Small) => Some(6.0),
             _ => Some(1.0),
         }
-    }
-
-    /// What it says about its version.
-    pub(super) fn version(self) -> String {
-        let argument = if self == Self::Suricata { "-V" } else { "--version" };
-        let program = project::program(self.name()).unwrap_or_else(|| self.name().into());
-        let output = run::command(program).arg(argument).output();
-        let text = output.map(|o| [o.stdout, o.stderr].concat()).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().next().unwrap_or(self.name()).trim().to_owned()
     }
 
     /// Runs it on a capture; what it writes goes below `scratch`.
