@@ -1,34 +1,27 @@
 //! Ctrl-C and SIGTERM end a run through its ordinary error path, so that guards clean up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-static TOLD: AtomicBool = AtomicBool::new(false);
+static TOLD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From here on, in all threads to come, the signals only say so; a second one ends the process, and its guardian cleans up.
+/// From here on the signals only say so; a second one ends the process, and its guardian cleans up.
 pub(crate) fn install() -> Result<()> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
+    let told = TOLD.get_or_init(Arc::default);
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(told))?;
+        signal_hook::flag::register(signal, Arc::clone(told))?;
     }
-    set.thread_block()?;
-    std::thread::spawn(move || {
-        while set.wait().is_ok() {
-            if TOLD.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            eprintln!("interrupted: cleaning up; once more ends at once");
-        }
-    });
     Ok(())
 }
 
 /// Errs once a signal came.
 pub(crate) fn check() -> Result<()> {
-    if TOLD.load(Ordering::Relaxed) {
+    if TOLD.get().is_some_and(|told| told.load(Ordering::Relaxed)) {
         bail!("interrupted");
     }
     Ok(())

@@ -51,6 +51,9 @@ struct Run {
     pods: u32,
 }
 
+/// Of the end of an agent's log, when something failed.
+const LOG_LINES: usize = 60;
+
 /// What is tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Part {
@@ -89,7 +92,9 @@ fn run(options: &Run) -> Result<()> {
     if result.is_err() {
         for (node, agent) in &world.agents {
             say::section(&format!("The log of the agent on {node}"));
-            say::line(&agent.container.log());
+            let log = agent.container.log();
+            let lines: Vec<_> = log.lines().collect();
+            say::line(&lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"));
         }
     }
     result

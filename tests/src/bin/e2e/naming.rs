@@ -46,7 +46,9 @@ pub(crate) fn run(world: &mut World) -> Result<()> {
             for node in BTreeSet::from([&client.node, &server.node]) {
                 let at_client = *node == client.node;
                 let seen = if at_client { to } else { own };
-                let pod = if at_client && way == "service" { "" } else { &server.name };
+                // Behind a Service's address may be any of its pods, unless the other end is seen, too.
+                let hidden = at_client && way == "service" && client.node != server.node;
+                let pod = if hidden { "" } else { &server.name };
                 let name = if pod.is_empty() { shop.service } else { pod };
                 wanted.insert(vec![
                     ("Node", node.clone()),

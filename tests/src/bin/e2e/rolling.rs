@@ -22,7 +22,7 @@ use crate::{interrupt, say};
 /// Milliseconds between two requests of a client.
 const INTERVAL: u64 = 10;
 /// One request in so many fails.
-const FAIL_EVERY: u64 = 10;
+const FAIL_EVERY: u64 = 50;
 /// How long alerts that waited may take once Slack is back.
 const DELIVERY: Duration = Duration::from_secs(120);
 
@@ -58,7 +58,7 @@ pub(crate) fn run(world: &mut World) -> Result<()> {
     ));
     pause(2)?;
     let mut gaps: BTreeMap<String, Vec<Gap>> = BTreeMap::new();
-    world.install(&json!({"config": {"outbox": {"drainTimeout": "2s"}}, "logLevel": "info,agent=debug"}))?;
+    world.install(&json!({"config": {"outbox": {"drainTimeout": "2s"}}, "podAnnotations": {"rolled": "yes"}}))?;
     for number in 0..world.cluster.nodes.len() {
         let (node, gap) = replace(world, number, Signal::SIGTERM)?;
         gaps.entry(node).or_default().push(gap);
