@@ -36,5 +36,7 @@ fn what_kubernetes_does_not_know_is_found() {
         let error = check(&object).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
-    assert!(check(&json!({"apiVersion": "v1", "kind": "Gadget"})).unwrap_err().to_string().contains("Gadget"));
+    assert!(
+        check(&json!({"apiVersion": "v1", "kind": "Gadget"})).unwrap_err().to_string().contains("Gadget")
+    );
 }
