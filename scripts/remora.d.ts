@@ -20,7 +20,8 @@ type onStreamClosed = (info: ClosedStream) => void | Promise<void>;
 /** Called for each packet, in batches; live, packets for which there is no room are dropped and counted. */
 type onPacketCaptured = (info: PacketInfo) => void | Promise<void>;
 
-/** Called when a person opens an item; an object that it returns is shown in its place. No version has a source for it yet. */
+/** Called when a person opens an item through the agent's API (docs/api.md); an object that it
+ * returns is shown in its place. */
 type onItemQueried = (data: Item) => Item | void | Promise<Item | void>;
 
 /** Called after a job ran. `limit` 0 means for ever. */

@@ -7,7 +7,8 @@
 //!
 //! Packets are made as they are needed and in whole (no snap length); what the process itself holds is measured before
 //! the first one. The budgets are in ARCHITECTURE.md: 512 bytes a stream, 64 MiB for 100,000, and for a body no more than
-//! [`Limits::body`](agent_core::Limits::body) and what is passing. The exit code is 1 where one of them is not kept.
+//! [`Limits::body`](agent_core::Limits::body) and what is passing. The exit code is 1 where one of them is not kept. The last
+//! line has the figures for `cargo xtask bench memory`, in bytes.
 #![expect(clippy::disallowed_macros, reason = "a program, not the core: its figures are its output")]
 #![expect(clippy::disallowed_types, reason = "a program, not the core: it measures time")]
 
@@ -154,6 +155,7 @@ fn idle(streams: u32, exchanges: u32) -> Option<bool> {
         grown / u64::from(streams.max(1)),
         took.as_nanos() as f64 / f64::from(streams) / f64::from(exchanges.max(1)),
     );
+    println!("figures: resident={grown} counted={}", table + readers);
     let whole = b.items == u64::from(streams) * u64::from(exchanges) && b.errors == 0;
     Some(whole && each <= 512 && grown <= u64::from(streams) * 671 + (1 << 20))
 }
@@ -204,6 +206,7 @@ fn body(gib: u64, chunked: bool) -> Option<bool> {
         mib(grown),
         length as f64 / f64::from(1 << 30) / took.as_secs_f64(),
     );
+    println!("figures: resident={grown} counted={}", stats.dissect_peak + stats.held_peak);
     Some(b.items == 1 && b.errors == 0 && b.body == length && stats.gaps == 0 && grown <= 8 << 20)
 }
 

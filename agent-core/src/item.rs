@@ -3,11 +3,13 @@
 //! An item owns its bytes: a message's head is one buffer, and every header is a pair of ranges into it. Views
 //! (JSON, JavaScript) are made at the edges, in the agent.
 
+mod headers;
 pub mod http_view;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::ops::Range;
+
+pub use headers::{Common, HeaderBlock, Span};
 
 use crate::anomaly::Anomaly;
 use crate::time::Timestamp;
@@ -209,71 +211,6 @@ impl Message {
     /// Heap memory held, in bytes.
     fn memory(&self) -> usize {
         self.head.memory() + self.trailers.as_ref().map_or(0, HeaderBlock::memory) + self.body.content.len()
-    }
-}
-
-/// A range of a [`HeaderBlock`]'s buffer. Always within it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Span {
-    /// First byte.
-    pub start: u32,
-    /// One past the last byte.
-    pub end: u32,
-}
-
-impl Span {
-    fn range(self) -> Range<usize> {
-        self.start as usize..self.end as usize
-    }
-}
-
-/// Header fields in order, with case and repeats kept: ranges into one buffer.
-#[derive(Clone, Debug, Default)]
-pub struct HeaderBlock {
-    buffer: Box<[u8]>,
-    fields: Box<[(Span, Span)]>,
-}
-
-impl HeaderBlock {
-    /// A block over `buffer`; a span that leaves the buffer reads as empty.
-    #[must_use]
-    pub fn new(buffer: Box<[u8]>, fields: Box<[(Span, Span)]>) -> Self {
-        Self { buffer, fields }
-    }
-
-    /// The bytes of a span.
-    #[must_use]
-    pub fn bytes(&self, span: Span) -> &[u8] {
-        self.buffer.get(span.range()).unwrap_or_default()
-    }
-
-    /// Name and value of each field, in order. A folded value is joined by one space; outer white space is cut.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|&(name, value)| (self.bytes(name), self.bytes(value)))
-    }
-
-    /// Number of fields.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.fields.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
-    }
-
-    /// Value of the first field of that name, in any case.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v)
-    }
-
-    /// Memory held, in bytes.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        self.buffer.len() + self.fields.len() * size_of::<(Span, Span)>()
     }
 }
 

@@ -106,7 +106,7 @@ impl Rig {
 }
 
 /// Lets a script finish; the statistics of one that did its work without an error.
-fn end(scripts: Scripts) -> anyhow::Result<ScriptStats> {
+fn end(scripts: &Scripts) -> anyhow::Result<ScriptStats> {
     ensure!(scripts.drain(PATIENCE), "the script does not get through its items");
     let stats = scripts.shutdown(PATIENCE).pop().context("no script")?;
     ensure!(stats.errors == 0 && stats.dropped == 0 && stats.skipped == 0, "not all went well: {stats:?}");
@@ -124,7 +124,7 @@ fn rate(script: &str, count: u64) -> anyhow::Result<Option<Value>> {
     }
     ensure!(scripts.drain(PATIENCE), "the script does not get through its items");
     let seconds = started.elapsed().as_secs_f64();
-    let stats = end(scripts)?;
+    let stats = end(&scripts)?;
     Ok(Some(json!({
         "items": count,
         "calls": stats.calls,
@@ -146,7 +146,7 @@ fn memory(millions: u64) -> anyhow::Result<Value> {
         ensure!(scripts.drain(PATIENCE), "the script does not get through its items");
         resident.push(resident_bytes()?);
     }
-    let heap = end(scripts)?.heap;
+    let heap = end(&scripts)?.heap;
     Ok(json!({ "resident_bytes": resident, "script_heap_bytes": heap }))
 }
 

@@ -9,12 +9,12 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::live::{Background, is_root};
+use common::taken::Taken;
 use common::{Ran, script};
 use serde_json::Value;
 use testkit::fakes::Fake;
@@ -242,46 +242,6 @@ fn books(data: &Path) -> BTreeMap<String, Book> {
         }
     }
     all
-}
-
-/// What a process and its folders take, in bytes.
-#[derive(Clone, Copy, Default, Debug)]
-struct Taken {
-    resident: u64,
-    outbox: u64,
-    store: u64,
-    rest: u64,
-}
-
-impl Taken {
-    fn now(pid: u32, dir: &Path) -> Self {
-        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-        let line = rollup.lines().find(|line| line.starts_with("Rss:")).expect("Rss");
-        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        let (outbox, store) = (on_disk(&dir.join("data/outbox")), on_disk(&dir.join("pcap")));
-        let rest = on_disk(&dir.join("data/scripts")) + on_disk(&dir.join("items"));
-        Self { resident: kib << 10, outbox, store, rest }
-    }
-
-    fn most(self, other: Self) -> Self {
-        Self {
-            resident: self.resident.max(other.resident),
-            outbox: self.outbox.max(other.outbox),
-            store: self.store.max(other.store),
-            rest: self.rest.max(other.rest),
-        }
-    }
-}
-
-/// Bytes that a folder's files occupy; some go while they are counted.
-fn on_disk(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => on_disk(&entry.path()),
-        Ok(meta) => meta.blocks() * 512,
-        Err(_) => 0,
-    };
-    entries.map(size).sum()
 }
 
 /// Some 1,000 requests a second, a tenth of which fail, until told to stop.

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::guide::{blocks, is_printed};
 use common::http::{Answer, Reading, ask, ask_until};
-use common::live::{Background, is_root};
+use common::live::{Background, PATIENCE, is_root};
 use common::{REMORA, root, script};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -106,7 +106,9 @@ fn health_and_metrics_are_told_and_why_it_is_not_ready() {
     rig.requests(20);
     let told = |answer: &Answer| {
         let at_least = |name, least| sum(&answer.text(), name) >= least;
-        at_least("seen", 20.0) && at_least("remora_ring_captured_packets_total", 40.0)
+        at_least("seen", 20.0)
+            && at_least("remora_store_packets_total", 40.0)
+            && at_least("remora_ring_captured_packets_total", 40.0)
     };
     let all = rig.ask_until(&format!("{METRICS}/metrics"), told).text();
     for (line, least) in [
@@ -187,8 +189,15 @@ fn items_are_followed_and_opened_and_their_packets_fetched() {
     assert_eq!((&one["id"], &one["opened"]), (&item["id"], &item["request"]["path"]));
 
     let stream = item["stream"].as_str().unwrap();
-    let streams = get("/api/streams").is(200).json();
-    assert!(streams["streams"].as_array().unwrap().iter().any(|of| of["stream"] == stream), "{streams}");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let streams = get("/api/streams").is(200).json();
+        if streams["streams"].as_array().unwrap().iter().any(|of| of["stream"] == stream) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{streams}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let raw = get(&format!("/api/streams/{stream}/pcap")).is(200);
     assert_eq!(raw.body[..4], [0x4d, 0x3c, 0xb2, 0xa1], "a classic capture file with nanoseconds");
     let hidden = get(&format!("/api/streams/{stream}/pcap?redact=true")).is(200);
@@ -296,19 +305,28 @@ fn every_block_of_the_guide_works() {
     rig.ask_until(&format!("{METRICS}/metrics"), |answer| {
         sum(&answer.text(), "remora_api_recent_items") == 5.0
     });
+    let run = |line: &str| {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", rig.pair.server.path().display())).args(["sh", "-c", line]);
+        let output = command.env("TOKEN", TOKEN).env("no_proxy", "*").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
     let mut commands = 0;
     for block in blocks.iter().filter(|block| block.kind == "console") {
-        let mut printed = String::new();
-        for line in block.text.lines() {
-            if let Some(line) = line.strip_prefix("$ ") {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--net={}", rig.pair.server.path().display())).args(["sh", "-c", line]);
-                let output = command.env("TOKEN", TOKEN).env("no_proxy", "*").output().unwrap();
-                printed = String::from_utf8(output.stdout).unwrap();
-                commands += 1;
-            } else if !line.starts_with("# ") {
-                assert!(is_printed(line, &printed), "{line:?} is not printed:\n{printed}");
+        // Each command with what it prints; some of that takes a moment to be so.
+        let shown = block.text.split("$ ").skip(1).filter_map(|text| text.split_once('\n'));
+        for (line, expected) in shown {
+            let expected: Vec<&str> = expected.lines().filter(|line| !line.starts_with("# ")).collect();
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let printed = run(line);
+                if expected.iter().all(|line| is_printed(line, &printed)) {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{line}: {expected:?} is not printed:\n{printed}");
+                std::thread::sleep(Duration::from_millis(200));
             }
+            commands += 1;
         }
     }
     assert!(commands >= 6);

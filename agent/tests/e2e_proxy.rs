@@ -26,6 +26,7 @@ fn replay(dir: &Path, proxy: SocketAddr, ca: Option<&Path>) -> Ran {
     let (ask, answer) = ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 204 Fine\r\n\r\n");
     file.exchange(&mut connection, ask.as_bytes(), answer.as_bytes()).unwrap();
     file.close(connection).unwrap();
+    drop(file);
     let mut command = Command::new(REMORA);
     for name in ["http_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "no_proxy", "all_proxy", "ALL_PROXY"]
     {

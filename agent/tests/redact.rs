@@ -190,7 +190,7 @@ fn told(item: &Item, redaction: &Redaction) -> String {
 }
 
 fn hidden(n: usize) -> String {
-    format!("s3cr3t{n}hushhush{}", n * 31)
+    format!("s3cr3t{n}Value{}", n * 31)
 }
 
 /// Requests and responses with the secrets in every place where headers can be.
@@ -303,7 +303,7 @@ fn every_cut_of_a_short_conversation() {
 #[test]
 fn what_comes_after_an_upgrade_and_what_is_not_http_stays() {
     let client =
-        b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nCookie: s3cr3t1hushhush31\r\n\r\n";
+        b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nCookie: s3cr3t1Value31\r\n\r\n";
     let server = b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\nCookie: of another protocol\r\n";
     let segments = conversation([client, server], &[20], &[], &[]);
     let frames: Vec<_> = segments.iter().map(Segment::frame).collect();

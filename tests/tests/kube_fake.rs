@@ -110,8 +110,9 @@ async fn initial_events_end_with_a_bookmark() {
     let end = lines.next().await.unwrap();
     assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     api.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}})).unwrap();
+    let newest = json!(api.revision().to_string());
     let mut last = end;
-    while last["object"]["metadata"]["resourceVersion"] != api.revision().to_string() {
+    while last["object"]["metadata"]["resourceVersion"] != newest {
         last = lines.next().await.unwrap();
         assert_eq!((&last["type"], &last["object"]["kind"]), (&json!("BOOKMARK"), &json!("Pod")));
     }

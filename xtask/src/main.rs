@@ -5,6 +5,7 @@
 
 mod bench;
 mod corpus;
+mod counts;
 mod demo;
 mod e2e;
 mod fuzz;
@@ -57,6 +58,8 @@ enum Task {
     Record(record::Record),
     /// Measure: against budgets, and against others' tools in the same run.
     Bench(bench::Bench),
+    /// Hold the instructions that a packet and an item cost against those written down.
+    Counts(counts::Counts),
     /// Make the container image: the static binary, certificates, licences and SBOM, from scratch.
     Image(image::Image),
     /// Try the chart's agents on a cluster of namespaces: names, permissions, updates (root).
@@ -93,6 +96,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Loss(options) => loss::run(options),
         Task::Load(options) => load::run(options),
         Task::Bench(options) => bench::run(options),
+        Task::Counts(options) => counts::run(options),
         Task::Image(options) => image::run(options),
         Task::E2e(options) => e2e::run(options),
         Task::Fuzz(options) => fuzz::run(options),

@@ -246,6 +246,9 @@ impl Feed<'_, '_> {
 
     /// Hands on the text that was told of.
     fn texts(&mut self) {
+        if self.cx.shared.spare.text.is_none() {
+            return;
+        }
         let Shared { spare, events, .. } = &mut *self.cx.shared;
         for text in spare.text.iter_mut().flat_map(|texts| texts.drain(..)) {
             let from = u8::from(self.meta.side(1) == text.side);

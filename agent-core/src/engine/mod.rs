@@ -38,8 +38,10 @@ pub struct Engine {
     fragments: Fragments,
     /// Streams that wait for missing bytes, by when they must be looked at.
     timers: BTreeSet<(Timestamp, u32)>,
-    /// Readers with more than their share of memory, by the magnitude of it.
+    /// Readers with more than their share of memory, by the magnitude of it; kept only while `watching`.
     heavy: BTreeSet<(u8, u32)>,
+    /// Dissectors hold so much that it may soon be too much.
+    watching: bool,
     shared: Shared,
     now: Timestamp,
     /// Nothing is due before this.
@@ -65,6 +67,7 @@ impl Engine {
             fragments: Fragments::new(config.hash_seed ^ 0x0066_7261_676d_656e),
             timers: BTreeSet::new(),
             heavy: BTreeSet::new(),
+            watching: false,
             shared: Shared::new(config.text),
             now: Timestamp::default(),
             next_check: Timestamp(u64::MAX),
@@ -217,8 +220,7 @@ impl Engine {
         let established = stream.meta.established && !was_established;
         let half = stream.half_closed();
         let look = was_waiting || stream.waiting();
-        let weight = weight(stream.meta.dissect, rules.limits);
-        let reweigh = weight != stream.weight;
+        let reweigh = self.watching && weight(stream.meta.dissect, rules.limits) != stream.weight;
         match effect {
             Effect::Closed => {
                 self.table.set_class(at, Class::Linger, self.now);
@@ -241,7 +243,7 @@ impl Engine {
         if reweigh {
             self.weigh(at);
         }
-        if self.shared.stats.dissect > self.config.limits.dissect_total as u64 {
+        if self.shared.stats.dissect > self.config.limits.dissect_total as u64 / 2 || self.watching {
             self.keep_dissect_budget();
         }
         Handled { stream: Some(id), fragment: false, copy: effect == Effect::Copy }
@@ -352,8 +354,28 @@ impl Engine {
         }
     }
 
+    /// Watches who holds how much from half of what is allowed on, until it is a quarter again: most of the time nobody has to
+    /// know.
+    fn watch(&mut self) {
+        let (held, total) = (self.shared.stats.dissect, self.config.limits.dissect_total as u64);
+        if self.watching && held < total / 4 {
+            self.watching = false;
+            self.heavy.clear();
+        } else if !self.watching && held > total / 2 {
+            self.watching = true;
+            for at in self.table.places() {
+                // What it weighed when they were watched before is not known any more.
+                if let Some((_, stream)) = self.table.get_mut(at) {
+                    stream.weight = 0;
+                }
+                self.weigh(at);
+            }
+        }
+    }
+
     /// While dissectors hold more than allowed, the biggest (to a factor of two) is given up.
     fn keep_dissect_budget(&mut self) {
+        self.watch();
         while self.shared.stats.dissect > self.config.limits.dissect_total as u64 {
             let Some(&(_, at)) = self.heavy.last() else { return };
             self.shared.stats.evicted_readers += 1;

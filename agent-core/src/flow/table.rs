@@ -189,6 +189,12 @@ impl<T> Table<T> {
         self.slot(head).map(|s| (head, s.queued))
     }
 
+    /// All places, those of no stream included.
+    pub(crate) fn places(&self) -> std::ops::Range<u32> {
+        // The number of streams is limited far below 2^32.
+        0..self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len()) as u32
+    }
+
     /// Any stream at all.
     pub(crate) fn any(&self) -> Option<u32> {
         Class::ALL.iter().find_map(|&c| self.oldest(c)).map(|(at, _)| at)

@@ -8,10 +8,10 @@ mod target;
 mod text;
 
 pub use form::{Param, form_params, multipart_params, query_pairs};
-pub use target::{Target, absolute_url, host, path_segments};
+pub use target::{Target, UrlParts, absolute_url, host, path_segments, url_parts};
 pub use text::{Text, charset, mime_type, parameter, text};
 
-use super::HeaderBlock;
+use super::{Common, HeaderBlock};
 
 /// A cookie that a response sets (RFC 6265 section 4.1).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -39,6 +39,9 @@ pub struct SetCookie {
 /// Names and values of the cookies that a request carries (RFC 6265 section 4.2), at most `limit`.
 #[must_use]
 pub fn cookies(fields: &HeaderBlock, limit: usize) -> Vec<(String, String)> {
+    if !fields.has(Common::Cookie) {
+        return Vec::new();
+    }
     let values = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
     values
         .flat_map(|(_, value)| value.split(|&b| b == b';'))
@@ -52,6 +55,9 @@ pub fn cookies(fields: &HeaderBlock, limit: usize) -> Vec<(String, String)> {
 /// The cookies that a response sets, at most `limit`.
 #[must_use]
 pub fn set_cookies(fields: &HeaderBlock, limit: usize) -> Vec<SetCookie> {
+    if !fields.has(Common::SetCookie) {
+        return Vec::new();
+    }
     let values = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"set-cookie"));
     values.map(|(_, value)| set_cookie(value)).take(limit).collect()
 }

@@ -43,7 +43,7 @@ pub use known::Known;
 
 use crate::anomaly::Anomaly;
 use crate::dissect::{Context, End, Side};
-use crate::item::{ErrorKind, ItemError, Request, Response};
+use crate::item::{Common, ErrorKind, ItemError, Request, Response};
 use entry::{Entry, Part};
 
 /// A client that waited so often, and never did not, is believed to wait always.
@@ -434,7 +434,7 @@ fn entry_mut(entries: &mut VecDeque<Entry>, first: u64, number: u64) -> Option<&
 
 fn asks_tunnel(entry: &Entry) -> bool {
     let request = entry.exchange.request.as_ref();
-    entry.method() == b"CONNECT" || request.is_some_and(|r| r.message.head.get("upgrade").is_some())
+    entry.method() == b"CONNECT" || request.is_some_and(|r| r.message.head.has(Common::Upgrade))
 }
 
 /// Why a message or a response is missing, by how the stream ended.

@@ -5,6 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 /// What went wrong, for whoever asked.
 #[derive(Debug)]
@@ -72,7 +73,26 @@ pub(super) fn with_type(status: StatusCode, media: &'static str, body: Body) -> 
     (status, headers, body).into_response()
 }
 
-/// Runs what may wait for a disk or take its time on a thread for that.
+/// Threads that questions which take their time may hold: fewer than there are, so that health is always told.
+const PLACES: usize = 6;
+
+static HEAVY: Semaphore = Semaphore::const_new(PLACES);
+
+/// As [`blocking`], for what reads the disk, asks scripts, or makes much JSON: so many at a time.
+pub(super) async fn heavy<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    // Err: it is never closed.
+    let place = HEAVY.acquire().await.ok();
+    blocking(move || {
+        // Held to the end, also when nobody waits for the answer any more.
+        let _place = place;
+        work()
+    })
+    .await
+}
+
+/// Runs what takes a moment on a thread for that.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use axum::extract::ws::Utf8Bytes;
 
@@ -99,7 +99,9 @@ pub(super) enum Begin {
 /// A client that follows; dropped, it does no longer.
 pub(super) struct Subscription {
     shared: Arc<Shared>,
-    client: Arc<Client>,
+    /// Only the feed holds it: when that ends, the receiver is told.
+    client: Weak<Client>,
+    pub(super) filter: Option<Arc<Filter>>,
     pub(super) receiver: Receiver,
     /// Items from before it began.
     pub(super) backlog: VecDeque<Kept>,
@@ -170,10 +172,14 @@ impl Feed {
             Begin::Recent(most) => (state.ring.since(0, most.min(BACKLOG), BACKLOG_BYTES).0, 0),
             Begin::After(number) => state.ring.since(number.saturating_add(1), BACKLOG, BACKLOG_BYTES),
         };
-        let (client, receiver) = Client::new(kind, next, filter);
-        let client = Arc::new(client);
-        lock(&self.shared.clients).push(Arc::clone(&client));
-        Some(Subscription { shared: Arc::clone(&self.shared), client, receiver, backlog, left_out })
+        let (client, receiver) = Client::new(kind, next, filter.clone());
+        let followed = Arc::new(client);
+        let (shared, client) = (Arc::clone(&self.shared), Arc::downgrade(&followed));
+        // After the end there is nobody who would end it.
+        if state.queue.is_some() {
+            lock(&self.shared.clients).push(followed);
+        }
+        Some(Subscription { shared, client, filter, receiver, backlog, left_out })
     }
 
     /// Of the latest, those before a number, the newest first.
@@ -259,17 +265,11 @@ impl Shared {
     }
 }
 
-impl Subscription {
-    pub(super) fn client(&self) -> &Arc<Client> {
-        &self.client
-    }
-}
-
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.following = state.following.saturating_sub(1);
-        lock(&self.shared.clients).retain(|client| !Arc::ptr_eq(client, &self.client));
+        lock(&self.shared.clients).retain(|client| Arc::as_ptr(client) != self.client.as_ptr());
     }
 }
 

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::answer::{Failure, blocking, json_text};
+use super::answer::{Failure, heavy, json_text};
 use super::feed::Feed;
 use super::live::{filter, query};
 use super::services::Services;
@@ -47,7 +47,7 @@ pub(super) async fn recent(
     }
     let filter = filter(wanted.filter).await?;
     let before = wanted.before.unwrap_or(u64::MAX);
-    let text = blocking(move || list(&feed, filter.as_deref(), limit, before)).await?;
+    let text = heavy(move || list(&feed, filter.as_deref(), limit, before)).await?;
     Ok(json_text(StatusCode::OK, text))
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn one(
     let Some((stream, index)) = parse(&id) else {
         return Err(Failure::bad(format!("{id:?} is no item's id, such as 000000000017-3")));
     };
-    let text = blocking(move || {
+    let text = heavy(move || {
         let item = find(&feed, stream, index)?;
         let asked = services.ask_scripts.as_ref().and_then(|ask| ask(&item, PATIENCE));
         let mut text = asked.map(String::into_bytes).unwrap_or_default();

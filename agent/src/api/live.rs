@@ -82,11 +82,10 @@ impl Following {
             }
             let backlog = &mut self.subscription.backlog;
             let chunk: Vec<Kept> = backlog.iter().take(CHUNK).cloned().collect();
-            let (client, view) = (Arc::clone(self.subscription.client()), Arc::clone(self.feed.view()));
+            let (filter, view) = (self.subscription.filter.clone(), Arc::clone(self.feed.view()));
             let count = chunk.len();
             let shown = blocking(move || {
-                let wants =
-                    |kept: &&Kept| client.filter.as_ref().is_none_or(|f| f.matches(&kept.item, &view));
+                let wants = |kept: &&Kept| filter.as_ref().is_none_or(|f| f.matches(&kept.item, &view));
                 let shown = |kept: &Kept| Told::Item(kept.number, text(&view, &kept.item));
                 chunk.iter().filter(wants).map(shown).collect::<Vec<_>>()
             });

@@ -40,5 +40,5 @@ mod websocket;
 pub use bind::{BindError, Bound, Listen};
 pub use feed::{Feed, FeedConfig};
 pub use registry::{Registry, Verdict};
-pub use serve::Server;
+pub use serve::{ServeLimits, Server};
 pub use services::{ScriptState, Services};

@@ -31,18 +31,31 @@ use super::registry::Registry;
 use super::router;
 use super::services::Services;
 
-/// Connections at a time for each address.
-const CONNECTIONS: usize = 64;
-/// How long a request's head may take to come, and a connection may be quiet between requests.
-const HEAD: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 32 << 10;
-/// How long the head of an answer may take.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long a write may get nowhere.
-const WRITE: Duration = Duration::from_secs(60);
 /// How long answers under way may take at the end.
 const END: Duration = Duration::from_secs(1);
+
+/// Bounds of connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeLimits {
+    /// Connections at a time for each address.
+    pub connections: usize,
+    /// How long a request's head may take to come, and a connection may be quiet between requests.
+    pub head: Duration,
+    /// How long the head of an answer may take.
+    pub answer: Duration,
+    /// How long a write may get nowhere.
+    pub write: Duration,
+}
+
+impl Default for ServeLimits {
+    /// 64 connections; 30 s for heads and answers, 60 s for writes.
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { connections: 64, head: seconds(30), answer: seconds(30), write: seconds(60) }
+    }
+}
 
 /// Serves until it is dropped.
 pub struct Server {
@@ -62,6 +75,7 @@ impl Server {
         registry: &Arc<Registry>,
         feed: Option<&Arc<Feed>>,
         services: Services,
+        limits: ServeLimits,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -73,14 +87,14 @@ impl Server {
         metrics::add(registry, &counts, feed);
         let services = Arc::new(services);
         for Bound { listen, socket } in bound {
-            let app = router::router(&listen, ANSWER, &counts, registry, feed, &services);
+            let app = router::router(&listen, limits.answer, &counts, registry, feed, &services);
             let listener = {
                 let _inside = runtime.enter();
                 TcpListener::from_std(socket)?
             };
             let what = if listen.everything { "API, health and metrics" } else { "health and metrics" };
             tracing::info!("{what} on http://{}", listen.address);
-            runtime.spawn(accept(listener, app, Arc::clone(&counts), stop.subscribe()));
+            runtime.spawn(accept(listener, app, limits, Arc::clone(&counts), stop.subscribe()));
         }
         Ok(Self { stop, feed: feed.map(Arc::clone), counts, runtime: Some(runtime) })
     }
@@ -109,8 +123,14 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, app: Router, counts: Arc<Counts>, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept(
+    listener: TcpListener,
+    app: Router,
+    limits: ServeLimits,
+    counts: Arc<Counts>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -133,7 +153,7 @@ async fn accept(listener: TcpListener, app: Router, counts: Arc<Counts>, mut sto
         counts.connections.fetch_add(1, Ordering::Relaxed);
         let (app, counts, stop) = (app.clone(), Arc::clone(&counts), stop.clone());
         tokio::spawn(async move {
-            serve(stream, Peer(peer), app, stop).await;
+            serve(stream, Peer(peer), app, limits, stop).await;
             counts.connections.fetch_sub(1, Ordering::Relaxed);
             drop(place);
         });
@@ -146,7 +166,13 @@ fn refuse(stream: &TcpStream) {
     let _ = stream.try_write(FULL);
 }
 
-async fn serve(stream: TcpStream, peer: Peer, app: Router, mut stop: watch::Receiver<bool>) {
+async fn serve(
+    stream: TcpStream,
+    peer: Peer,
+    app: Router,
+    limits: ServeLimits,
+    mut stop: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
     let app = TowerToHyperService::new(app);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -154,10 +180,10 @@ async fn serve(stream: TcpStream, peer: Peer, app: Router, mut stop: watch::Rece
         let answer = app.call(request);
         async move { answer.await as Result<Response, Infallible> }
     });
-    let io = TokioIo::new(Patient::new(stream, WRITE));
+    let io = TokioIo::new(Patient::new(stream, limits.write));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(limits.head)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(io, service)
         .with_upgrades();

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Trusted;
-use super::answer::{Failure, blocking, json_of};
+use super::answer::{Failure, blocking, heavy, json_of};
 use super::live::query;
 use super::registry::Registry;
 use super::services::Services;
@@ -59,7 +59,7 @@ pub(super) async fn outbox(
     if !(1..=MOST).contains(&limit) {
         return Err(Failure::bad(format!("limit: allowed is 1 to {MOST}")));
     }
-    let answered = blocking(move || {
+    let answered = heavy(move || {
         let (Some(counts), Some(folder)) = (&services.outbox, &services.outbox_folder) else {
             return Ok(json!({ "counters": null, "letters": [], "next": null }));
         };
@@ -116,7 +116,7 @@ async fn change(
     let Some(folder) = services.outbox_folder.clone() else {
         return Err(Failure::missing("there is no outbox: nothing sends anything"));
     };
-    let changed = blocking(move || change(&mut Letters::open(&folder)?)).await?;
+    let changed = heavy(move || change(&mut Letters::open(&folder)?)).await?;
     match changed {
         Ok(count) => Ok(json_of(StatusCode::OK, &json!({ "changed": count }))),
         Err(error) => Err(Failure::new(StatusCode::CONFLICT, format!("{error:#}"))),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use agent_core::Timestamp;
 use agent_core::item::StreamId;
@@ -15,9 +15,10 @@ use axum::response::Response;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::access::{Peer, Trusted};
-use super::answer::{self, Failure, blocking};
+use super::answer::{self, Failure, heavy};
 use super::live::query;
 use super::services::Services;
 use crate::pcap::{PcapStore, StoreError, StoreFolder, StreamEntry};
@@ -30,7 +31,7 @@ const MOST: usize = 10_000;
 const PIECE: u64 = 256 << 10;
 
 /// One at a time: each reads the store's whole index from the disk.
-static LISTING: Mutex<()> = Mutex::new(());
+static LISTING: Semaphore = Semaphore::const_new(1);
 
 /// `?limit=N&before=ID`.
 #[derive(Debug, Deserialize)]
@@ -59,8 +60,10 @@ pub(super) async fn list(
     }
     let before = wanted.before.as_deref().map(number).transpose()?;
     let Some(folder) = services.store_folder.clone() else { return Err(off()) };
-    let found = blocking(move || {
-        let _one = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Err: it is never closed.
+    let turn = LISTING.acquire().await.ok();
+    let found = heavy(move || {
+        let _turn = turn;
         // One more tells whether there are more.
         StoreFolder::open(&folder)?.latest(limit + 1, before, &mut |_| {})
     });
@@ -108,8 +111,7 @@ pub(super) async fn pcap(
     }
     let Some(store) = services.store.clone() else { return Err(off()) };
     let view = Arc::clone(&services.view);
-    let opened =
-        blocking(move || open(&*store, stream, redact.then(|| view.redaction().for_copies()))).await?;
+    let opened = heavy(move || open(&*store, stream, redact.then(|| view.redaction().for_copies()))).await?;
     let (file, size, name) = opened.map_err(|error| refused(&error))?;
     let what = if redact { "redacted" } else { "raw" };
     tracing::info!("api: {what} packets of stream {stream}, {size} bytes, go to {}", peer.0);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::metrics::KubernetesCounts;
 use super::settings::UsageError;
 #[cfg(feature = "ebpf")]
 use crate::capture::WantedPods;
@@ -39,7 +40,7 @@ mod with {
     use serde_json::json;
 
     use super::*;
-    use crate::kube::{Kube, KubeError, in_cluster};
+    use crate::kube::{Kube, KubeError, Standing, in_cluster};
 
     /// How long the first lists are waited for before capture begins without them.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -132,6 +133,37 @@ mod with {
             self.kube.silence();
         }
 
+        /// Why capture is not ready: where pods are picked and nobody has told yet which there are.
+        pub(in super::super) fn wanting(&self) -> Vec<String> {
+            match self.kube.standing() {
+                Standing::Wanting(what) if self.targeted && !self.kube.wait(Duration::ZERO) => what,
+                _ => Vec::new(),
+            }
+        }
+
+        pub(in super::super) fn counts(&self) -> KubernetesCounts {
+            let stats = self.kube.stats();
+            KubernetesCounts {
+                followed: self.kube.standing().is_good(),
+                requests: stats.requests,
+                errors: stats.errors,
+                broken: stats.broken,
+                lists: stats.lists,
+                events: stats.events,
+                found: stats.lookups_found,
+                nobody: stats.lookups.saturating_sub(stats.lookups_found + stats.lookups_failed),
+                failed: stats.lookups_failed,
+                refused: stats.lookups_refused,
+                cached: stats.lookups_cached,
+                pods: stats.pods,
+                pods_wanted: stats.pods_wanted,
+                services: stats.services,
+                slices: stats.slices,
+                no_room: stats.refused,
+                addresses: stats.names.addresses,
+            }
+        }
+
         pub(in super::super) fn stats(&self) -> Value {
             let stats = self.kube.stats();
             json!({
@@ -205,6 +237,14 @@ mod without {
         }
 
         pub(in super::super) fn silence(&self) {
+            match *self {}
+        }
+
+        pub(in super::super) fn wanting(&self) -> Vec<String> {
+            match *self {}
+        }
+
+        pub(in super::super) fn counts(&self) -> KubernetesCounts {
             match *self {}
         }
 

@@ -19,7 +19,7 @@ use super::stage::Stage;
 use super::stats::{self, Totals};
 use super::vitals::Vitals;
 use super::{metrics, serving};
-use crate::api::{Bound, Feed, Registry, Server};
+use crate::api::{Bound, Feed, Registry, ServeLimits, Server};
 use crate::capture::PacketSource;
 use crate::captured::{Known, Source};
 use crate::hooks::{Backpressure, HostServices, Rehearsal, ScriptLog, Scripts, TracingLog};
@@ -264,9 +264,15 @@ impl Run {
             outbox: self.outbox.clone(),
             scripts: self.sinks.scripts.as_ref().map(Arc::downgrade),
             sinks: self.sinks.items.clone(),
+            kubernetes: self.kubernetes.clone(),
         };
+        if let Some(kubernetes) = &self.kubernetes {
+            let kubernetes = Arc::clone(kubernetes);
+            self.registry.add_ready("kubernetes", move || kubernetes.wanting());
+        }
         metrics::add(&self.registry, sources);
-        let server = Server::start(bound, &self.registry, self.sinks.api.as_ref(), parts.services());
+        let (feed, services) = (self.sinks.api.as_ref(), parts.services());
+        let server = Server::start(bound, &self.registry, feed, services, ServeLimits::default());
         self.server = Some(server.context("starting the API")?);
         Ok(())
     }

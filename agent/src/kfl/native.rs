@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use agent_core::Record;
 use agent_core::item::http_view::{self as http, Target, Text};
-use agent_core::item::{Endpoint, HeaderBlock, HttpExchange, Message as HttpMessage, Request, Response};
+use agent_core::item::{
+    Common, Endpoint, HeaderBlock, HttpExchange, Message as HttpMessage, Request, Response,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
@@ -130,7 +132,7 @@ impl<'a> Native<'a> {
         if which == Message::Request && message.body.size == 0 && message.body.content.is_empty() {
             return None;
         }
-        let mime = message.head.get("content-type");
+        let mime = message.head.common(Common::ContentType);
         Some(match http::text(mime, &message.body.content, message.body.truncated) {
             Text::Text(text) => Datum::Text(text),
             Text::Binary(bytes) => Datum::owned(BASE64.encode(bytes)),
@@ -142,7 +144,7 @@ impl<'a> Native<'a> {
         if which == Message::Request && message.body.size == 0 && message.body.content.is_empty() {
             return None;
         }
-        Some(Datum::bytes(message.head.get("content-type").unwrap_or_default()))
+        Some(Datum::bytes(message.head.common(Common::ContentType).unwrap_or_default()))
     }
 
     /// What is told of a message.
@@ -166,12 +168,12 @@ impl<'a> Native<'a> {
             Field::Path => Datum::bytes(self.target()?.path),
             Field::Segments => {
                 let segments = http::path_segments(self.target()?.path);
-                Datum::list(segments.iter().map(|s| Value::from(lossless(s.as_bytes()).into_owned())))
+                Datum::list(segments.map(|s| Value::from(lossless(s.as_bytes()).into_owned())))
             }
             Field::Status => Datum::Int(self.response()?.status.into()),
             Field::StatusText => Datum::bytes(self.response()?.reason()),
             Field::RedirectUrl => {
-                Datum::bytes(self.response()?.message.head.get("location").unwrap_or_default())
+                Datum::bytes(self.response()?.message.head.common(Common::Location).unwrap_or_default())
             }
             Field::ContentSize => Datum::unsigned(self.response()?.message.body.content_size),
             Field::ContentTruncated => Datum::Bool(self.response()?.message.body.truncated),

@@ -393,10 +393,19 @@ impl Book {
     /// What a look-up found, or that it holds no longer.
     pub(super) fn looked_up(&mut self, ip: IpAddr, known: Option<Arc<Known>>) {
         match known {
+            // Events that came meanwhile are right: the answer may be older.
+            Some(_) if self.is_claimed(ip) => return,
+            Some(known) if self.names.was(ip).is_some_and(|gone| gone.uid == known.uid) => return,
             Some(known) => drop(self.looked_up.insert(ip, known)),
             None => drop(self.looked_up.remove(&ip)),
         }
         self.dirty.insert(ip);
+    }
+
+    fn is_claimed(&self, ip: IpAddr) -> bool {
+        self.endpoints.contains_key(&ip)
+            || self.pod_ips.contains_key(&ip)
+            || self.service_ips.contains_key(&ip)
     }
 
     fn is_of_host(&self, namespace: &Arc<str>, endpoint: &Endpoint) -> bool {
@@ -443,7 +452,7 @@ impl Book {
 
     fn called(&self, ip: IpAddr) -> Called {
         let own = self.pod_ips.get(&ip).into_iter().flatten().filter_map(|key| self.pods.get(key));
-        if let Some(pod) = own.filter(|pod| !pod.host).last() {
+        if let Some(pod) = own.filter(|pod| !pod.host).next_back() {
             return Called { known: Some(Arc::new(self.known_pod(pod, Some(ip)))), ports: Vec::new() };
         }
         let services = self.service_ips.get(&ip).map(Vec::as_slice).unwrap_or_default();
@@ -531,6 +540,12 @@ impl Book {
         }
         if !changes.is_empty() {
             self.names.change_pods(at, changes);
+        }
+        for ip in &dirty {
+            // What is told by events ends by events.
+            if self.is_claimed(*ip) {
+                self.looked_up.remove(ip);
+            }
         }
         let changes: Vec<_> = dirty.iter().map(|ip| (*ip, self.called(*ip))).collect();
         self.names.change(at, changes);

@@ -324,12 +324,18 @@ async fn follow_all(client: Client, config: &KubeConfig, shared: Arc<Shared>) {
     let limits = Limits { per_minute: config.lookups_per_minute, ..Limits::default() };
     let node = format!("spec.nodeName={}", config.node);
     let status = &shared.status;
-    let answers =
-        lookup::answer(Api::all(client.clone()), questions, limits, Arc::clone(status), |ip, known| {
+    let answers = lookup::answer(
+        Api::all(client.clone()),
+        questions,
+        &config.node,
+        limits,
+        Arc::clone(status),
+        |ip, known| {
             let mut state = shared.state();
             state.book.looked_up(ip, known);
             state.book.flush(now());
-        });
+        },
+    );
     let pods = watch::follow(Api::all(client.clone()), Some(node), Watched::Pods, status, pods(&shared));
     let services = watch::follow(
         Api::all(client.clone()),

@@ -5,7 +5,7 @@
 //! [`Limits::found_for`]; a pod whose address becomes another's in that time is misnamed for the rest of it, unless the other one is
 //! on this node or behind a service, whose events come at once.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +27,10 @@ use crate::process::PodUid;
 const WAITING: usize = 256;
 /// Places for addresses that were asked about: a power of two.
 const ASKED: usize = 4096;
+/// How long it holds that nobody has an address: a pod sends before its status says so, and what is no pod stays none.
+const MISSED: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(600)];
+/// How long after that is remembered how often nobody had it.
+const REMEMBERED: Duration = Duration::from_secs(600);
 /// One request takes no longer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -39,18 +43,11 @@ pub(super) struct Limits {
     pub(super) kept: usize,
     /// How long a name holds.
     pub(super) found_for: Duration,
-    /// How long it holds that nobody has an address.
-    pub(super) missed_for: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            per_minute: 12,
-            kept: 4096,
-            found_for: Duration::from_secs(300),
-            missed_for: Duration::from_secs(600),
-        }
+        Self { per_minute: 12, kept: 4096, found_for: Duration::from_secs(300) }
     }
 }
 
@@ -119,26 +116,28 @@ impl Asker {
 /// What came of a question.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
+    /// Not asked again before.
     until: Instant,
-    found: bool,
+    /// Whether it has a name now.
+    named: bool,
+    /// How often it had none, one after the other.
+    misses: usize,
 }
 
-/// Answers that still hold.
-struct Cache {
-    kept: HashMap<IpAddr, Kept>,
-    /// In the order of asking.
-    order: VecDeque<(IpAddr, Instant)>,
-}
+/// Answers.
+#[derive(Default)]
+struct Cache(HashMap<IpAddr, Kept>);
 
 /// Answers questions, one after the other; `tell` gets what holds from now on, or no longer.
 pub(super) async fn answer(
     pods: Api<Pod>,
     mut questions: mpsc::Receiver<IpAddr>,
+    node: &str,
     limits: Limits,
     status: Arc<Status>,
     tell: impl Fn(IpAddr, Option<Arc<Known>>),
 ) {
-    let mut cache = Cache { kept: HashMap::new(), order: VecDeque::new() };
+    let mut cache = Cache::default();
     let mut rate = Rate::new(limits.per_minute);
     loop {
         let next = tokio::time::timeout(Duration::from_secs(1), questions.recv()).await;
@@ -150,7 +149,7 @@ pub(super) async fn answer(
             Ok(None) => return,
             Err(_) => continue,
         };
-        if cache.kept.contains_key(&ip) {
+        if cache.holds(ip, Instant::now()) {
             Counters::add(&status.counters.lookups_cached);
             continue;
         }
@@ -159,26 +158,24 @@ pub(super) async fn answer(
             continue;
         }
         Counters::add(&status.counters.lookups);
-        match look_up(&pods, ip).await {
-            Ok(found) => {
-                let time = if found.is_some() { limits.found_for } else { limits.missed_for };
-                cache.keep(ip, Kept { until: Instant::now() + time, found: found.is_some() });
-                if let Some(known) = found {
-                    Counters::add(&status.counters.lookups_found);
-                    tell(ip, Some(Arc::new(known)));
-                }
+        match look_up(&pods, node, ip).await {
+            Ok(Some(known)) => {
+                Counters::add(&status.counters.lookups_found);
+                cache.found(ip, Instant::now() + limits.found_for);
+                tell(ip, Some(Arc::new(known)));
             }
+            Ok(None) => cache.missed(ip, Instant::now()),
             Err(why) => {
                 Counters::add(&status.counters.lookups_failed);
                 tracing::debug!("Kubernetes: looking up the pod of {ip}: {why}");
-                cache.keep(ip, Kept { until: Instant::now() + Duration::from_secs(30), found: false });
+                cache.missed(ip, Instant::now());
             }
         }
     }
 }
 
-/// The pod of an address, unless it is in its node's own network.
-async fn look_up(pods: &Api<Pod>, ip: IpAddr) -> Result<Option<Known>, String> {
+/// The pod of an address, unless it is in its node's own network, or on this node, whose pods are known by their events.
+async fn look_up(pods: &Api<Pod>, node: &str, ip: IpAddr) -> Result<Option<Known>, String> {
     let params = ListParams {
         field_selector: Some(format!("status.podIP={ip}")),
         resource_version: Some(String::from("0")),
@@ -192,7 +189,7 @@ async fn look_up(pods: &Api<Pod>, ip: IpAddr) -> Result<Option<Known>, String> {
     let mut running =
         found.items.into_iter().filter(|pod| !pod.status.is_over() && pod.status.ips().contains(&ip));
     let Some(pod) = running.next() else { return Ok(None) };
-    if pod.spec.host_network || running.next().is_some() {
+    if pod.spec.host_network || pod.spec.node_name == node || running.next().is_some() {
         return Ok(None);
     }
     let uid = pod.metadata.uid.as_deref().and_then(PodUid::parse);
@@ -204,25 +201,36 @@ async fn look_up(pods: &Api<Pod>, ip: IpAddr) -> Result<Option<Known>, String> {
 }
 
 impl Cache {
-    fn keep(&mut self, ip: IpAddr, kept: Kept) {
-        self.kept.insert(ip, kept);
-        self.order.push_back((ip, kept.until));
+    fn holds(&self, ip: IpAddr, now: Instant) -> bool {
+        self.0.get(&ip).is_some_and(|kept| kept.until > now)
     }
 
-    /// Forgets what holds no longer, and the oldest past the bound. Addresses that had a name.
+    fn found(&mut self, ip: IpAddr, until: Instant) {
+        self.0.insert(ip, Kept { until, named: true, misses: 0 });
+    }
+
+    fn missed(&mut self, ip: IpAddr, now: Instant) {
+        let misses = self.0.get(&ip).map_or(0, |kept| kept.misses) + 1;
+        let time = MISSED[(misses - 1).min(MISSED.len() - 1)];
+        self.0.insert(ip, Kept { until: now + time, named: false, misses });
+    }
+
+    /// Addresses whose names hold no longer: their time is over, or past `most` answers they are the oldest.
     fn expire(&mut self, now: Instant, most: usize) -> Vec<IpAddr> {
-        let over = self.order.len().saturating_sub(most);
-        let mut gone: Vec<(IpAddr, Instant)> = self.order.drain(..over).collect();
-        // Names hold shorter than their absence, so the order is not that of time.
-        self.order.retain(|entry| {
-            let holds = entry.1 > now;
-            if !holds {
-                gone.push(*entry);
+        let mut ended = Vec::new();
+        for (ip, kept) in self.0.iter_mut().filter(|(_, kept)| kept.named && kept.until <= now) {
+            kept.named = false;
+            ended.push(*ip);
+        }
+        self.0.retain(|_, kept| kept.until + REMEMBERED > now);
+        if self.0.len() > most {
+            let mut times: Vec<_> = self.0.iter().map(|(ip, kept)| (kept.until, *ip)).collect();
+            times.sort();
+            for (_, ip) in times.into_iter().take(self.0.len() - most) {
+                ended.extend(self.0.remove(&ip).filter(|kept| kept.named).map(|_| ip));
             }
-            holds
-        });
-        gone.retain(|(ip, _)| self.kept.remove(ip).is_some_and(|kept| kept.found));
-        gone.into_iter().map(|(ip, _)| ip).collect()
+        }
+        ended
     }
 }
 
@@ -248,5 +256,59 @@ impl Rate {
         }
         self.tokens -= 1.0;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u32) -> IpAddr {
+        IpAddr::V4((0x0a01_0000 + last).into())
+    }
+
+    #[test]
+    fn answers_hold_for_their_time_and_are_bounded() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut cache = Cache::default();
+        cache.found(ip(1), at(300));
+        for (asked, held) in [(0, 9), (10, 69), (70, 669), (670, 1269)] {
+            cache.missed(ip(2), at(asked));
+            assert!(cache.holds(ip(2), at(held)) && !cache.holds(ip(2), at(held + 1)), "{asked}");
+        }
+        assert!(cache.holds(ip(1), at(299)) && !cache.holds(ip(1), at(300)));
+        assert_eq!(cache.expire(at(299), 10), Vec::<IpAddr>::new());
+        assert_eq!(cache.expire(at(300), 10), [ip(1)]);
+        assert_eq!((cache.expire(at(301), 10), cache.0.len()), (vec![], 2));
+        assert_eq!((cache.expire(at(2000), 10), cache.0.len()), (vec![], 0));
+        for n in 0..100 {
+            cache.found(ip(n), at(2000 + u64::from(n)));
+            assert!(cache.expire(at(1999), 10).len() <= 1 && cache.0.len() <= 10);
+        }
+        assert!(cache.holds(ip(99), at(2000)), "the oldest went");
+    }
+
+    #[test]
+    fn questions_are_rare_and_near() {
+        let mut rate = Rate::new(12);
+        let begun = Instant::now();
+        let taken = |rate: &mut Rate, at: f64| {
+            (0..100).filter(|_| rate.take(begun + Duration::from_secs_f64(at))).count()
+        };
+        assert_eq!((taken(&mut rate, 0.0), taken(&mut rate, 4.0), taken(&mut rate, 35.1)), (12, 0, 7));
+        assert_eq!(taken(&mut rate, 9999.0), 12);
+
+        let near = Arc::new(Near::default());
+        let (asker, mut questions) = Asker::new(Arc::clone(&near), Arc::new(Status::new()));
+        asker.ask(ip(1));
+        assert!(questions.try_recv().is_err(), "nobody is near");
+        near.replace([ip(7)].into_iter());
+        (0..100).for_each(|_| asker.ask(ip(1)));
+        asker.ask("192.0.2.1".parse().unwrap());
+        assert_eq!((questions.try_recv().ok(), questions.try_recv().is_err()), (Some(ip(1)), true), "once");
+        (0..10_000).for_each(|n| asker.ask(ip(n)));
+        assert_eq!(questions.len(), WAITING);
+        assert!(asker.status.counters.lookups_refused.load(Ordering::Relaxed) > 9_000);
     }
 }

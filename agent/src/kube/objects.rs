@@ -173,6 +173,8 @@ pub(super) struct Pod {
 pub(super) struct PodSpec {
     #[serde(deserialize_with = "or_default")]
     pub(super) host_network: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) node_name: String,
 }
 
 #[derive(Clone, Default, Deserialize, Debug)]

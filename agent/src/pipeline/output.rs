@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -21,6 +22,9 @@ const QUEUE: usize = 4096;
 const FLUSH: usize = 64;
 /// Memory that the items of waiting batches may hold together, in bytes; one batch alone may hold more.
 const QUEUE_BYTES: usize = 64 << 20;
+/// The same in replay, where the worker waits: what waits shall still be in the processor's cache when its turn comes.
+const REPLAY_BYTES: usize = 1 << 20;
+/// What is written at once, in bytes; one item alone may have more.
 const BUFFER: usize = 256 << 10;
 const STDOUT: &str = "writing to standard output";
 
@@ -82,8 +86,8 @@ impl Room {
 
     /// Takes room for so many bytes. `false`: there is none, and no waiting for it.
     pub(super) fn take(&self, bytes: usize, pace: Pace) -> bool {
-        let full =
-            |used: &mut Used| !used.ended && used.bytes > 0 && used.bytes.saturating_add(bytes) > QUEUE_BYTES;
+        let most = if pace == Pace::Replay { REPLAY_BYTES } else { QUEUE_BYTES };
+        let full = |used: &mut Used| !used.ended && used.bytes > 0 && used.bytes.saturating_add(bytes) > most;
         let mut used = self.lock();
         if pace == Pace::Replay {
             used = self.freed.wait_while(used, full).unwrap_or_else(PoisonError::into_inner);
@@ -132,11 +136,14 @@ impl Output {
         let (sender, receiver) = sync_channel(QUEUE);
         let (wants_items, wants_streams) = (config.format != Format::None, streams.is_some());
         let room = Arc::new(Room::default());
+        // Not through the standard library's own buffer, which would look for the ends of lines and copy.
+        let out = io::stdout().as_fd().try_clone_to_owned().context(STDOUT)?;
         let mut writer = Writer {
             room: Arc::clone(&room),
             format: config.format,
             view: config.view,
-            out: BufWriter::with_capacity(BUFFER, io::stdout()),
+            out: out.into(),
+            text: Vec::with_capacity(BUFFER),
             streams,
             line: Vec::new(),
         };
@@ -217,7 +224,9 @@ struct Writer {
     room: Arc<Room>,
     format: Format,
     view: Arc<ItemView>,
-    out: BufWriter<io::Stdout>,
+    out: File,
+    /// Lines for `out`.
+    text: Vec<u8>,
     streams: Option<(PathBuf, BufWriter<File>)>,
     line: Vec<u8>,
 }
@@ -240,10 +249,10 @@ impl Writer {
 
     fn write_all(&mut self, receiver: &Receiver<Batch>) -> anyhow::Result<()> {
         while let Ok(batch) = receiver.recv() {
-            self.write_batch(&batch)?;
+            self.write_batch(batch)?;
             let mut more = 0;
             while let Ok(batch) = receiver.try_recv() {
-                self.write_batch(&batch)?;
+                self.write_batch(batch)?;
                 more += 1;
                 if more == FLUSH {
                     break;
@@ -254,22 +263,25 @@ impl Writer {
         self.flush()
     }
 
-    fn write_batch(&mut self, batch: &Batch) -> anyhow::Result<()> {
-        let written = self.write(batch);
-        self.room.give(batch.bytes);
+    fn write_batch(&mut self, mut batch: Batch) -> anyhow::Result<()> {
+        let written = self.write(&batch);
+        let bytes = batch.bytes;
+        batch.go_home();
+        self.room.give(bytes);
         written
     }
 
     fn write(&mut self, batch: &Batch) -> anyhow::Result<()> {
         for item in &batch.items {
-            self.line.clear();
             match self.format {
                 Format::None => break,
-                Format::Text => view::text_line(item, &mut self.line),
-                Format::Json => self.view.json(item, &mut self.line),
+                Format::Text => view::text_line(item, &mut self.text),
+                Format::Json => self.view.json(item, &mut self.text),
             }
-            self.line.push(b'\n');
-            self.out.write_all(&self.line).context(STDOUT)?;
+            self.text.push(b'\n');
+            if self.text.len() >= BUFFER {
+                self.flush_items()?;
+            }
         }
         if let Some((path, file)) = &mut self.streams {
             for summary in &batch.streams {
@@ -282,8 +294,16 @@ impl Writer {
         Ok(())
     }
 
+    fn flush_items(&mut self) -> anyhow::Result<()> {
+        let written = self.out.write_all(&self.text).context(STDOUT);
+        self.text.clear();
+        // An item with a large body is no reason to keep that much.
+        self.text.shrink_to(2 * BUFFER);
+        written
+    }
+
     fn flush(&mut self) -> anyhow::Result<()> {
-        self.out.flush().context(STDOUT)?;
+        self.flush_items()?;
         if let Some((path, file)) = &mut self.streams {
             file.flush().with_context(|| to(path))?;
         }
@@ -313,7 +333,7 @@ mod tests {
     #[test]
     fn in_replay_a_full_room_is_waited_for_unless_the_writer_is_gone() {
         let room = Arc::new(Room::default());
-        assert!(room.take(QUEUE_BYTES, Pace::Replay));
+        assert!(room.take(REPLAY_BYTES, Pace::Replay));
         let waits = |room: &Arc<Room>| {
             let room = Arc::clone(room);
             std::thread::spawn(move || room.take(1, Pace::Replay))

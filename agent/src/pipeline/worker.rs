@@ -1,6 +1,7 @@
 //! One worker: source → engine → store → sinks, a batch at a time.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_core::engine::Trim;
@@ -70,6 +71,7 @@ impl Worker {
             sinks,
             packets: None,
             batch: Batch::default(),
+            home: (pace == Pace::Replay).then(channel),
             filtered: 0,
             items: ItemCounts::default(),
             wishes: Vec::new(),
@@ -124,6 +126,9 @@ struct Line {
     /// Packets that scripts are to be told of; `None` while none wants to be.
     packets: Option<Vec<PacketInfo>>,
     batch: Batch,
+    /// In replay items end where they were made, so that their memory is used again while it is in this processor's cache.
+    /// Live, the sink's thread has the time for it.
+    home: Option<(Sender<Items>, Receiver<Items>)>,
     /// Items that did not match.
     filtered: u64,
     /// All items.
@@ -206,22 +211,43 @@ impl Line {
         if let Some(api) = self.sinks.api.as_ref().filter(|_| !self.batch.items.is_empty()) {
             api.deliver(&self.batch.items);
         }
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        if let Some((home, done)) = &self.home {
+            batch.home = Some(home.clone());
+            for mut items in done.try_iter() {
+                items.clear();
+                self.batch.items = items;
+            }
+        }
         if let Some(output) = &self.sinks.output {
             output.send(batch, self.pace);
         }
     }
 }
 
+type Items = Vec<Arc<Captured>>;
+
 /// What a batch of packets brought.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) items: Vec<Arc<Captured>>,
+    pub(super) items: Items,
     pub(super) streams: Vec<StreamSummary>,
     /// The same for scripts, where one wants them.
     pub(super) closed: Vec<Arc<ClosedStream>>,
     /// Memory that the items hold, in bytes.
     pub(super) bytes: usize,
+    /// Where its items end, if not with it.
+    home: Option<Sender<Items>>,
+}
+
+impl Batch {
+    /// Gives the items back to where they were made.
+    pub(super) fn go_home(&mut self) {
+        if let Some(home) = self.home.take() {
+            // Err: the worker has ended, and they end here.
+            let _ = home.send(std::mem::take(&mut self.items));
+        }
+    }
 }
 
 fn info(packet: &Packet<'_>, fragmented: bool) -> PacketInfo {

@@ -140,6 +140,14 @@ impl Names {
         None
     }
 
+    /// Who had the address until lately, if nobody has it now.
+    #[must_use]
+    pub fn was(&self, ip: IpAddr) -> Option<Arc<Known>> {
+        let shard = self.shards[shard_of(ip)].load();
+        let slot = shard.get(&ip).filter(|slot| slot.known.is_none())?;
+        slot.more.as_ref()?.before.as_ref().map(|(known, _)| Arc::clone(known))
+    }
+
     /// What a pod of this node is called.
     #[must_use]
     pub fn of_pod(&self, uid: &PodUid) -> Option<Arc<Known>> {

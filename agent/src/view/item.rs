@@ -8,8 +8,9 @@ use agent_core::item::{Endpoint, HttpExchange, Message, Request};
 use agent_core::{Item, Record};
 
 use super::item_text::ItemText;
+use super::json::{digits, padded};
 use super::message::{content, post_data};
-use super::out::{Fields, Out, Short};
+use super::out::{Fields, Out, key, pieced};
 use super::redact::{REDACTED, Redaction};
 use crate::captured::{Captured, Name};
 
@@ -61,7 +62,7 @@ impl ItemView {
     /// Appends the item as one JSON object, without a line end.
     pub fn json(&self, captured: &Captured, out: &mut Vec<u8>) {
         if let Some(shown) = self.show(captured) {
-            ItemText::new(out, shown).part(Part::Item);
+            ItemText::write(out, shown);
         }
     }
 
@@ -80,8 +81,8 @@ impl Shown<'_> {
         match part {
             Part::Item => self.item(f),
             Part::Node => {
-                f.field("ip", |v| v.text(Short::new(format_args!("{}", captured.node.ip)).bytes()));
-                f.field("name", |v| v.text(captured.node.name.as_bytes()));
+                f.field(key!("ip"), |v| v.ip(captured.node.ip));
+                f.field(key!("name"), |v| v.text(captured.node.name.as_bytes()));
             }
             Part::Protocol => protocol(f, exchange),
             Part::Source => end(f, &item.client, &captured.src),
@@ -91,13 +92,13 @@ impl Shown<'_> {
             Part::PostData => exchange.request.iter().for_each(|request| post_data(f, &request.message)),
             Part::Content => exchange.response.iter().for_each(|response| content(f, &response.message)),
             Part::Error => item.error.iter().for_each(|error| {
-                f.field("type", |v| v.text(error.kind.as_str().as_bytes()));
-                f.field("msg", |v| v.text(error.msg.as_bytes()));
+                f.field(key!("type"), |v| v.plain(error.kind.as_str().as_bytes()));
+                f.field(key!("msg"), |v| v.text(error.msg.as_bytes()));
             }),
             Part::Capture => {
-                f.field("source", |v| v.text(captured.source.as_str().as_bytes()));
-                f.field("gaps", |v| v.number(item.gaps.into()));
-                f.field("truncated", |v| v.boolean(item.truncated));
+                f.field(key!("source"), |v| v.plain(captured.source.as_str().as_bytes()));
+                f.field(key!("gaps"), |v| v.number(item.gaps.into()));
+                f.field(key!("truncated"), |v| v.boolean(item.truncated));
             }
         }
     }
@@ -106,20 +107,26 @@ impl Shown<'_> {
         let (exchange, captured) = (self.exchange, self.captured);
         let item = &*captured.item;
         let stream = item.stream;
-        f.field("id", |v| v.text(Short::new(format_args!("{stream}-{}", item.index)).bytes()));
-        f.field("index", |v| v.number(item.index));
-        f.field("stream", |v| v.text(Short::new(format_args!("{stream}")).bytes()));
-        f.field("node", |v| v.part(Part::Node));
-        f.field("worker", |v| v.number(captured.worker.into()));
-        f.field("protocol", |v| v.part(Part::Protocol));
-        f.field("tls", |v| v.boolean(item.tls));
-        f.field("src", |v| v.part(Part::Source));
-        f.field("dst", |v| v.part(Part::Destination));
-        f.field("namespace", |v| v.text(captured.namespace().as_bytes()));
-        f.field("outgoing", |v| v.boolean(captured.outgoing));
-        f.field("timestamp", |v| v.number(item.started.0 / 1_000_000));
-        f.field("startTime", |v| v.time(item.started));
-        f.field("elapsedTime", |v| {
+        f.field(key!("id"), |v| {
+            v.spelt(|out| {
+                padded(out, stream.0, 12);
+                out.push(b'-');
+                digits(out, item.index);
+            })
+        });
+        f.field(key!("index"), |v| v.number(item.index));
+        f.field(key!("stream"), |v| v.spelt(|out| padded(out, stream.0, 12)));
+        f.field(key!("node"), |v| v.part(Part::Node));
+        f.field(key!("worker"), |v| v.number(captured.worker.into()));
+        f.field(key!("protocol"), |v| v.part(Part::Protocol));
+        f.field(key!("tls"), |v| v.boolean(item.tls));
+        f.field(key!("src"), |v| v.part(Part::Source));
+        f.field(key!("dst"), |v| v.part(Part::Destination));
+        f.field(key!("namespace"), |v| v.text(captured.namespace().as_bytes()));
+        f.field(key!("outgoing"), |v| v.boolean(captured.outgoing));
+        f.field(key!("timestamp"), |v| v.number(item.started.0 / 1_000_000));
+        f.field(key!("startTime"), |v| v.time(item.started));
+        f.field(key!("elapsedTime"), |v| {
             if exchange.request.is_some() && exchange.response.is_some() {
                 v.milliseconds(item.finished.0.saturating_sub(item.started.0));
             } else {
@@ -127,24 +134,24 @@ impl Shown<'_> {
             }
         });
         let (request, response) = (exchange.request.as_ref(), exchange.response.as_ref());
-        f.field("requestSize", |v| v.number(request.map_or(0, |r| size(&r.message))));
-        f.field("responseSize", |v| v.number(response.map_or(0, |r| size(&r.message))));
-        f.field("request", |v| part_if(v, request.is_some(), Part::Request));
-        f.field("response", |v| part_if(v, response.is_some(), Part::Response));
-        f.field("anomalies", |v| {
+        f.field(key!("requestSize"), |v| v.number(request.map_or(0, |r| size(&r.message))));
+        f.field(key!("responseSize"), |v| v.number(response.map_or(0, |r| size(&r.message))));
+        f.field(key!("request"), |v| part_if(v, request.is_some(), Part::Request));
+        f.field(key!("response"), |v| part_if(v, response.is_some(), Part::Response));
+        f.field(key!("anomalies"), |v| {
             v.list(|v| {
                 for anomaly in &item.anomalies {
                     v.map(|v| {
-                        v.field("type", |v| v.text(anomaly.kind.as_str().as_bytes()));
-                        v.field("msg", |v| v.text(anomaly.msg.as_bytes()));
+                        v.field(key!("type"), |v| v.plain(anomaly.kind.as_str().as_bytes()));
+                        v.field(key!("msg"), |v| v.text(anomaly.msg.as_bytes()));
                     });
                 }
             });
         });
-        f.field("error", |v| part_if(v, item.error.is_some(), Part::Error));
-        f.field("capture", |v| v.part(Part::Capture));
-        f.field("passed", |v| v.boolean(false));
-        f.field("failed", |v| v.boolean(false));
+        f.field(key!("error"), |v| part_if(v, item.error.is_some(), Part::Error));
+        f.field(key!("capture"), |v| v.part(Part::Capture));
+        f.field(key!("passed"), |v| v.boolean(false));
+        f.field(key!("failed"), |v| v.boolean(false));
     }
 }
 
@@ -154,40 +161,53 @@ pub(super) fn part_if(v: &mut impl Out, there: bool, part: Part) {
 
 /// The request's URL; where it names no host, the server's address stands for it.
 pub(super) fn url(item: &Item, request: &Request) -> String {
-    http::absolute_url(request, item.tls, &SocketAddr::new(item.server.addr, item.server.port).to_string())
+    url_pieces(item, request, |pieces| pieced(pieces))
+}
+
+/// The same in pieces.
+pub(super) fn url_pieces<T>(item: &Item, request: &Request, take: impl FnOnce(&[&[u8]]) -> T) -> T {
+    let http::UrlParts { scheme, host, slash, rest } = http::url_parts(request, item.tls);
+    let (scheme, slash) = (scheme.as_bytes(), slash.as_bytes());
+    match host {
+        Some(host) => take(&[scheme, host, slash, rest]),
+        None => {
+            let server = SocketAddr::new(item.server.addr, item.server.port).to_string();
+            take(&[scheme, server.as_bytes(), slash, rest])
+        }
+    }
 }
 
 fn end(f: &mut impl Fields, end: &Endpoint, name: &Name) {
-    f.field("ip", |v| v.text(Short::new(format_args!("{}", end.addr)).bytes()));
-    f.field("port", |v| v.text(Short::new(format_args!("{}", end.port)).bytes()));
-    f.field("name", |v| match name.name() {
+    f.field(key!("ip"), |v| v.ip(end.addr));
+    f.field(key!("port"), |v| v.spelt(|out| digits(out, end.port.into())));
+    f.field(key!("name"), |v| match name.name() {
         Some(name) => v.text(name.as_bytes()),
-        None => v.text(Short::new(format_args!("{}", end.addr)).bytes()),
+        None => v.ip(end.addr),
     });
-    f.field("namespace", |v| v.text(name.namespace().as_bytes()));
+    f.field(key!("namespace"), |v| v.text(name.namespace().as_bytes()));
     if let Some(pod) = name.pod() {
-        f.field("pod", |v| v.text(pod.as_bytes()));
+        f.field(key!("pod"), |v| v.text(pod.as_bytes()));
     }
     if let Some(uid) = name.pod_uid() {
-        f.field("podUid", |v| v.text(Short::new(format_args!("{uid}")).bytes()));
+        f.field(key!("podUid"), |v| v.text(uid.to_string().as_bytes()));
     }
     if let Some(service) = name.service() {
-        f.field("service", |v| v.text(service.as_bytes()));
+        f.field(key!("service"), |v| v.text(service.as_bytes()));
     }
     if let Some(process) = &name.process {
-        f.field("processId", |v| v.number(process.pid.into()));
+        f.field(key!("processId"), |v| v.number(process.pid.into()));
         if let Some(name) = &process.name {
-            f.field("processName", |v| v.text(name.as_bytes()));
+            f.field(key!("processName"), |v| v.text(name.as_bytes()));
         }
     }
     if let Some(container) = name.container_id() {
-        f.field("containerId", |v| v.text(container.as_bytes()));
+        f.field(key!("containerId"), |v| v.text(container.as_bytes()));
     }
     // The socket's, as its packets tell it; the process', where only that is known.
     let cgroup = name.process.as_ref().map_or(0, |process| process.cgroup_id);
     match if end.cgroup != 0 { end.cgroup } else { cgroup } {
         0 => {}
-        id => f.field("cgroupId", |v| v.number(id)),
+        id => f.field(key!("cgroupId"), |v| v.number(id)),
     }
 }
 
@@ -195,18 +215,18 @@ fn protocol(f: &mut impl Fields, exchange: &HttpExchange) {
     let request = exchange.request.as_ref().map(|r| &r.message);
     let old =
         request.or(exchange.response.as_ref().map(|r| &r.message)).is_some_and(|m| m.minor_version == 0);
-    f.field("name", |v| v.text(b"http"));
-    f.field("version", |v| v.text(if old { b"1.0" } else { b"1.1" }));
-    f.field("abbr", |v| v.text(b"HTTP"));
-    f.field("longName", |v| {
+    f.field(key!("name"), |v| v.plain(b"http"));
+    f.field(key!("version"), |v| v.plain(if old { b"1.0" } else { b"1.1" }));
+    f.field(key!("abbr"), |v| v.plain(b"HTTP"));
+    f.field(key!("longName"), |v| {
         let name: &[u8] = if old {
             b"Hypertext Transfer Protocol -- HTTP/1.0"
         } else {
             b"Hypertext Transfer Protocol -- HTTP/1.1"
         };
-        v.text(name);
+        v.plain(name);
     });
-    f.field("layer4", |v| v.text(b"tcp"));
+    f.field(key!("layer4"), |v| v.plain(b"tcp"));
 }
 
 fn size(message: &Message) -> u64 {

@@ -1,10 +1,8 @@
 //! An item as JSON text.
 
-use agent_core::Timestamp;
-
 use super::item::{Part, Shown};
 use super::json::Json;
-use super::out::{Fields, Out};
+use super::out::{Fields, Key, Out};
 
 /// Writes the fields of an item.
 pub(super) struct ItemText<'a> {
@@ -13,42 +11,38 @@ pub(super) struct ItemText<'a> {
 }
 
 impl<'a> ItemText<'a> {
-    pub(super) fn new(out: &'a mut Vec<u8>, shown: Shown<'a>) -> Self {
-        Self { json: Json(out), shown }
-    }
-
-    fn enclosed(&mut self, [open, close]: [u8; 2], body: impl FnOnce(&mut Self)) {
-        self.json.open(open);
-        body(self);
-        self.json.close(close);
+    /// Appends the item.
+    pub(super) fn write(out: &mut Vec<u8>, shown: Shown<'_>) {
+        Json::document(out, |json| ItemText { json: Json(json.0), shown }.part(Part::Item));
     }
 }
 
 impl Fields for ItemText<'_> {
     type Value = Self;
 
-    fn field(&mut self, name: &'static str, write: impl FnOnce(&mut Self)) {
-        self.json.key(name);
+    #[inline(always)]
+    fn field(&mut self, key: Key, write: impl FnOnce(&mut Self)) {
+        self.json.put(key.json);
         write(self);
     }
 }
 
 impl Out for ItemText<'_> {
+    #[inline(always)]
     fn null(&mut self) {
         self.json.value("null");
     }
 
+    #[inline(always)]
     fn boolean(&mut self, value: bool) {
         self.json.value(if value { "true" } else { "false" });
     }
 
     fn number(&mut self, value: u64) {
-        self.json.value("");
         self.json.integer(value);
     }
 
     fn milliseconds(&mut self, nanos: u64) {
-        self.json.value("");
         self.json.milliseconds(nanos);
     }
 
@@ -56,29 +50,41 @@ impl Out for ItemText<'_> {
         self.json.string(bytes);
     }
 
+    #[inline(always)]
+    fn plain(&mut self, text: &[u8]) {
+        self.json.plain(text);
+    }
+
+    #[inline(always)]
+    fn spelt(&mut self, spell: impl FnOnce(&mut Vec<u8>)) {
+        self.json.spelt(spell);
+    }
+
+    fn pieces(&mut self, pieces: &[&[u8]], plain: bool) {
+        self.json.pieces(pieces, plain);
+    }
+
+    #[inline(always)]
     fn list(&mut self, elements: impl FnOnce(&mut Self)) {
-        self.enclosed(*b"[]", elements);
+        self.json.open(b'[');
+        elements(self);
+        self.json.close(b']');
     }
 
+    #[inline(always)]
     fn map(&mut self, entries: impl FnOnce(&mut Self)) {
-        self.enclosed(*b"{}", entries);
+        self.json.open(b'{');
+        entries(self);
+        self.json.close(b'}');
     }
 
-    fn entry(&mut self, name: &[u8], write: impl FnOnce(&mut Self)) {
-        self.json.key_bytes(name);
+    fn entry(&mut self, name: &[u8], plain: bool, write: impl FnOnce(&mut Self)) {
+        self.json.key_bytes(name, plain);
         write(self);
     }
 
     fn part(&mut self, part: Part) {
         let shown = self.shown;
         self.map(|v| shown.fields(part, v));
-    }
-
-    fn time(&mut self, time: Timestamp) {
-        self.json.rfc3339(time);
-    }
-
-    fn hex(&mut self, bytes: &[u8]) {
-        self.json.hex(bytes);
     }
 }

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use agent_core::item::http_view::{self as http, Param, Target};
-use agent_core::item::{Body, HeaderBlock, Message, Request, Response};
+use agent_core::item::{Body, Common, HeaderBlock, Message, Request, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::item::{Part, Shown, part_if, url};
-use super::out::{Fields, Out};
-use super::redact::REDACTED;
+use super::item::{Part, Shown, part_if, url_pieces};
+use super::out::{Fields, Out, key};
+use super::redact::{Hidden, REDACTED};
 
 /// Cookies, parameters and pairs of a query that an item shows, of each at most.
 pub(crate) const MOST: usize = 1024;
@@ -19,93 +19,117 @@ pub(crate) const MOST: usize = 1024;
 impl Shown<'_> {
     pub(super) fn request(&self, f: &mut impl Fields, request: &Request) {
         let message = &request.message;
+        let plain = message.head.is_plain();
         let target = LazyCell::new(|| Target::parse(request.method(), request.target()));
-        f.field("method", |v| v.text(request.method()));
-        f.field("url", |v| v.text(url(&self.captured.item, request).as_bytes()));
-        f.field("target", |v| v.text(request.target()));
-        f.field("path", |v| v.text(target.path));
-        f.field("pathSegments", |v| {
+        f.field(key!("method"), |v| v.known(request.method(), plain));
+        f.field(key!("url"), |v| url_pieces(&self.captured.item, request, |pieces| v.pieces(pieces, plain)));
+        f.field(key!("target"), |v| v.known(request.target(), plain));
+        f.field(key!("path"), |v| v.known(target.path, plain));
+        f.field(key!("pathSegments"), |v| {
             v.list(|v| {
-                http::path_segments(target.path).iter().for_each(|segment| v.text(segment.as_bytes()));
+                http::path_segments(target.path).for_each(|segment| v.known(segment.as_bytes(), plain));
             });
         });
         version(f, message);
         self.headers(f, message);
-        f.field("cookies", |v| {
-            let hidden = self.view.redaction.hides(b"cookie");
+        f.field(key!("cookies"), |v| {
+            let hidden = || self.view.redaction.hides(b"cookie");
             v.map(|v| pairs(v, &http::cookies(&message.head, MOST), hidden));
         });
-        f.field("queryString", |v| {
+        f.field(key!("queryString"), |v| {
             let query = http::query_pairs(target.query.unwrap_or_default(), MOST);
-            v.map(|v| pairs(v, &query, false));
+            v.map(|v| pairs(v, &query, || false));
         });
         let empty = message.body.size == 0 && message.body.content.is_empty();
-        f.field("postData", |v| part_if(v, !empty, Part::PostData));
+        f.field(key!("postData"), |v| part_if(v, !empty, Part::PostData));
         sizes(f, message);
     }
 
     pub(super) fn response(&self, f: &mut impl Fields, response: &Response) {
         let message = &response.message;
-        f.field("status", |v| v.number(response.status.into()));
-        f.field("statusText", |v| v.text(response.reason()));
+        let plain = message.head.is_plain();
+        f.field(key!("status"), |v| v.number(response.status.into()));
+        f.field(key!("statusText"), |v| v.known(response.reason(), plain));
         version(f, message);
-        f.field("interim", |v| {
+        f.field(key!("interim"), |v| {
+            let hidden = self.view.redaction.now();
             v.list(|v| {
                 for response in &self.exchange.interim {
                     v.map(|v| {
-                        v.field("status", |v| v.number(response.status.into()));
-                        v.field("headersList", |v| self.headers_list(v, &response.message.head));
+                        v.field(key!("status"), |v| v.number(response.status.into()));
+                        v.field(key!("headersList"), |v| headers_list(v, &response.message.head, &hidden));
                     });
                 }
             });
         });
         self.headers(f, message);
-        f.field("cookies", |v| {
+        f.field(key!("cookies"), |v| {
             let cookies = http::set_cookies(&message.head, MOST);
             let cookies: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
-            v.map(|v| pairs(v, &cookies, self.view.redaction.hides(b"set-cookie")));
+            v.map(|v| pairs(v, &cookies, || self.view.redaction.hides(b"set-cookie")));
         });
-        f.field("content", |v| v.part(Part::Content));
-        f.field("redirectURL", |v| v.text(message.head.get("location").unwrap_or_default()));
+        f.field(key!("content"), |v| v.part(Part::Content));
+        f.field(key!("redirectURL"), |v| {
+            v.known(message.head.common(Common::Location).unwrap_or_default(), plain)
+        });
         sizes(f, message);
     }
 
     /// The map for convenience, and the lists that keep order, case and repeats.
     fn headers(&self, f: &mut impl Fields, message: &Message) {
-        f.field("headers", |v| v.headers(|v| self.headers_map(v, &message.head)));
-        f.field("headersList", |v| self.headers_list(v, &message.head));
-        f.field("trailersList", |v| match &message.trailers {
-            Some(trailers) => self.headers_list(v, trailers),
+        let hidden = self.view.redaction.now();
+        f.field(key!("headers"), |v| v.headers(|v| headers_map(v, &message.head, &hidden)));
+        f.field(key!("headersList"), |v| headers_list(v, &message.head, &hidden));
+        f.field(key!("trailersList"), |v| match &message.trailers {
+            Some(trailers) => headers_list(v, trailers, &hidden),
             None => v.list(|_| ()),
         });
     }
+}
 
-    fn headers_map(&self, v: &mut impl Out, head: &HeaderBlock) {
-        let fields: Vec<(&[u8], &[u8])> = head.iter().collect();
-        let alike = alike(&fields);
-        let mut joined = Vec::new();
-        for (at, &(name, _)) in fields.iter().enumerate().filter(|&(at, _)| alike[at].first) {
-            joined.clear();
-            let glue: &[u8] = if name.eq_ignore_ascii_case(b"set-cookie") { b"\n" } else { b", " };
-            let mut next = Some(at);
-            while let Some(&(_, value)) = next.and_then(|at| fields.get(at)) {
-                joined.extend_from_slice(self.view.redaction.shown(name, value));
-                next = next.and_then(|at| alike[at].next);
-                joined.extend_from_slice(if next.is_some() { glue } else { b"" });
-            }
-            v.entry(name, |v| v.text(&joined));
+fn headers_list(v: &mut impl Out, head: &HeaderBlock, hidden: &Hidden) {
+    let plain = head.is_plain();
+    v.list(|v| {
+        for (name, value) in head.iter() {
+            v.map(|v| {
+                v.field(key!("name"), |v| v.known(name, plain));
+                v.field(key!("value"), |v| v.known(hidden.shown(name, value), plain));
+            });
         }
-    }
+    });
+}
 
-    fn headers_list(&self, v: &mut impl Out, head: &HeaderBlock) {
-        v.list(|v| {
-            for (name, value) in head.iter() {
-                v.map(|v| {
-                    v.field("name", |v| v.text(name));
-                    v.field("value", |v| v.text(self.view.redaction.shown(name, value)));
-                });
-            }
-        });
+/// Fields up to which each name is compared with those before it; more are sorted.
+const FEW: usize = 24;
+
+fn headers_map(v: &mut impl Out, head: &HeaderBlock, hidden: &Hidden) {
+    let repeats = |(at, (name, _)): (usize, (&[u8], &[u8]))| {
+        head.iter().take(at).any(|(other, _)| other.eq_ignore_ascii_case(name))
+    };
+    if head.len() > FEW || head.iter().enumerate().any(repeats) {
+        return joined_map(v, head, hidden);
+    }
+    let plain = head.is_plain();
+    for (name, value) in head.iter() {
+        v.entry(name, plain, |v| v.known(hidden.shown(name, value), plain));
+    }
+}
+
+/// Values of the same name are joined.
+fn joined_map(v: &mut impl Out, head: &HeaderBlock, hidden: &Hidden) {
+    let fields: Vec<(&[u8], &[u8])> = head.iter().collect();
+    let alike = alike(&fields);
+    let mut joined = Vec::new();
+    for (at, &(name, _)) in fields.iter().enumerate().filter(|&(at, _)| alike[at].first) {
+        joined.clear();
+        let glue: &[u8] = if name.eq_ignore_ascii_case(b"set-cookie") { b"\n" } else { b", " };
+        let mut next = Some(at);
+        while let Some(&(_, value)) = next.and_then(|at| fields.get(at)) {
+            joined.extend_from_slice(hidden.shown(name, value));
+            next = next.and_then(|at| alike[at].next);
+            joined.extend_from_slice(if next.is_some() { glue } else { b"" });
+        }
+        v.entry(name, false, |v| v.text(&joined));
     }
 }
 
@@ -133,19 +157,25 @@ fn alike(fields: &[(&[u8], &[u8])]) -> Vec<Alike> {
 }
 
 fn version(f: &mut impl Fields, message: &Message) {
-    f.field("httpVersion", |v| v.text(if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" }));
+    f.field(key!("httpVersion"), |v| {
+        v.plain(if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" })
+    });
 }
 
 fn sizes(f: &mut impl Fields, message: &Message) {
-    f.field("headersSize", |v| v.number(message.head_size.into()));
-    f.field("bodySize", |v| v.number(message.body.size));
+    f.field(key!("headersSize"), |v| v.number(message.head_size.into()));
+    f.field(key!("bodySize"), |v| v.number(message.body.size));
     if let Some(sum) = &message.body.sha256 {
-        f.field("bodySha256", |v| v.hex(sum));
+        f.field(key!("bodySha256"), |v| v.hex(sum));
     }
 }
 
 /// Entries of a map in which a repeated name has an array of its values.
-fn pairs(v: &mut impl Out, pairs: &[(String, String)], hidden: bool) {
+fn pairs(v: &mut impl Out, pairs: &[(String, String)], hidden: impl Fn() -> bool) {
+    if pairs.is_empty() {
+        return;
+    }
+    let hidden = hidden();
     let mut at: HashMap<&str, usize> = HashMap::new();
     let mut entries: Vec<(&str, Vec<&[u8]>)> = Vec::new();
     for (name, value) in pairs {
@@ -159,7 +189,7 @@ fn pairs(v: &mut impl Out, pairs: &[(String, String)], hidden: bool) {
         }
     }
     for (name, values) in entries {
-        v.entry(name.as_bytes(), |v| match *values {
+        v.entry(name.as_bytes(), false, |v| match *values {
             [value] => v.text(value),
             _ => v.list(|v| values.iter().for_each(|value| v.text(value))),
         });
@@ -167,9 +197,9 @@ fn pairs(v: &mut impl Out, pairs: &[(String, String)], hidden: bool) {
 }
 
 pub(super) fn post_data(f: &mut impl Fields, message: &Message) {
-    let mime = message.head.get("content-type");
-    f.field("mimeType", |v| v.text(mime.unwrap_or_default()));
-    f.field("params", |v| {
+    let mime = message.head.common(Common::ContentType);
+    f.field(key!("mimeType"), |v| v.known(mime.unwrap_or_default(), message.head.is_plain()));
+    f.field(key!("params"), |v| {
         v.list(|v| {
             for param in params(mime.unwrap_or_default(), &message.body.content) {
                 v.map(|v| form_param(v, &param));
@@ -177,16 +207,18 @@ pub(super) fn post_data(f: &mut impl Fields, message: &Message) {
         });
     });
     text_or_base64(f, mime, &message.body);
-    f.field("truncated", |v| v.boolean(message.body.truncated));
+    f.field(key!("truncated"), |v| v.boolean(message.body.truncated));
 }
 
 fn form_param(v: &mut impl Out, param: &Param) {
-    v.field("name", |v| v.text(param.name.as_bytes()));
-    for (name, text) in
-        [("value", &param.value), ("fileName", &param.file_name), ("contentType", &param.content_type)]
-    {
+    v.field(key!("name"), |v| v.text(param.name.as_bytes()));
+    for (key, text) in [
+        (key!("value"), &param.value),
+        (key!("fileName"), &param.file_name),
+        (key!("contentType"), &param.content_type),
+    ] {
         if let Some(text) = text {
-            v.field(name, |v| v.text(text.as_bytes()));
+            v.field(key, |v| v.text(text.as_bytes()));
         }
     }
 }
@@ -200,21 +232,21 @@ fn params(content_type: &[u8], body: &[u8]) -> Vec<Param> {
 }
 
 pub(super) fn content(f: &mut impl Fields, message: &Message) {
-    let mime = message.head.get("content-type");
-    f.field("size", |v| v.number(message.body.content_size));
-    f.field("mimeType", |v| v.text(mime.unwrap_or_default()));
+    let mime = message.head.common(Common::ContentType);
+    f.field(key!("size"), |v| v.number(message.body.content_size));
+    f.field(key!("mimeType"), |v| v.known(mime.unwrap_or_default(), message.head.is_plain()));
     text_or_base64(f, mime, &message.body);
-    f.field("truncated", |v| v.boolean(message.body.truncated));
+    f.field(key!("truncated"), |v| v.boolean(message.body.truncated));
 }
 
 fn text_or_base64(f: &mut impl Fields, mime: Option<&[u8]>, body: &Body) {
     let text = LazyCell::new(|| http::text(mime, &body.content, body.truncated));
-    f.field("encoding", |v| match &*text {
-        http::Text::Text(_) => v.text(b""),
-        http::Text::Binary(_) => v.text(b"base64"),
+    f.field(key!("encoding"), |v| match &*text {
+        http::Text::Text(_) => v.plain(b""),
+        http::Text::Binary(_) => v.plain(b"base64"),
     });
-    f.field("text", |v| match &*text {
+    f.field(key!("text"), |v| match &*text {
         http::Text::Text(text) => v.text(text.as_bytes()),
-        http::Text::Binary(bytes) => v.text(BASE64.encode(bytes).as_bytes()),
+        http::Text::Binary(bytes) => v.plain(BASE64.encode(bytes).as_bytes()),
     });
 }

@@ -1,10 +1,35 @@
 //! Where the description of an item writes to: JSON text, or objects of a script. Whoever implements [`Out`] gets the
 //! same fields in the same order, so that the forms of an item cannot part.
 
+use std::net::IpAddr;
+
 use agent_core::Timestamp;
 
 use super::item::Part;
-use super::json::{hex, rfc3339};
+use super::json;
+
+/// A field's name. Made by [`key!`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Key {
+    /// As it is.
+    pub(crate) name: &'static str,
+    /// As JSON has it, with the colon: known when this is compiled, so that writing it is a few stores.
+    pub(super) json: &'static str,
+}
+
+/// The [`Key`] of a name that needs no escape.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::view::Key::new($name, concat!("\"", $name, "\":"))
+    };
+}
+pub(super) use key;
+
+impl Key {
+    pub(super) const fn new(name: &'static str, json: &'static str) -> Self {
+        Self { name, json }
+    }
+}
 
 /// Takes the fields of one object in their order. `write` is called only where the value is wanted, and writes one.
 pub(crate) trait Fields {
@@ -12,7 +37,7 @@ pub(crate) trait Fields {
     type Value: Out;
 
     /// One field.
-    fn field(&mut self, name: &'static str, write: impl FnOnce(&mut Self::Value));
+    fn field(&mut self, key: Key, write: impl FnOnce(&mut Self::Value));
 }
 
 /// Takes one value: exactly one method is called for it.
@@ -32,6 +57,28 @@ pub(crate) trait Out: Fields<Value = Self> + Sized {
     /// Text that came from anywhere. What is not UTF-8 is read as Latin-1, see [`readable`].
     fn text(&mut self, bytes: &[u8]);
 
+    /// Text of our own, in which nothing needs an escape in JSON.
+    fn plain(&mut self, text: &[u8]) {
+        self.text(text);
+    }
+
+    /// Text that came from anywhere; `plain`: nothing in it needs an escape in JSON.
+    fn known(&mut self, bytes: &[u8], plain: bool) {
+        if plain { self.plain(bytes) } else { self.text(bytes) }
+    }
+
+    /// Text that `spell` appends, in which nothing needs an escape in JSON: numbers, times, addresses.
+    fn spelt(&mut self, spell: impl FnOnce(&mut Vec<u8>)) {
+        let mut text = Vec::with_capacity(40);
+        spell(&mut text);
+        self.text(&text);
+    }
+
+    /// Text in pieces, each of which is UTF-8 or is made so; `plain` as for [`Out::known`].
+    fn pieces(&mut self, pieces: &[&[u8]], _plain: bool) {
+        self.text(pieced(pieces).as_bytes());
+    }
+
     /// An array of the values that `elements` writes.
     fn list(&mut self, elements: impl FnOnce(&mut Self));
 
@@ -43,58 +90,36 @@ pub(crate) trait Out: Fields<Value = Self> + Sized {
         self.map(entries);
     }
 
-    /// In a map: one entry, whose name came from traffic.
-    fn entry(&mut self, name: &[u8], write: impl FnOnce(&mut Self));
+    /// In a map: one entry, whose name came from traffic; `plain` as for [`Out::known`].
+    fn entry(&mut self, name: &[u8], plain: bool, write: impl FnOnce(&mut Self));
 
     /// A part of the item with fields of its own.
     fn part(&mut self, part: Part);
 
     /// RFC 3339 in UTC with nanoseconds.
     fn time(&mut self, time: Timestamp) {
-        let mut text = Vec::with_capacity(32);
-        rfc3339(time, &mut text);
-        self.text(&text);
+        self.spelt(|out| json::rfc3339(time, out));
+    }
+
+    /// An address.
+    fn ip(&mut self, ip: IpAddr) {
+        self.spelt(|out| json::ip(out, ip));
     }
 
     /// Lower-case hexadecimal.
     fn hex(&mut self, bytes: &[u8]) {
-        let mut text = Vec::with_capacity(2 * bytes.len());
-        hex(bytes, &mut text);
-        self.text(&text);
+        self.spelt(|out| json::hex(bytes, out));
     }
+}
+
+/// Pieces as one text; what is not UTF-8 is replaced.
+pub(super) fn pieced(pieces: &[&[u8]]) -> String {
+    pieces.iter().map(|piece| String::from_utf8_lossy(piece)).collect()
 }
 
 /// Bytes as text. What is not UTF-8 is read as Latin-1, byte for byte, so that nothing is lost.
 pub(crate) fn readable(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.iter().copied().map(char::from).collect(), Into::into)
-}
-
-/// Text of at most 64 bytes without an allocation: addresses and numbers. The rest is cut.
-pub(super) struct Short {
-    bytes: [u8; 64],
-    len: usize,
-}
-
-impl Short {
-    pub(super) fn new(text: std::fmt::Arguments<'_>) -> Self {
-        let mut short = Self { bytes: [0; 64], len: 0 };
-        // Err: it was cut.
-        let _ = std::fmt::Write::write_fmt(&mut short, text);
-        short
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-impl std::fmt::Write for Short {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.len + text.len();
-        self.bytes.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -105,11 +130,5 @@ mod tests {
     fn text_is_read_whatever_it_is() {
         assert_eq!(readable("žluť".as_bytes()), "žluť");
         assert_eq!(readable(b"caf\xe9"), "café");
-    }
-
-    #[test]
-    fn short_text_is_cut_at_a_piece() {
-        assert_eq!(Short::new(format_args!("{:012}-{}", 7, 8)).bytes(), b"000000000007-8");
-        assert_eq!(Short::new(format_args!("a{}", "b".repeat(64))).bytes(), b"a");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 /// What stands in place of a redacted value.
 pub(super) const REDACTED: &[u8] = b"[REDACTED]";
@@ -12,7 +12,44 @@ const ALWAYS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "se
 /// Names of headers whose values are hidden, in any case. Clones share them, also when they are replaced.
 #[derive(Clone, Debug)]
 pub struct Redaction {
-    names: Arc<ArcSwap<Vec<String>>>,
+    names: Arc<ArcSwap<Names>>,
+}
+
+/// In lower case.
+#[derive(Debug, Default)]
+struct Names {
+    names: Vec<String>,
+    /// Bit n: one of them has n bytes (the last bit: that many or more).
+    lengths: u64,
+}
+
+impl Names {
+    fn of(names: Vec<String>) -> Self {
+        let lengths = names.iter().fold(0, |bits, name| bits | length_bit(name.as_bytes()));
+        Self { names, lengths }
+    }
+
+    #[inline]
+    fn hide(&self, header: &[u8]) -> bool {
+        // Most headers are told by their length.
+        self.lengths & length_bit(header) != 0
+            && self.names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(header))
+    }
+}
+
+const fn length_bit(name: &[u8]) -> u64 {
+    1 << if name.len() < 63 { name.len() } else { 63 }
+}
+
+/// What is hidden now: for as long as one item is shown.
+pub(super) struct Hidden(Guard<Arc<Names>>);
+
+impl Hidden {
+    /// The value to show.
+    #[inline]
+    pub(super) fn shown<'a>(&self, header: &[u8], value: &'a [u8]) -> &'a [u8] {
+        if self.0.hide(header) { REDACTED } else { value }
+    }
 }
 
 impl Default for Redaction {
@@ -36,7 +73,7 @@ impl Redaction {
     }
 
     fn of(names: Vec<String>) -> Self {
-        Self { names: Arc::new(ArcSwap::from_pointee(names)) }
+        Self { names: Arc::new(ArcSwap::from_pointee(Names::of(names))) }
     }
 
     /// Hides from now on what `other` hides, wherever this one is in use.
@@ -47,18 +84,18 @@ impl Redaction {
     /// What a redacted copy hides: this, and where nothing is hidden in items, what always is.
     #[must_use]
     pub fn for_copies(&self) -> Self {
-        if self.names.load().is_empty() { Self::default() } else { self.clone() }
+        if self.names.load().names.is_empty() { Self::default() } else { self.clone() }
     }
 
     /// Whether values of this header are hidden.
     #[must_use]
     pub fn hides(&self, header: &[u8]) -> bool {
-        self.names.load().iter().any(|name| name.as_bytes().eq_ignore_ascii_case(header))
+        self.names.load().hide(header)
     }
 
-    /// The value to show.
-    pub(super) fn shown<'a>(&self, header: &[u8], value: &'a [u8]) -> &'a [u8] {
-        if self.hides(header) { REDACTED } else { value }
+    /// What is hidden now.
+    pub(super) fn now(&self) -> Hidden {
+        Hidden(self.names.load())
     }
 }
 
@@ -70,10 +107,10 @@ mod tests {
     fn names_match_in_any_case_and_can_be_added() {
         let redaction = Redaction::with(&["X-Session ".into()]);
         for name in ["Authorization", "COOKIE", "set-cookie", "x-session"] {
-            assert_eq!(redaction.shown(name.as_bytes(), b"v"), REDACTED, "{name}");
+            assert_eq!(redaction.now().shown(name.as_bytes(), b"v"), REDACTED, "{name}");
         }
-        assert_eq!(redaction.shown(b"accept", b"v"), b"v");
-        assert_eq!(Redaction::off().shown(b"cookie", b"v"), b"v");
+        assert_eq!(redaction.now().shown(b"accept", b"v"), b"v");
+        assert_eq!(Redaction::off().now().shown(b"cookie", b"v"), b"v");
         let shared = redaction.clone();
         redaction.replace(&Redaction::with(&["x-other".into()]));
         assert!(shared.hides(b"X-Other") && shared.hides(b"cookie") && !shared.hides(b"x-session"));

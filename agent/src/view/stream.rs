@@ -3,35 +3,35 @@
 use agent_core::StreamSummary;
 use agent_core::engine::DirectionSummary;
 
-use super::json::Json;
+use super::json::{Json, padded};
 
 /// Appends the summary as one JSON object, without a line end.
 pub fn stream_json(summary: &StreamSummary, out: &mut Vec<u8>) {
-    Json(out).object(|j| {
-        j.key("stream");
-        j.raw("\"");
-        j.padded(summary.stream.0, 12);
-        j.raw("\"");
-        let ends = [("client", summary.client), ("server", summary.server)];
-        for (name, end) in ends {
-            j.field(name, std::net::SocketAddr::new(end.addr, end.port).to_string().as_bytes());
-        }
-        j.key("startTime");
-        j.rfc3339(summary.first);
-        j.key("endTime");
-        j.rfc3339(summary.last);
-        j.number("packets", summary.packets);
-        j.number("bytes", summary.bytes);
-        j.number("items", summary.items);
-        j.boolean("syn", summary.syn > 0);
-        j.number("fin", summary.fin.into());
-        j.number("rst", summary.rst.into());
-        j.field("reason", summary.reason.as_str().as_bytes());
-        for (name, direction) in [("c2s", &summary.c2s), ("s2c", &summary.s2c)] {
-            j.key(name);
-            j.object(|j| one_direction(j, direction));
-        }
-    });
+    Json::document(out, |j| j.object(|j| fields(j, summary)));
+}
+
+fn fields(j: &mut Json<'_>, summary: &StreamSummary) {
+    j.key("stream");
+    j.spelt(|out| padded(out, summary.stream.0, 12));
+    let ends = [("client", summary.client), ("server", summary.server)];
+    for (name, end) in ends {
+        j.field(name, std::net::SocketAddr::new(end.addr, end.port).to_string().as_bytes());
+    }
+    j.key("startTime");
+    j.rfc3339(summary.first);
+    j.key("endTime");
+    j.rfc3339(summary.last);
+    j.number("packets", summary.packets);
+    j.number("bytes", summary.bytes);
+    j.number("items", summary.items);
+    j.boolean("syn", summary.syn > 0);
+    j.number("fin", summary.fin.into());
+    j.number("rst", summary.rst.into());
+    j.field("reason", summary.reason.as_str().as_bytes());
+    for (name, direction) in [("c2s", &summary.c2s), ("s2c", &summary.s2c)] {
+        j.key(name);
+        j.object(|j| one_direction(j, direction));
+    }
 }
 
 fn one_direction(j: &mut Json<'_>, direction: &DirectionSummary) {

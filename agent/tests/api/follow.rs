@@ -156,4 +156,5 @@ async fn a_websocket_brings_items_that_match() {
     // A request that is none of a WebSocket.
     let plain = tokio::task::block_in_place(|| rig.get("/api/items/ws"));
     assert!((400..500).contains(&plain.status), "{plain:?}");
+    tokio::task::block_in_place(|| drop(rig));
 }

@@ -1,11 +1,12 @@
 //! Every bound, overflowed: the ring, clients and their queues, connections, heads, and who does not read.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent::api::{FeedConfig, Services};
+use agent::api::{FeedConfig, ServeLimits, Services};
 use agent::captured::Captured;
 
 use crate::rig::{PATIENCE, Rig, TOKEN, again, ask, items, open, read_until};
@@ -133,4 +134,84 @@ fn a_head_that_is_too_large_or_no_http_is_refused() {
     let many: String = (0..500).map(|n| format!("x-{n}: 1\r\n")).collect();
     assert_eq!(ask(rig.api, &format!("GET /api HTTP/1.1\r\nhost: localhost\r\n{many}")).status, 431);
     rig.get("/api").is(200);
+}
+
+fn impatient(limits: ServeLimits) -> Rig {
+    Rig::limited(None, FeedConfig::default(), Services::default(), limits)
+}
+
+#[test]
+fn who_says_nothing_or_too_slowly_is_cut_off() {
+    let head = Duration::from_millis(300);
+    let rig = impatient(ServeLimits { head, ..ServeLimits::default() });
+    let mut silent = TcpStream::connect(rig.api).unwrap();
+    let mut slow = TcpStream::connect(rig.api).unwrap();
+    let mut idle = open(rig.api, "GET /api HTTP/1.1\r\nhost: localhost\r\n");
+    read_until(&mut idle, &mut String::new(), |text| text.contains("docs/api.md"));
+    std::thread::spawn(move || {
+        while slow.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    for stream in [&mut silent, &mut idle] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Err: it was reset, which is an end, too.
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    rig.wait_for("remora_api_connections", 1.0);
+    rig.get("/api").is(200);
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_given_up() {
+    let rig = impatient(ServeLimits { answer: Duration::from_millis(100), ..ServeLimits::default() });
+    rig.registry.add_ready("slow", || {
+        std::thread::sleep(Duration::from_millis(500));
+        Vec::new()
+    });
+    rig.get("/readyz").says(504, "no answer within");
+    rig.get("/healthz").is(200);
+    assert_eq!(rig.metric("remora_api_refused_total{reason=\"timeout\"}"), 1.0);
+}
+
+#[test]
+fn a_follower_that_never_reads_loses_its_place() {
+    let rig = impatient(ServeLimits { write: Duration::from_millis(300), ..ServeLimits::default() });
+    let item = Arc::clone(&items()[0]);
+    let mut stuck = follow(&rig);
+    read_until(&mut stuck, &mut String::new(), |text| text.contains(": following"));
+    let until = Instant::now() + PATIENCE;
+    while rig.metric("remora_api_clients{kind=\"sse\"}") > 0.0 {
+        assert!(Instant::now() < until, "it still has its place");
+        let batch: Vec<_> = (0..1000).map(|index| again(&item, index)).collect();
+        rig.feed.deliver(&batch);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn health_is_told_while_all_that_takes_its_time_does() {
+    let held = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&held);
+    let services = Services {
+        ask_scripts: Some(Arc::new(move |_, _| {
+            while asked.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            None
+        })),
+        ..Services::default()
+    };
+    let rig = Rig::with(None, FeedConfig::default(), services);
+    let item = Arc::clone(&items()[0]);
+    let id = format!("{}-{}", item.item.stream, item.item.index);
+    rig.feed.deliver(&[item]);
+    let head = format!("GET /api/items/{id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    let mut waiting: Vec<_> = (0..20).map(|_| open(rig.api, &head)).collect();
+    rig.wait_for("remora_api_connections", 21.0);
+    rig.get("/healthz").is(200);
+    held.store(false, Ordering::Relaxed);
+    for stream in &mut waiting {
+        read_until(stream, &mut String::new(), |text| text.contains(&id));
+    }
 }

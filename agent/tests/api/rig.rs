@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::api::{Bound, Feed, FeedConfig, Listen, Registry, Server, Services};
+use agent::api::{Bound, Feed, FeedConfig, Listen, Registry, ServeLimits, Server, Services};
 use agent::capture::file::FileSource;
 use agent::capture::{PacketSource as _, Progress};
 use agent::captured::{Captured, Name, Node, Source};
@@ -25,8 +25,11 @@ pub(crate) fn items() -> Vec<Arc<Captured>> {
     let mut engine = Engine::new(EngineConfig::default());
     let mut found = Vec::new();
     loop {
-        let progress =
-            source.poll(512, Duration::ZERO, &mut |packet| drop(engine.handle_packet(packet))).unwrap();
+        let progress = source
+            .poll(512, Duration::ZERO, &mut |packet| {
+                engine.handle_packet(packet);
+            })
+            .unwrap();
         if progress == Progress::End {
             engine.finish();
         }
@@ -74,6 +77,15 @@ impl Rig {
     }
 
     pub(crate) fn with(token: Option<&str>, config: FeedConfig, services: Services) -> Self {
+        Self::limited(token, config, services, ServeLimits::default())
+    }
+
+    pub(crate) fn limited(
+        token: Option<&str>,
+        config: FeedConfig,
+        services: Services,
+        limits: ServeLimits,
+    ) -> Self {
         let bind = |key, token: Option<&str>, everything| -> Bound {
             let address = "127.0.0.1:0".parse().unwrap();
             Listen { key, address, token: token.map(Secret::new), everything }.bind().unwrap()
@@ -81,7 +93,7 @@ impl Rig {
         let bound = vec![bind("api.listen", token, true), bind("metrics.listen", None, false)];
         let (api, metrics) = (bound[0].address(), bound[1].address());
         let (feed, registry) = (Arc::new(Feed::start(config).unwrap()), Arc::new(Registry::default()));
-        let server = Server::start(bound, &registry, Some(&feed), services).unwrap();
+        let server = Server::start(bound, &registry, Some(&feed), services, limits).unwrap();
         Self { feed, registry, api, metrics, server: Some(server) }
     }
 

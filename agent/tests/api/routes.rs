@@ -53,7 +53,7 @@ fn the_latest_items_are_listed_by_pages_and_filters() {
 
 #[test]
 fn an_item_is_shown_as_scripts_would_have_it() {
-    let asked: agent::api::Services = Services {
+    let asked = Services {
         ask_scripts: Some(Arc::new(|item, patience| {
             assert!(patience > Duration::from_secs(1));
             (item.item.index == 3).then(|| "{\"instead\":true}".to_owned())

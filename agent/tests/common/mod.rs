@@ -6,6 +6,7 @@ pub(crate) mod guide;
 pub(crate) mod http;
 pub(crate) mod live;
 pub(crate) mod rehearsal;
+pub(crate) mod taken;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -58,8 +58,8 @@ fn on_a_disk_that_others_filled_a_write_fails_and_the_next_may_not() {
         let others = data.join("others");
         let _ = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&others).unwrap());
         for (call, cause) in [
-            ("file.write('new', 'x'.repeat(9000))", "file.write: path: new: No space left on device"),
-            ("file.append('log', 'x'.repeat(9000))", "file.append: path: log: No space left on device"),
+            ("file.write('new', 'x'.repeat(9000))", "file.write: path: \"new\": No space left on device"),
+            ("file.append('log', 'x'.repeat(9000))", "file.append: path: \"log\": No space left on device"),
             ("file.copy('kept', 'copy')", "file.copy: "),
             ("file.write(file.temp('t', '', ''), 'text')", "No space left on device"),
         ] {

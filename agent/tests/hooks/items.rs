@@ -21,7 +21,7 @@ fn survives(body: &str) -> Vec<String> {
     );
     assert_eq!(stats.errors, 0, "{body}: {:?}", rig.log.about());
     let mut lines = rig.log.console();
-    assert_eq!(lines.pop().unwrap(), "000000000101-1 /pay 1223 23", "{body}");
+    assert_eq!(lines.pop().unwrap(), "000000000101-1 /pay 1236 23", "{body}");
     lines
 }
 
@@ -170,7 +170,7 @@ fn items_that_are_kept_go_on_to_work() {
         50,
     );
     assert_eq!(stats.errors, 0);
-    assert_eq!(rig.log.console(), ["true true 500 http://shop/pay?x=1 1223"]);
+    assert_eq!(rig.log.console(), ["true true 500 http://shop/pay?x=1 1236"]);
 }
 
 /// An item with a body of 256 KiB.

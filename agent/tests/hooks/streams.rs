@@ -53,7 +53,7 @@ fn scripts_are_told_of_streams_that_are_over_and_of_their_files() {
     let expected = serde_json::json!({
         "stream": "000000000001",
         "src": { "name": "10.0.0.1", "ip": "10.0.0.1", "port": "40000", "namespace": "" },
-        "dst": { "name": "shop", "ip": "10.0.0.2", "port": "80", "namespace": "prod" },
+        "dst": { "name": "shop", "ip": "10.0.0.2", "port": "80", "namespace": "prod", "pod": "shop" },
         "packets": 9, "bytes": 999, "items": 3, "reason": "fin",
     });
     assert_eq!(info, expected);

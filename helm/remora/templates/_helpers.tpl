@@ -130,7 +130,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "remora.fixedYaml" -}}
 {{- $config := include "remora.agentYaml" . | fromYaml -}}
 {{- $_ := set $config "capture" (omit $config.capture "ports" "nets" "exclude") -}}
-{{- toYaml (omit $config "redaction") -}}
+{{- toYaml (omit $config "redaction" "targets") -}}
 {{- end }}
 
 {{/* What the agent reads, side by side: a folder inside a read-only volume could not be mounted on. */}}

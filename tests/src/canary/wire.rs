@@ -30,9 +30,9 @@ pub(crate) async fn record_request(request: Request, next: Next) -> Response {
     let line = format!("{} {}", parts.method, parts.uri);
     // A webhook's path is what lets one in.
     if parts.uri.path().starts_with("/services/") {
-        rightful("path", line.as_bytes())
+        rightful("path", line.as_bytes());
     } else {
-        record("fake", line.as_bytes())
+        record("fake", line.as_bytes());
     }
     for (name, value) in &parts.headers {
         let line = [name.as_str().as_bytes(), b": ", value.as_bytes()].concat();

@@ -93,10 +93,11 @@ fn the_agents_account_may_list_and_watch_three_kinds() {
             assert!(!may(verb, what, &["-A"]) && !may(verb, what, &["-n", "remora"]), "{verb} {what}");
         }
     }
-    for what in
-        ["secrets", "configmaps", "nodes", "namespaces", "pods/log", "pods/exec", "clusterroles", "endpoints"]
-    {
+    for what in ["secrets", "configmaps", "nodes", "namespaces", "clusterroles", "endpoints"] {
         assert!(!may("list", what, &["-A"]) && !may("get", what, &["-n", "remora"]), "{what}");
+    }
+    for part in ["--subresource=log", "--subresource=exec"] {
+        assert!(!may("get", "pods", &["-A", part]) && !may("create", "pods", &["-A", part]), "{part}");
     }
     // A token that the server takes is enough to do so, as kube-rs does.
     let token = api.token("remora", "remora");

@@ -45,10 +45,8 @@ fn the_api_is_asked_only_where_it_may_be() {
     let targets = json!({"namespaces": ["shop"], "excludedNamespaces": [], "podRegex": "^web-", "labels": {"app": "shop"}});
     assert_eq!(config(&with)["targets"], targets);
     let environment = agent(&with).1["env"].as_array().unwrap();
-    for (name, field) in [("REMORA_NODE_NAME", "spec.nodeName"), ("REMORA_POD_UID", "metadata.uid")] {
-        let from = json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}});
-        assert!(environment.contains(&from), "{name}");
-    }
+    let node = json!({"name": "REMORA_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}});
+    assert!(environment.contains(&node), "whose pods it asks for");
     let without = render(&helm, &format!("kubernetesApi: {{enabled: false}}\n{}", values("")));
     assert_eq!(config(&without)["kubernetes"]["enabled"], false);
     let own =
@@ -104,7 +102,11 @@ fn only_what_needs_new_pods_makes_them() {
     let usual = checksums(&render(&helm, ""));
     assert_eq!(usual.as_object().unwrap().len(), 2);
     // The running agent takes these over by itself.
-    for values in ["config: {capture: {ports: [80]}}", "config: {redaction: {headers: [x-a]}}"] {
+    for values in [
+        "config: {capture: {ports: [80]}}",
+        "config: {redaction: {headers: [x-a]}}",
+        "config: {targets: {namespaces: [shop]}}",
+    ] {
         assert_eq!(checksums(&render(&helm, values)), usual, "{values}");
     }
     for values in [
@@ -119,7 +121,7 @@ fn only_what_needs_new_pods_makes_them() {
     }
     let one = checksums(&render(&helm, "scripts: {files: {a.js: x}}"));
     for values in
-        ["scripts: {files: {a.js: edited}}", "scripts: {files: {a.js: x, b.js: y}, modules: {c.mjs: z}}"]
+        ["scripts: {files: {a.js: edited}}", "scripts: {files: {a.js: x, b.js: z}, modules: {c.mjs: z}}"]
     {
         assert_eq!(
             checksums(&render(&helm, values)),
@@ -170,4 +172,15 @@ fn the_notes_say_what_to_do_next() {
     let with = notes(&["--set", "scripts.files.a\\.js=x,data.type=emptyDir,env.values.A=b"]);
     assert!(!with.contains("No script runs yet") && with.contains("data.type is emptyDir"), "{with}");
     assert!(with.contains("part of the Helm release"), "{with}");
+    let more = "env.existingSecret=own,kubernetesApi.enabled=false,monitoring.dashboard.enabled=true,config.api.listen=off";
+    let more = notes(&[
+        "--set-string",
+        more.split_once(",k").unwrap().0,
+        "--set",
+        more.split_once("own,").unwrap().1,
+    ]);
+    for words in ["create secret generic own", "kubernetesApi.enabled is off", "needs Prometheus"] {
+        assert!(more.contains(words), "{words:?} is not in {more}");
+    }
+    assert!(usual.contains("curl -N http://localhost:8899/") && !more.contains("curl"), "{more}");
 }

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::median;
-use crate::sys::{calm, interrupt, project, run, term};
+use super::report::{Table, judged};
+use super::{Output, median};
+use crate::sys::{interrupt, project, run};
 
 /// Least items a second in one script whose hook looks at `data.response.status`.
 const LEAST_ITEMS: f64 = 200_000.0;
@@ -47,18 +48,8 @@ struct Line {
 }
 
 /// The command.
-pub(super) fn run(options: &Hooks, as_json: bool) -> Result<()> {
-    let build = [
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "agent",
-        "--no-default-features",
-        "--example",
-        "hooks_bench",
-    ];
-    calm::cargo(project::cargo(None).args(build))?;
+pub(super) fn run(options: &Hooks, output: Output) -> Result<()> {
+    super::example("agent", "hooks_bench")?;
     let folder = tempfile::tempdir().context("making a folder")?;
     let rate = rate("rate", options)?.context("the bench answered nothing")?;
     let filtered = rate_of_filter(options)?;
@@ -70,27 +61,25 @@ pub(super) fn run(options: &Hooks, as_json: bool) -> Result<()> {
     );
     lines.push(memory_line(&memory)?);
     lines.extend(["looping", "waiting"].map(|script| ratio_line(script, &capture)));
-    if as_json {
-        let answer = json!({ "rate": rate, "filtered": filtered, "memory": memory, "capture": capture });
-        term::say(&answer.to_string());
-    } else {
-        show(&lines, &memory);
-    }
+    let figures =
+        json!({ "part": "hooks", "rate": rate, "filtered": filtered, "memory": memory, "capture": capture });
+    output.give(&figures, &table(&lines, &memory))?;
     ensure!(lines.iter().all(|line| line.good), "the scripts miss a budget");
     Ok(())
 }
 
-fn show(lines: &[Line], memory: &Value) {
-    term::section("What scripts take");
-    term::say(&format!("{:<56} {:>24}   budget", "what", "figure"));
-    for line in lines {
-        let figure = format!("{:>24}", line.figure);
-        let figure = if line.good { term::green(&figure) } else { term::red(&figure) };
-        term::say(&format!("{:<56} {figure}   {}", line.what, line.budget));
-    }
+fn table(lines: &[Line], memory: &Value) -> Table {
     let resident: Vec<String> =
         resident(memory).iter().map(|bytes| format!("{:.1}", bytes / f64::from(1 << 20))).collect();
-    term::say(&format!("\nresident MiB after each million of items: {}", resident.join(" ")));
+    let row =
+        |line: &Line| vec![line.what.clone(), judged(line.figure.clone(), line.good), line.budget.clone()];
+    Table {
+        part: "hooks",
+        title: String::from("What scripts take"),
+        notes: vec![format!("Resident MiB after each million of items: {}.", resident.join(" "))],
+        head: vec!["what", "figure", "budget"],
+        rows: lines.iter().map(row).collect(),
+    }
 }
 
 fn bench(args: &[&str]) -> Result<Value> {

@@ -3,9 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::Output;
+use super::report::{Table, judged};
 use crate::setup::{self, Ready, Setup};
 use crate::suite::steps;
-use crate::sys::{NotPermitted, is_root, run, term};
+use crate::sys::{NotPermitted, is_root, run};
 
 const MARK: &str = "BENCH ";
 
@@ -14,12 +16,12 @@ const FILTERED: u64 = 60;
 const SMALL: u64 = 150;
 const LARGE: u64 = 300;
 
-pub(super) fn run(json: bool) -> Result<()> {
+pub(super) fn run(output: Output) -> Result<()> {
     if !is_root() {
         return Err(NotPermitted("measuring the eBPF programs needs root".to_owned()).into());
     }
     // Standard output is the JSON's alone: what is missing then shows when it is built.
-    let ready = if json {
+    let ready = if output.json {
         Ready { can_build_ebpf: true, ..Ready::default() }
     } else {
         setup::prepare(&Setup::default())?
@@ -30,19 +32,19 @@ pub(super) fn run(json: bool) -> Result<()> {
     cargo.args(["--", "--ignored", "--exact", "cost::cost_of_a_packet", "--nocapture"]);
     let lines = figures(&run::output(&mut cargo)?)?;
     ensure!(!lines.is_empty(), "nothing was measured");
-    if json {
-        println!("{}", json!({ "part": "kernel", "figures": lines }));
-        return Ok(());
+    output.give(&json!({ "part": "kernel", "figures": lines }), &table(&lines))
+}
+
+fn table(lines: &[Value]) -> Table {
+    Table {
+        part: "kernel",
+        title: String::from("Nanoseconds a packet in the eBPF programs, less the harness"),
+        notes: vec![String::from(
+            "By BPF_PROG_TEST_RUN. Budgets speak of all CPUs at once; `median` is of the runs, `ns` their best.",
+        )],
+        head: vec!["what", "ring MiB", "bytes", "CPUs", "ns", "median", "budget"],
+        rows: lines.iter().map(row).collect(),
     }
-    term::section("Nanoseconds a packet in the eBPF programs, less the harness");
-    term::say(&format!(
-        "{:<38} {:>8} {:>6} {:>5} {:>6} {:>7} {:>7}",
-        "what", "ring MiB", "bytes", "CPUs", "ns", "median", "budget"
-    ));
-    for line in &lines {
-        term::say(&row(line));
-    }
-    Ok(())
 }
 
 /// The test's lines, each with its budget where it has one.
@@ -71,24 +73,18 @@ fn budget(line: &Value) -> Option<u64> {
     }
 }
 
-fn row(line: &Value) -> String {
+fn row(line: &Value) -> Vec<String> {
     let number = |name: &str| line[name].as_u64().unwrap_or_default();
     let budget = line["budget_ns"].as_u64();
-    let ns = format!("{:>6}", number("ns"));
-    let ns = match budget {
-        Some(budget) if number("ns") > budget => term::red(&ns),
-        Some(_) => term::green(&ns),
-        None => ns,
-    };
-    format!(
-        "{:<38} {:>8} {:>6} {:>5} {ns} {:>7} {:>7}",
-        line["what"].as_str().unwrap_or_default(),
-        number("ring_mib"),
-        number("bytes"),
-        number("cpus"),
-        number("median_ns"),
+    vec![
+        line["what"].as_str().unwrap_or_default().to_owned(),
+        number("ring_mib").to_string(),
+        number("bytes").to_string(),
+        number("cpus").to_string(),
+        judged(number("ns").to_string(), budget.is_none_or(|budget| number("ns") <= budget)),
+        number("median_ns").to_string(),
         budget.map_or_else(String::new, |b| b.to_string()),
-    )
+    ]
 }
 
 #[cfg(test)]
@@ -103,7 +99,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["budget_ns"], 150);
         assert!(lines[1]["budget_ns"].is_null());
-        assert!(row(&lines[0]).contains("151"));
+        assert_eq!(row(&lines[0])[4], "151 (missed)");
         assert!(figures("BENCH {").is_err());
     }
 }

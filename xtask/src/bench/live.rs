@@ -15,10 +15,11 @@ use clap::Args;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::Output;
 use super::median;
 use super::report::{self, Table};
 use super::web::{Shape, Web, on_cpus, pinned};
-use crate::setup::{self, Setup};
+use crate::setup::{self, Ready, Setup};
 use crate::suite::steps;
 use crate::sys::run::Running;
 use crate::sys::{interrupt, netns, project, term};
@@ -35,10 +36,10 @@ const IDLE: f64 = 0.002;
 
 const ALL: [Shape; 8] = [
     Shape::Small,
-    Shape::Body20k,
-    Shape::Body1m,
+    Shape::Medium,
+    Shape::Large,
     Shape::Close,
-    Shape::Connections10k,
+    Shape::Connections,
     Shape::Chunked,
     Shape::Gzip,
     Shape::Loss,
@@ -136,9 +137,15 @@ impl Line {
 }
 
 /// The command.
-pub(super) fn run(options: &Live, as_json: bool, write: bool) -> Result<()> {
+pub(super) fn run(options: &Live, output: Output) -> Result<()> {
     netns::possible()?;
-    let ready = setup::prepare(&Setup::default())?;
+    let ready = if output.json {
+        // Standard output is the JSON's alone: what is missing then shows when it is built.
+        Ready { can_build_ebpf: true, ..Ready::default() }
+    } else {
+        setup::prepare(&Setup::default())?
+    };
+    ensure!(ready.can_build_ebpf, "the eBPF programs cannot be built here: see above");
     steps::build_release(&ready)?;
     let shapes = if options.shape.is_empty() { ALL.to_vec() } else { options.shape.clone() };
     let mut lines = Vec::new();
@@ -148,15 +155,9 @@ pub(super) fn run(options: &Live, as_json: bool, write: bool) -> Result<()> {
     let start = start_ms(options.rounds)?;
     let idle = if options.idle_seconds > 0 { Some(idle(options.idle_seconds)?) } else { None };
     let table = table(&lines, options, start, idle);
-    if as_json {
-        let of_lines: Vec<_> = lines.iter().map(Line::json).collect();
-        term::say(&json!({ "live": of_lines, "start_ms": start, "idle_cores": idle }).to_string());
-    } else {
-        table.show();
-    }
-    if write {
-        table.write()?;
-    }
+    let of_lines: Vec<_> = lines.iter().map(Line::json).collect();
+    output
+        .give(&json!({ "part": "live", "live": of_lines, "start_ms": start, "idle_cores": idle }), &table)?;
     let good = lines.iter().all(Line::good) && start <= START_MS && idle.is_none_or(|share| share <= IDLE);
     ensure!(good, "live capture misses a budget");
     Ok(())
@@ -168,7 +169,7 @@ fn measure(shape: Shape, options: &Live) -> Result<Line> {
     web.load(1)?;
     web.served()?;
     // A file of tcpdump's holds some GB a second of these.
-    let seconds = if shape == Shape::Body1m { options.seconds.min(2) } else { options.seconds };
+    let seconds = if shape == Shape::Large { options.seconds.min(2) } else { options.seconds };
     let mut runs: [Vec<Run>; 3] = Default::default();
     let order = [Who::Nobody, Who::Tcpdump, Who::Remora];
     for round in 0..options.rounds as usize {

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::sys::{calm, interrupt, project, run, term};
+use super::Output;
+use super::report::{Table, judged};
+use crate::sys::{interrupt, run};
 
 /// Least share of the disk's own synced writes that one script gets: a call waits for one commit.
 const LEAST_ONE: f64 = 0.1;
@@ -24,31 +26,36 @@ pub(crate) struct Outbox {
 }
 
 /// The command.
-pub(super) fn run(options: &Outbox, as_json: bool) -> Result<()> {
-    let example = ["build", "--release", "--locked", "-p", "agent", "--no-default-features", "--example"];
-    calm::cargo(project::cargo(None).args(example).arg("outbox_bench"))?;
+pub(super) fn run(options: &Outbox, output: Output) -> Result<()> {
+    let program = super::example("agent", "outbox_bench")?;
     let folder = match &options.dir {
         Some(dir) => tempfile::tempdir_in(dir),
         None => tempfile::tempdir(),
     }
     .context("making a folder")?;
     interrupt::check()?;
-    let program = project::optimised("examples/outbox_bench");
-    let output = run::output(run::command(program).arg(folder.path()).arg(options.seconds.to_string()))?;
-    let all: Value = serde_json::from_str(&output)?;
+    let said = run::output(run::command(program).arg(folder.path()).arg(options.seconds.to_string()))?;
+    let all: Value = serde_json::from_str(&said)?;
     let number = |name: &str| all[name].as_f64().unwrap_or_default();
-    if as_json {
-        term::say(&all.to_string());
-    } else {
-        term::say(&format!("the disk:      {:.0} synced writes a second", number("synced_writes")));
-        term::say(&format!("one script:    {:.0} alerts a second", number("one_script")));
-        term::say(&format!("{} scripts:    {:.0} alerts a second", all["scripts"], number("many_scripts")));
-        term::say(&format!("  with a file: {:.0} alerts a second", number("with_a_file")));
-        term::say(&format!("one channel:   {:.0} messages a second arrive", number("channel")));
-        term::say(&format!("  at 100/s:    {:.0} messages a second", number("channel_at_100")));
-        term::say(&format!("  with a file: {:.0} messages a second", number("channel_with_a_file")));
-    }
     let good = number("one_script") >= LEAST_ONE * number("synced_writes");
+    let row = |what: &str, name: &str| vec![what.to_owned(), format!("{:.0}", number(name))];
+    let many = format!("alerts, {} scripts", all["scripts"]);
+    let table = Table {
+        part: "outbox",
+        title: String::from("The outbox: how many a second"),
+        notes: vec![format!("Bar: one script gets {LEAST_ONE} of the disk's own synced writes.")],
+        head: vec!["what", "a second"],
+        rows: vec![
+            row("synced writes of the disk", "synced_writes"),
+            vec![String::from("alerts, one script"), judged(format!("{:.0}", number("one_script")), good)],
+            row(&many, "many_scripts"),
+            row("the same, with a file each", "with_a_file"),
+            row("messages to one channel", "channel"),
+            row("the same at a rate of 100/s", "channel_at_100"),
+            row("the same with a file each", "channel_with_a_file"),
+        ],
+    };
+    output.give(&all, &table)?;
     ensure!(good, "one script gets less than {LEAST_ONE} of what the disk takes");
     Ok(())
 }

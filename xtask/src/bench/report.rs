@@ -101,6 +101,11 @@ pub(super) fn machine() -> String {
     )
 }
 
+/// A figure that is held against a bar.
+pub(super) fn judged(figure: String, good: bool) -> String {
+    if good { figure } else { format!("{figure} (missed)") }
+}
+
 /// `program`'s first line about its version.
 pub(super) fn version(program: &str) -> String {
     let flags: &[&str] = match program {

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::median;
-use crate::sys::{calm, interrupt, project, run, term};
+use super::report::{Table, judged};
+use super::{Output, median};
+use crate::sys::{interrupt, project, run};
 
 /// Least share of tcpdump's rate.
 const LEAST_RATIO: f64 = 0.8;
@@ -36,18 +37,8 @@ pub(crate) struct Store {
 }
 
 /// The command.
-pub(super) fn run(options: &Store, as_json: bool) -> Result<()> {
-    let build = [
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "agent",
-        "--no-default-features",
-        "--example",
-        "store_bench",
-    ];
-    calm::cargo(project::cargo(None).args(build))?;
+pub(super) fn run(options: &Store, output: Output) -> Result<()> {
+    super::example("agent", "store_bench")?;
     let folder = match &options.dir {
         Some(dir) => tempfile::tempdir_in(dir),
         None => tempfile::tempdir(),
@@ -60,25 +51,42 @@ pub(super) fn run(options: &Store, as_json: bool) -> Result<()> {
     let (median, p99) = (path["median_ms"].as_f64(), path["p99_ms"].as_f64());
     let bytes = memory["index_bytes"].as_f64().unwrap_or_default();
     let per_stream = bytes / memory["streams"].as_f64().unwrap_or(1.0);
-    if as_json {
-        term::say(&json!({ "writing": writing, "path": path, "index": memory }).to_string());
-    } else {
-        term::say(&format!("writing: {ratio:.2} times the rate of tcpdump -w (at least {LEAST_RATIO})"));
-        term::say(&format!(
-            "         {:.3} s against {:.3} s for {} packets",
-            writing["store_seconds"].as_f64().unwrap_or_default(),
-            writing["tcpdump_seconds"].as_f64().unwrap_or_default(),
-            writing["packets"]
-        ));
-        term::say(&format!(
-            "path:    {:.2} ms median, {:.2} ms 99th percentile for 1,000 packets out of {} GiB while {} packets/s are written (at most {MEDIAN_MS}, {P99_MS})",
-            median.unwrap_or_default(),
-            p99.unwrap_or_default(),
-            options.gib,
-            path["packets_per_second_meanwhile"]
-        ));
-        term::say(&format!("index:   {per_stream:.1} bytes a stream, live or closed"));
-    }
+    let number = |of: &Value, name: &str| of[name].as_f64().unwrap_or_default();
+    let row = |what: String, figure: String, budget: String| vec![what, figure, budget];
+    let table = Table {
+        part: "store",
+        title: String::from("The PCAP store"),
+        notes: Vec::new(),
+        head: vec!["what", "figure", "budget"],
+        rows: vec![
+            row(
+                format!("writing {} packets, of the rate of tcpdump -w", writing["packets"]),
+                judged(
+                    format!(
+                        "{ratio:.2} ({:.3} s against {:.3} s)",
+                        number(&writing, "store_seconds"),
+                        number(&writing, "tcpdump_seconds")
+                    ),
+                    ratio >= LEAST_RATIO,
+                ),
+                format!(">= {LEAST_RATIO}"),
+            ),
+            row(
+                format!(
+                    "1,000 packets of a stream out of {} GiB while {} packets/s are written",
+                    options.gib, path["packets_per_second_meanwhile"]
+                ),
+                format!(
+                    "{:.2} ms median, {:.2} ms 99th percentile",
+                    median.unwrap_or_default(),
+                    p99.unwrap_or_default()
+                ),
+                format!("<= {MEDIAN_MS} ms, {P99_MS} ms"),
+            ),
+            row(String::from("index of a stream"), format!("{per_stream:.1} bytes"), String::new()),
+        ],
+    };
+    output.give(&json!({ "part": "store", "writing": writing, "path": path, "index": memory }), &table)?;
     let good = ratio >= LEAST_RATIO
         && median.is_some_and(|ms| ms <= MEDIAN_MS)
         && p99.is_some_and(|ms| ms <= P99_MS);

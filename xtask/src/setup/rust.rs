@@ -1,21 +1,58 @@
 //! What the stable toolchain needs beside the compiler.
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use super::{Missing, State};
 use crate::sys::{project, run};
 
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
-/// A target whose programs need no library of the system.
-pub(crate) const MUSL: &str = match std::env::consts::ARCH.as_bytes() {
-    b"aarch64" => "aarch64-unknown-linux-musl",
-    _ => "x86_64-unknown-linux-musl",
-};
+
+/// A processor that images are made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Arch {
+    /// x86-64.
+    Amd64,
+    /// AArch64.
+    Arm64,
+}
+
+impl Arch {
+    /// This machine's.
+    pub(crate) const HERE: Self = match std::env::consts::ARCH.as_bytes() {
+        b"aarch64" => Self::Arm64,
+        _ => Self::Amd64,
+    };
+
+    /// As images name it.
+    pub(crate) const fn oci(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// As QEMU names it.
+    pub(crate) const fn qemu(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-x86_64-static",
+            Self::Arm64 => "qemu-aarch64-static",
+        }
+    }
+
+    /// A target whose programs need no library of the system.
+    pub(crate) const fn musl(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-unknown-linux-musl",
+            Self::Arm64 => "aarch64-unknown-linux-musl",
+        }
+    }
+}
 
 /// Rust's library for static programs.
-pub(super) fn musl(check: bool) -> State {
-    let without = "`cargo xtask image` makes none";
-    ensure(MUSL, || has_target(MUSL), &["target", "add", MUSL], without, true, check)
+pub(super) fn musl(arch: Arch, check: bool) -> State {
+    let (target, without) = (arch.musl(), "`cargo xtask image` makes none");
+    ensure(target, || has_target(target), &["target", "add", target], without, true, check)
 }
 
 /// rustfmt, clippy, and the target that proves the core to be free of IO.

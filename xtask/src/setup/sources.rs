@@ -59,20 +59,38 @@ impl Machine {
         if self.sources.iter().any(|s| s.suites.contains(&suite)) {
             return Err(format!("the suite {suite} is among this machine's sources, but does not have it"));
         }
-        let base =
-            |s: &&Source| s.suites.contains(&self.codename) && s.components.iter().any(|c| c == "main");
-        let source = self.sources.iter().find(base).ok_or_else(|| {
-            format!(
-                "the suite {suite} is missing, and no source of {} was found to derive it from",
-                self.codename
-            )
-        })?;
+        let source = self.base(&suite)?;
         let uri = source.uri.trim_end_matches('/');
         let stem = uri.strip_suffix("/debian").ok_or_else(|| {
             format!("the suite {suite} is missing, and {uri} does not end in /debian, so its neighbour cannot be told")
         })?;
-        let options = source.signed_by.as_ref().map(|key| format!("[signed-by={key}] ")).unwrap_or_default();
-        Ok(format!("deb {options}{stem}/debian-security {suite} main"))
+        Ok(format!("deb {}{stem}/debian-security {suite} main", source.options()))
+    }
+
+    /// A line for the backports, and the suite's name. `Err`: why there is none.
+    pub(super) fn backports_line(&self) -> Result<(String, String), String> {
+        let suite = format!("{}-backports", self.codename);
+        let source = self.base(&suite)?;
+        Ok((format!("deb {}{} {suite} main", source.options(), source.uri), suite))
+    }
+
+    /// The source of the release itself, to derive that of a suite from.
+    fn base(&self, suite: &str) -> Result<&Source, String> {
+        let base =
+            |s: &&Source| s.suites.contains(&self.codename) && s.components.iter().any(|c| c == "main");
+        self.sources.iter().find(base).ok_or_else(|| {
+            format!(
+                "the suite {suite} is missing, and no source of {} was found to derive it from",
+                self.codename
+            )
+        })
+    }
+}
+
+impl Source {
+    /// What stands between `deb` and the address.
+    fn options(&self) -> String {
+        self.signed_by.as_ref().map(|key| format!("[signed-by={key}] ")).unwrap_or_default()
     }
 }
 
@@ -154,6 +172,9 @@ mod tests {
             deb [arch=amd64 signed-by=/k.gpg] http://m.test/debian bookworm main contrib # ours\n";
         let line = machine(one_line(text)).security_line().unwrap();
         assert_eq!(line, "deb [signed-by=/k.gpg] http://m.test/debian-security bookworm-security main");
+        let (line, suite) = machine(one_line(text)).backports_line().unwrap();
+        assert_eq!(line, "deb [signed-by=/k.gpg] http://m.test/debian bookworm-backports main");
+        assert_eq!(suite, "bookworm-backports");
     }
 
     #[test]

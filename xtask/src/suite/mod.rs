@@ -112,6 +112,7 @@ fn checks(options: &Test, ready: &Ready, report: &mut Report) -> Result<()> {
     report.step("types of scripts", types::check)?;
     report.step("core without a system", steps::wasm)?;
     report.step("corpus", steps::corpus)?;
+    report.step("instruction counts", steps::counts)?;
     report.step("image", || steps::image(ready))?;
     report.step("cluster", || steps::cluster(ready))?;
     report.step("fuzzing", steps::fuzz)

@@ -108,6 +108,14 @@ pub(super) fn corpus() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// What a packet and an item cost, in instructions.
+pub(super) fn counts() -> Result<Outcome> {
+    Ok(match crate::counts::check(false)? {
+        crate::counts::Verdict::Good => Outcome::Passed,
+        crate::counts::Verdict::Skipped(why) => Outcome::Skipped(why),
+    })
+}
+
 /// A debug image, made and tried, where what makes images was asked for.
 pub(super) fn image(ready: &Ready) -> Result<Outcome> {
     if !crate::image::is_ready() || !ready.can_build_ebpf || !is_root() {

@@ -7,6 +7,7 @@
 use super::head::{Head, StartLine, note};
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::dissect::content::Codings;
+use crate::item::Common;
 
 /// How the end of a body is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,13 +35,20 @@ pub(super) fn framing(head: &mut Head) -> Framing {
     let mut lengths = Lengths::default();
     let mut transfer = Transfer::default();
     let mut codings = Codings::default();
-    for (name, value) in head.block.iter() {
-        match name.len() {
-            14 if name.eq_ignore_ascii_case(b"content-length") => lengths.add(value),
-            16 if name.eq_ignore_ascii_case(b"content-encoding") => codings.add(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => transfer.add(value),
-            _ => {}
+    let block = &head.block;
+    let several = [Common::ContentLength, Common::ContentEncoding].map(|name| block.repeats(name));
+    if block.has(Common::TransferEncoding) || several != [false; 2] {
+        for (name, value) in block.iter() {
+            match name.len() {
+                14 if name.eq_ignore_ascii_case(b"content-length") => lengths.add(value),
+                16 if name.eq_ignore_ascii_case(b"content-encoding") => codings.add(value),
+                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => transfer.add(value),
+                _ => {}
+            }
         }
+    } else {
+        block.common(Common::ContentLength).into_iter().for_each(|value| lengths.add(value));
+        block.common(Common::ContentEncoding).into_iter().for_each(|value| codings.add(value));
     }
     let response = matches!(head.start, StartLine::Response { .. });
     let length = if transfer.present {
@@ -63,6 +71,12 @@ struct Lengths {
 impl Lengths {
     /// Adds one field, which may be a list (RFC 9110 section 8.6).
     fn add(&mut self, value: &[u8]) {
+        if !self.present
+            && let Some(number) = decimal(value).filter(|&n| n <= i64::MAX as u64)
+        {
+            (self.first, self.present) = (Some(number), true);
+            return;
+        }
         for part in value.split(|&b| b == b',') {
             let number = decimal(part.trim_ascii());
             // Beyond 63 bits common readers disagree.

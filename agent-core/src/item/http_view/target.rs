@@ -1,7 +1,9 @@
 //! The parts of a request-target (RFC 9112 section 3.2).
 
-use super::{lossy, split_once};
-use crate::item::Request;
+use std::borrow::Cow;
+
+use super::split_once;
+use crate::item::{Common, Request};
 
 /// A request-target, taken apart. Everything is as sent, without decoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,37 +43,63 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The path's segments, as sent; empty ones at its ends left out.
-#[must_use]
-pub fn path_segments(path: &[u8]) -> Vec<String> {
+/// The path's segments, as sent; empty ones at its ends left out. Bytes that are not UTF-8 are replaced.
+pub fn path_segments(path: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
     let path = path.strip_prefix(b"/").unwrap_or(path);
     let path = path.strip_suffix(b"/").unwrap_or(path);
-    if path.is_empty() { Vec::new() } else { path.split(|&b| b == b'/').map(lossy).collect() }
+    let segments = (!path.is_empty()).then(|| path.split(|&b| b == b'/').map(String::from_utf8_lossy));
+    segments.into_iter().flatten()
 }
 
 /// Whom the request is for: authority of the target, else the `Host` field (RFC 9112 section 3.2.2).
 #[must_use]
 pub fn host(request: &Request) -> Option<&[u8]> {
-    let target = Target::parse(request.method(), request.target());
-    let host = target.authority.or_else(|| request.message.head.get("host"))?;
+    host_of(&Target::parse(request.method(), request.target()), request)
+}
+
+fn host_of<'a>(target: &Target<'a>, request: &'a Request) -> Option<&'a [u8]> {
+    let host = target.authority.or_else(|| request.message.head.common(Common::Host))?;
     let host = host.iter().rposition(|&b| b == b'@').map_or(host, |at| &host[at + 1..]);
     Some(host).filter(|host| !host.is_empty())
 }
 
-/// The absolute URL: scheme by `tls` unless the target has one, host from the request or else `fallback` (such as
-/// `10.0.0.1:80`). Bytes that are not UTF-8 are replaced.
+/// An absolute URL in pieces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UrlParts<'a> {
+    /// Scheme and slashes; empty where the target has them.
+    pub scheme: &'static str,
+    /// Host and port; `None`: the request names none.
+    pub host: Option<&'a [u8]>,
+    /// What stands before `rest`: a slash, or nothing.
+    pub slash: &'static str,
+    /// The request-target, or nothing.
+    pub rest: &'a [u8],
+}
+
+/// The absolute URL: scheme by `tls` unless the target has one, host from the request.
 #[must_use]
-pub fn absolute_url(request: &Request, tls: bool, fallback: &str) -> String {
+pub fn url_parts(request: &Request, tls: bool) -> UrlParts<'_> {
     let target = Target::parse(request.method(), request.target());
     if target.scheme.is_some() {
-        return lossy(request.target());
+        return UrlParts { scheme: "", host: Some(b""), slash: "", rest: request.target() };
     }
-    let scheme = if tls { "https" } else { "http" };
-    let host = host(request).map_or_else(|| fallback.to_owned(), lossy);
     // Neither asterisk-form nor authority-form has a path.
     let rest = if target.path == b"*" || target.authority.is_some() { b"" } else { request.target() };
-    let slash = if rest.is_empty() || rest.starts_with(b"/") { "" } else { "/" };
-    format!("{scheme}://{host}{slash}{}", lossy(rest))
+    UrlParts {
+        scheme: if tls { "https://" } else { "http://" },
+        host: host_of(&target, request),
+        slash: if rest.is_empty() || rest.starts_with(b"/") { "" } else { "/" },
+        rest,
+    }
+}
+
+/// [`url_parts`] put together, with `fallback` (such as `10.0.0.1:80`) for a host that is not named. Bytes that are not UTF-8
+/// are replaced.
+#[must_use]
+pub fn absolute_url(request: &Request, tls: bool, fallback: &str) -> String {
+    let UrlParts { scheme, host, slash, rest } = url_parts(request, tls);
+    let host = String::from_utf8_lossy(host.unwrap_or(fallback.as_bytes()));
+    format!("{scheme}{host}{slash}{}", String::from_utf8_lossy(rest))
 }
 
 #[cfg(test)]
@@ -115,8 +143,8 @@ mod tests {
 
     #[test]
     fn segments() {
-        assert_eq!(path_segments(b"/a/b%20c//d/"), ["a", "b%20c", "", "d"]);
-        assert!(path_segments(b"/").is_empty() && path_segments(b"").is_empty());
+        assert!(path_segments(b"/a/b%20c//d/").eq(["a", "b%20c", "", "d"]));
+        assert_eq!(path_segments(b"/").chain(path_segments(b"")).count(), 0);
     }
 
     #[test]

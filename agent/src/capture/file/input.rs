@@ -1,22 +1,30 @@
-//! A window over a capture file: bytes are read in large pieces into one buffer and parsed where they lie.
+//! A window over a capture file: bytes are read in large pieces and parsed where they lie.
 //!
 //! ```text
-//! buffer  [ consumed | unread ........ | free ]
-//!         0        start              end    len
+//! block  [ room | rest of the block before | as read ... ]
+//!          0    ^ start                                ^ end
 //! ```
 //!
-//! Invariants: `start <= end <= buffer.len()`; the buffer starts at [`WINDOW`] and grows, up to the caller's need,
-//! only for a record that does not fit. gzip (RFC 1952, several members allowed) is undone on the way.
+//! Once packets are wanted, a thread reads ahead ([`Ahead`]): the file is copied out of the page cache, or inflated, beside
+//! the parsing. What a block ends within goes into the room before the next one, so that records lie in one piece.
+//!
+//! Invariants: `start <= end <= buffer.len()`; a block is [`BLOCK`] with its [`ROOM`], and grows, up to the caller's need,
+//! only for a record that does not fit; a few blocks exist. gzip (RFC 1952, several members allowed) is undone on the way.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use flate2::read::MultiGzDecoder;
 
-/// Size of the buffer, in bytes.
-const WINDOW: usize = 1 << 20;
-/// The least free space worth a read before the unread bytes are moved to the front.
-const MIN_READ: usize = 64 << 10;
+/// What is read at once, in bytes.
+pub(super) const BLOCK: usize = 512 << 10;
+/// Room before it for what is left of the block before: the largest packets that files commonly have.
+const ROOM: usize = 256 << 10;
+/// Blocks that are read before they are asked for.
+const AHEAD: usize = 2;
 /// First bytes of a gzip member.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -26,13 +34,13 @@ type Source = io::Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>;
 /// Counts what is read from the file itself, so that progress through a compressed file can be told.
 struct Counted {
     source: Source,
-    read: u64,
+    read: Arc<AtomicU64>,
 }
 
 impl Read for Counted {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n = self.source.read(into)?;
-        self.read += n as u64;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
     }
 }
@@ -40,6 +48,68 @@ impl Read for Counted {
 enum Reader {
     Plain(Counted),
     Gzip(Box<MultiGzDecoder<Counted>>),
+}
+
+/// What one read came to.
+enum Piece {
+    /// A block, and where the bytes in it end.
+    Bytes(Vec<u8>, usize),
+    /// The end; `true`: the compressed stream ended before its own end.
+    End(bool),
+    Failed(io::Error),
+}
+
+impl Reader {
+    /// Reads into a block, behind its room.
+    fn piece(&mut self, mut block: Vec<u8>) -> Piece {
+        block.resize(ROOM + BLOCK, 0);
+        loop {
+            let into = block.get_mut(ROOM..).unwrap_or_default();
+            let read = match self {
+                Self::Plain(reader) => reader.read(into),
+                Self::Gzip(decoder) => decoder.read(into),
+            };
+            return match read {
+                Ok(0) => Piece::End(false),
+                Ok(n) => Piece::Bytes(block, ROOM + n),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                // A compressed file cut short: what could be inflated is used.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Piece::End(true),
+                Err(e) => Piece::Failed(e),
+            };
+        }
+    }
+}
+
+/// Who reads: this thread, or, once packets are wanted, one of its own.
+enum Way {
+    /// With a block to read into.
+    Here(Reader, Vec<u8>),
+    Ahead(Ahead),
+    Ended,
+}
+
+/// A thread that reads ahead. It ends with the file, or when nobody waits for its blocks.
+struct Ahead {
+    pieces: Receiver<Piece>,
+    spent: Sender<Vec<u8>>,
+}
+
+impl Ahead {
+    fn start(mut reader: Reader) -> io::Result<Self> {
+        let (send, pieces): (SyncSender<Piece>, _) = sync_channel(AHEAD);
+        let (spent, empty): (_, Receiver<Vec<u8>>) = channel();
+        std::thread::Builder::new().name("read".to_owned()).spawn(move || {
+            loop {
+                let piece = reader.piece(empty.try_recv().unwrap_or_default());
+                let last = !matches!(piece, Piece::Bytes(..));
+                if send.send(piece).is_err() || last {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { pieces, spent })
+    }
 }
 
 /// What there was of the bytes asked for.
@@ -53,13 +123,14 @@ pub(super) enum Filled {
 
 /// The window.
 pub(super) struct Input {
-    reader: Reader,
+    way: Way,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Offset, in the uncompressed file, of `buffer[0]`.
-    base: u64,
-    ended: bool,
+    /// Offset, in the uncompressed file, of the first unread byte.
+    offset: u64,
+    /// Bytes read of a compressed file itself.
+    compressed: Option<Arc<AtomicU64>>,
     /// Whether the compressed stream ended before its own end.
     cut: bool,
 }
@@ -73,13 +144,28 @@ impl Input {
         let mut first = Vec::with_capacity(GZIP.len());
         reader.by_ref().take(GZIP.len() as u64).read_to_end(&mut first)?;
         let compressed = first == GZIP;
-        let counted = Counted { source: Cursor::new(first).chain(reader), read: 0 };
+        let read = Arc::new(AtomicU64::new(0));
+        let counted = Counted { source: Cursor::new(first).chain(reader), read: Arc::clone(&read) };
         let reader = if compressed {
             Reader::Gzip(Box::new(MultiGzDecoder::new(counted)))
         } else {
             Reader::Plain(counted)
         };
-        Ok(Self { reader, buffer: vec![0; WINDOW], start: 0, end: 0, base: 0, ended: false, cut: false })
+        let compressed = compressed.then_some(read);
+        let way = Way::Here(reader, Vec::new());
+        Ok(Self { way, buffer: Vec::new(), start: 0, end: 0, offset: 0, compressed, cut: false })
+    }
+
+    /// From here on a thread reads ahead.
+    ///
+    /// # Errors
+    /// When there can be none.
+    pub(super) fn read_ahead(&mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.way, Way::Ended) {
+            Way::Here(reader, _) => self.way = Way::Ahead(Ahead::start(reader)?),
+            other => self.way = other,
+        }
+        Ok(())
     }
 
     /// Bytes read and not yet consumed.
@@ -89,20 +175,19 @@ impl Input {
 
     /// Marks the first `n` unread bytes as done with.
     pub(super) fn consume(&mut self, n: usize) {
-        self.start = self.start.saturating_add(n).min(self.end);
+        let n = n.min(self.end - self.start);
+        self.start += n;
+        self.offset += n as u64;
     }
 
     /// Offset of the first unread byte in the uncompressed file.
     pub(super) fn offset(&self) -> u64 {
-        self.base + self.start as u64
+        self.offset
     }
 
     /// How far through the file as it lies on disk, in bytes.
     pub(super) fn position(&self) -> u64 {
-        match &self.reader {
-            Reader::Plain(_) => self.offset(),
-            Reader::Gzip(decoder) => decoder.get_ref().read,
-        }
+        self.compressed.as_ref().map_or(self.offset, |read| read.load(Ordering::Relaxed))
     }
 
     /// Whether a compressed file ended in the middle.
@@ -113,25 +198,48 @@ impl Input {
     /// Reads until at least `want` bytes are unread, or the file ends.
     pub(super) fn fill(&mut self, want: usize) -> io::Result<Filled> {
         while self.end - self.start < want {
-            if self.ended {
-                return Ok(Filled::End);
-            }
-            self.make_room(want);
-            let free = self.buffer.get_mut(self.end..).unwrap_or_default();
-            let read = match &mut self.reader {
-                Reader::Plain(reader) => reader.read(free),
-                Reader::Gzip(decoder) => decoder.read(free),
+            let piece = match &mut self.way {
+                Way::Ended => return Ok(Filled::End),
+                Way::Here(reader, block) => reader.piece(std::mem::take(block)),
+                // A thread that is gone has told the end.
+                Way::Ahead(ahead) => ahead.pieces.recv().unwrap_or(Piece::End(false)),
             };
-            match read {
-                Ok(0) => self.ended = true,
-                Ok(n) => self.end += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // A compressed file cut short: what could be inflated is used.
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => (self.ended, self.cut) = (true, true),
-                Err(e) => return Err(e),
+            match piece {
+                Piece::Bytes(block, end) => self.take(block, end),
+                Piece::End(cut) => (self.way, self.cut) = (Way::Ended, cut),
+                Piece::Failed(error) => {
+                    self.way = Way::Ended;
+                    return Err(error);
+                }
             }
         }
         Ok(Filled::Enough)
+    }
+
+    /// Goes on with a block, whose bytes end at `end`.
+    fn take(&mut self, mut block: Vec<u8>, end: usize) {
+        let left = self.end - self.start;
+        let spent = match ROOM.checked_sub(left) {
+            Some(start) => {
+                block[start..ROOM].copy_from_slice(&self.buffer[self.start..self.end]);
+                (self.start, self.end) = (start, end);
+                std::mem::replace(&mut self.buffer, block)
+            }
+            // A record larger than the room: it is put together here.
+            None => {
+                self.buffer.truncate(self.end);
+                self.buffer.drain(..self.start);
+                self.buffer.extend_from_slice(&block[ROOM..end]);
+                (self.start, self.end) = (0, self.buffer.len());
+                block
+            }
+        };
+        match &mut self.way {
+            Way::Here(_, block) => *block = spent,
+            // Err: the thread has ended, and needs none.
+            Way::Ahead(ahead) => drop(ahead.spent.send(spent)),
+            Way::Ended => {}
+        }
     }
 
     /// Passes over `n` bytes, however many. Returns how many there were.
@@ -146,20 +254,5 @@ impl Input {
             left -= step as u64;
         }
         Ok(n - left)
-    }
-
-    /// Makes room for `want` unread bytes, and for a read that is worth its call.
-    fn make_room(&mut self, want: usize) {
-        if self.start == self.end
-            || self.buffer.len() - self.end < MIN_READ.max(want - (self.end - self.start))
-        {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.base += self.start as u64;
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if want > self.buffer.len() {
-            self.buffer.resize(want, 0);
-        }
     }
 }

@@ -1,10 +1,10 @@
 //! Capture files: pcap and pcapng, plain or gzip'd, from a path or from standard input.
 //!
 //! ```text
-//! file → Input (one buffer) → Classic | Ng (parse in place) → Packet that borrows the buffer
+//! file → Input (blocks, read ahead by a thread) → Classic | Ng (parse in place) → Packet that borrows the block
 //! ```
 //!
-//! Invariants: nothing is allocated for a packet; memory is one buffer that grows only for a record that does not fit.
+//! Invariants: nothing is allocated for a packet; memory is a few blocks that grow only for a record that does not fit.
 //! A file cut short is a fact: its packets are used, [`FileSource::truncated`] tells, a warning names the place. A
 //! record that cannot be is an error, after the packets before it were handed out. Unknown link types pass.
 
@@ -23,7 +23,7 @@ use agent_core::Packet;
 
 use super::{PacketSource, Progress};
 use classic::Classic;
-use input::{Filled, Input};
+use input::{BLOCK, Filled, Input};
 use ng::Ng;
 
 /// The largest packet accepted whatever the snap length says, in bytes: what tshark accepts.
@@ -113,6 +113,8 @@ pub struct FileSource {
     format: Format,
     len: Option<u64>,
     truncated: bool,
+    /// Whether packets were asked for.
+    begun: bool,
 }
 
 impl FileSource {
@@ -176,7 +178,14 @@ impl FileSource {
             return Err(unknown(path, input.unread()));
         };
         if ng::recognises(magic) {
-            return Ok(Self { path, input, format: Format::Ng(Ng::default()), len, truncated: false });
+            return Ok(Self {
+                path,
+                input,
+                format: Format::Ng(Ng::default()),
+                len,
+                truncated: false,
+                begun: false,
+            });
         }
         if !classic::recognises(magic) {
             return Err(unknown(path, input.unread()));
@@ -191,7 +200,14 @@ impl FileSource {
             match Classic::header(input.unread()) {
                 Ok(Ok((header, size))) => {
                     input.consume(size);
-                    return Ok(Self { path, input, format: Format::Classic(header), len, truncated: false });
+                    return Ok(Self {
+                        path,
+                        input,
+                        format: Format::Classic(header),
+                        len,
+                        truncated: false,
+                        begun: false,
+                    });
                 }
                 Ok(Err(more)) => want = more,
                 Err(Defect(found)) => return Err(CaptureFileError::Damaged { path, offset: 0, found }),
@@ -240,6 +256,9 @@ impl FileSource {
     /// Hands at most `max` packets to `sink`. Stops short, rather than wait for the file, once there is one.
     fn read(&mut self, max: usize, sink: &mut dyn FnMut(&Packet<'_>)) -> Result<Progress, CaptureFileError> {
         let mut count = 0;
+        if !std::mem::replace(&mut self.begun, true) && self.len.is_none_or(|len| len > BLOCK as u64) {
+            self.input.read_ahead().map_err(|e| self.unreadable(e))?;
+        }
         while count < max {
             let step = match &mut self.format {
                 Format::Classic(classic) => classic.step(self.input.unread()),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rquickjs::object::Property;
 use rquickjs::{Array, Ctx, Error, Object, Result, String as JsString, Value};
 
-use crate::view::{Fields, Out, Part, readable};
+use crate::view::{Fields, Key, Out, Part, readable};
 
 use super::{Kept, class};
 
@@ -95,8 +95,8 @@ fn match_lower_case(headers: &Object<'_>) -> Result<()> {
 impl Fields for Made<'_, '_> {
     type Value = Self;
 
-    fn field(&mut self, name: &'static str, write: impl FnOnce(&mut Self)) {
-        self.define(name, write);
+    fn field(&mut self, key: Key, write: impl FnOnce(&mut Self)) {
+        self.define(key.name, write);
     }
 }
 
@@ -145,7 +145,7 @@ impl Out for Made<'_, '_> {
         self.fill(entries, match_lower_case);
     }
 
-    fn entry(&mut self, name: &[u8], write: impl FnOnce(&mut Self)) {
+    fn entry(&mut self, name: &[u8], _plain: bool, write: impl FnOnce(&mut Self)) {
         self.define(&readable(name), write);
     }
 
@@ -165,8 +165,8 @@ pub(super) struct Picked<'a, 'js> {
 impl<'a, 'js> Fields for Picked<'a, 'js> {
     type Value = Made<'a, 'js>;
 
-    fn field(&mut self, name: &'static str, write: impl FnOnce(&mut Self::Value)) {
-        if !self.there && name == self.name {
+    fn field(&mut self, key: Key, write: impl FnOnce(&mut Self::Value)) {
+        if !self.there && key.name == self.name {
             self.there = true;
             write(&mut self.made);
         }
@@ -182,9 +182,9 @@ pub(super) struct Find<'a> {
 impl<'a> Fields for Find<'a> {
     type Value = Made<'a, 'a>;
 
-    fn field(&mut self, name: &'static str, _write: impl FnOnce(&mut Self::Value)) {
-        if name == self.name {
-            self.found = Some(name);
+    fn field(&mut self, key: Key, _write: impl FnOnce(&mut Self::Value)) {
+        if key.name == self.name {
+            self.found = Some(key.name);
         }
     }
 }
@@ -196,7 +196,7 @@ pub(super) struct Listed<'a>(pub(super) Vec<&'static str>, PhantomData<&'a ()>);
 impl<'a> Fields for Listed<'a> {
     type Value = Made<'a, 'a>;
 
-    fn field(&mut self, name: &'static str, _write: impl FnOnce(&mut Self::Value)) {
-        self.0.push(name);
+    fn field(&mut self, key: Key, _write: impl FnOnce(&mut Self::Value)) {
+        self.0.push(key.name);
     }
 }

@@ -171,3 +171,28 @@ fn segments_that_vanish_while_they_are_read_cost_only_themselves() {
     let rest = judge(&file);
     assert!(sent.ends_with(&rest) && rest.len() as u64 == exported.packets && rest.len() > 500);
 }
+
+#[test]
+fn the_latest_streams_are_those_of_the_whole_list_however_they_lie_in_segments() {
+    let mut bench = Bench::new(|c| c.segment_bytes = 64 << 10);
+    // Each of 30 streams goes on through several segments, the first ones longest.
+    for round in 0..10 {
+        for n in 0..30 {
+            let stream = bench.stream(n);
+            if round % (n + 1) <= round / 2 {
+                bench.send(stream, round as u32 * 10..round as u32 * 10 + 10, 300);
+            }
+        }
+    }
+    let folder = bench.close();
+    let folder = StoreFolder::open(folder.path()).unwrap();
+    let mut all = folder.streams(&mut |_| {}).unwrap();
+    assert_eq!(all.len(), 30);
+    all.reverse();
+    for most in [1, 7, 29, 30, 100] {
+        let latest = folder.latest(most, None, &mut |_| {}).unwrap();
+        assert_eq!(latest, all[..most.min(30)], "{most}");
+        let before = folder.latest(most, Some(all[9].stream), &mut |_| {}).unwrap();
+        assert_eq!(before, all[10..(10 + most).min(30)], "{most}");
+    }
+}

@@ -103,6 +103,11 @@ fn admitted(
     if matches!(uri.path(), "/healthz" | "/livez" | "/readyz") {
         return Err(Box::new("ok".into_response()));
     }
+    if uri.path() == "/openapi/v2" {
+        // No definitions at all: a message of Google's protobuf that has no fields.
+        let media = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+        return Err(Box::new(([(header::CONTENT_TYPE, media)], "").into_response()));
+    }
     if *method == Method::GET {
         let aggregated = text(headers, "accept").contains("as=APIGroupDiscoveryList");
         if let Some(found) = discovery::answer(uri.path(), aggregated, &store.resources) {

@@ -3,14 +3,17 @@
 //! On four CPUs or more nginx has the first for itself and wrk the second, and what captures has the rest: then what a
 //! capture costs the application is what it does in the kernel and to caches, not a place in the run queue.
 
+pub(super) mod site;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
 use tempfile::TempDir;
+
+pub(super) use self::site::Shape;
 
 use crate::sys::netns::Netns;
 use crate::sys::run::Running;
@@ -19,61 +22,6 @@ use crate::world::{SERVER, World};
 
 /// CPUs from which on each has its own.
 const PINNED_FROM: usize = 4;
-
-/// What is asked for, and how.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(super) enum Shape {
-    /// Small responses on connections that are kept alive.
-    Small,
-    /// Responses of 20 KiB.
-    Body20k,
-    /// Responses of 1 MiB.
-    Body1m,
-    /// One request a connection.
-    Close,
-    /// Small responses on 10,000 connections.
-    Connections10k,
-    /// Responses of 4 KiB in chunks.
-    Chunked,
-    /// Responses of 20 KiB of JSON, compressed.
-    Gzip,
-    /// Small responses, and one packet in a hundred is lost on the way.
-    Loss,
-}
-
-impl Shape {
-    /// As it stands in tables.
-    pub(super) fn title(self) -> &'static str {
-        match self {
-            Self::Small => "small keep-alive requests",
-            Self::Body20k => "20 KiB responses",
-            Self::Body1m => "1 MiB responses",
-            Self::Close => "one request a connection",
-            Self::Connections10k => "10,000 connections",
-            Self::Chunked => "chunked responses",
-            Self::Gzip => "gzip'd responses",
-            Self::Loss => "1 % of packets lost",
-        }
-    }
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::Small | Self::Close | Self::Connections10k | Self::Loss => "/small",
-            Self::Body20k => "/20k",
-            Self::Body1m => "/1m",
-            Self::Chunked => "/chunked",
-            Self::Gzip => "/gzip",
-        }
-    }
-
-    fn connections(self) -> u32 {
-        match self {
-            Self::Connections10k => 10_000,
-            Self::Body1m => 16,
-            _ => 64,
-        }
-    }
-}
 
 /// What wrk says of a load.
 #[derive(Clone, Copy, Debug)]
@@ -96,21 +44,15 @@ impl Web {
     /// Opens it.
     pub(super) fn open(shape: Shape) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("remora-web-").tempdir()?;
-        pages(folder.path())?;
-        fs::write(folder.path().join("nginx.conf"), configuration(folder.path()))?;
         let world = World::create("bench")?;
         if shape == Shape::Loss {
             for netns in [&world.server, &world.client] {
                 lose(netns)?;
             }
         }
-        let program =
-            project::program("nginx").context("nginx is not installed; `cargo xtask setup` does that")?;
-        let mut command = on_cpus(&world.server, Some(0), program);
-        command.arg("-c").arg(folder.path().join("nginx.conf"));
-        command.arg("-e").arg(folder.path().join("error.log"));
-        let nginx = Running::start("nginx", &command, Stdio::null(), Stdio::inherit())?;
-        world.wait_for_server()?;
+        let log = folder.path().join("access.log");
+        let wrapped = |program: &Path| on_cpus(&world.server, Some(0), program);
+        let nginx = site::nginx(&world.server, wrapped, folder.path(), &log, SERVER)?;
         Ok(Self { nginx, world, shape, folder })
     }
 
@@ -133,13 +75,8 @@ impl Web {
         let wrk = project::program("wrk").context("wrk is not installed; `cargo xtask setup` does that")?;
         let mut command = on_cpus(&self.world.client, Some(1), "prlimit");
         command.args(["--nofile=65536", "--"]).arg(wrk);
-        command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--timeout", "10s"]);
-        match self.shape {
-            Shape::Close => command.args(["-H", "Connection: close"]),
-            Shape::Gzip => command.args(["-H", "Accept-Encoding: gzip"]),
-            _ => &mut command,
-        };
-        command.arg(format!("http://{SERVER}{}", self.shape.path()));
+        command.arg("-t1");
+        self.shape.ask(&mut command, SERVER, seconds, connections);
         Ok(command)
     }
 
@@ -187,45 +124,6 @@ fn lose(netns: &Netns) -> Result<()> {
                  add rule inet lossy in meta l4proto tcp numgen random mod 100 == 0 drop";
     let nft = project::program("nft").context("nft is not installed; `cargo xtask setup` does that")?;
     run::output(netns.enter(nft).arg(rules)).map(drop)
-}
-
-fn pages(folder: &Path) -> Result<()> {
-    let www = folder.join("www");
-    fs::create_dir(&www)?;
-    fs::write(www.join("20k"), "0123456789abcdef".repeat(20 << 6))?;
-    fs::write(www.join("1m"), "x".repeat(1 << 20))?;
-    fs::write(www.join("chunked"), "chunk by chunk, ".repeat(4 << 6))?;
-    let things: Vec<_> = (0..400)
-        .map(|id| serde_json::json!({ "id": id, "name": format!("thing {id}"), "tags": ["a", "b", "c"] }))
-        .collect();
-    fs::write(www.join("gzip"), serde_json::to_vec(&things)?)?;
-    Ok(())
-}
-
-fn configuration(folder: &Path) -> String {
-    let folder = folder.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|of| format!("  {of}_temp_path {folder};\n"))
-        .collect();
-    format!(
-        "daemon off; worker_processes 1; pid {folder}/nginx.pid; user root;
-events {{ worker_connections 20000; }}
-worker_rlimit_nofile 40000;
-http {{
-  log_format short '$status';
-  access_log {folder}/access.log short buffer=256k;
-  sendfile on; tcp_nopush on; keepalive_requests 100000000; keepalive_timeout 60s;
-{temporary}  server {{
-    listen {SERVER} backlog=16384; root {folder}/www; default_type application/json;
-    location = /small {{ return 200 '{{\"ok\":true,\"pad\":\"{pad}\"}}'; }}
-    location = /chunked {{ ssi on; ssi_types *; }}
-    location = /gzip {{ gzip on; gzip_types application/json; gzip_min_length 1; }}
-  }}
-}}
-",
-        pad = "a".repeat(80)
-    )
 }
 
 /// Out of wrk's summary.
