@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::super::report::{Table, machine};
+use super::super::report::{Table, machine, version};
 use super::peers::Peer;
 use super::{Line, Measured};
 use crate::sys::term;
@@ -66,7 +66,7 @@ pub(super) fn json(lines: &[Line], rounds: u32) -> Value {
 }
 
 fn versions() -> Vec<String> {
-    Peer::value_variants().iter().filter(|peer| peer.is_installed()).map(|peer| peer.version()).collect()
+    Peer::value_variants().iter().filter(|peer| peer.is_installed()).map(|peer| version(peer.name())).collect()
 }
 
 /// The table of BENCHMARKS.md.
