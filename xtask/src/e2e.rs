@@ -27,6 +27,9 @@ pub(crate) struct E2e {
     /// Run an optimised agent.
     #[arg(long)]
     release: bool,
+    /// Run the ordinary binary with the libraries that it needs, not the static one: saves building that.
+    #[arg(long)]
+    dynamic: bool,
     /// Only this part: naming, capabilities, rolling, churn; may be repeated.
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
@@ -55,12 +58,12 @@ pub(crate) fn run(options: &E2e) -> Result<()> {
     if let Some(pods) = options.pods {
         more.extend(["--pods".to_owned(), pods.to_string()]);
     }
-    go(options.release, &more)
+    go(options.release, options.dynamic, &more)
 }
 
 /// What does not take a minute, for `cargo xtask test`; all is built already.
 pub(crate) fn briefly() -> Result<()> {
-    go(false, &["--brief".to_owned()])
+    go(false, false, &["--brief".to_owned()])
 }
 
 /// Why it cannot be done here.
@@ -78,10 +81,10 @@ pub(crate) fn obstacle(ready: &Ready) -> Option<String> {
     missing.map(|program| format!("{program} is not installed: `cargo xtask setup --only apt`"))
 }
 
-fn go(release: bool, more: &[String]) -> Result<()> {
+fn go(release: bool, dynamic: bool, more: &[String]) -> Result<()> {
     let made = tempfile::tempdir_in(project::target())?;
     let root = made.path().join("root");
-    image(&root, release)?;
+    image(&root, release, dynamic)?;
     let program = if release { project::optimised("e2e") } else { project::built("e2e") };
     let mut command = run::command(program);
     command.arg("run").arg("--image").arg(&root).args(more);
@@ -95,13 +98,15 @@ fn go(release: bool, more: &[String]) -> Result<()> {
 }
 
 /// Lays out what containers run.
-fn image(root: &Path, release: bool) -> Result<()> {
-    if crate::image::is_ready() {
+fn image(root: &Path, release: bool, dynamic: bool) -> Result<()> {
+    if crate::image::is_ready() && !dynamic {
         return crate::image::root(root, !release);
     }
-    term::say(
-        "  no static binary here (`cargo xtask setup --only image`): the ordinary one and its libraries",
-    );
+    if !dynamic {
+        term::say(
+            "  no static binary here (`cargo xtask setup --only image`): the ordinary one and its libraries",
+        );
+    }
     let binary = if release { project::optimised("remora") } else { project::built("remora") };
     for folder in ["tmp", "etc", "run", "var/lib", "proc", "sys", "dev"] {
         fs::create_dir_all(root.join(folder))?;

@@ -109,10 +109,10 @@ fn parts(world: &mut World, options: &Run) -> Result<()> {
         capabilities::run(world, options.brief)?;
     }
     if wanted(Part::Rolling) {
-        rolling::run(world)?;
+        rolling::run(world, options.brief)?;
     }
     if wanted(Part::Churn) {
-        churn::run(world, if options.brief { options.pods.min(300) } else { options.pods })?;
+        churn::run(world, if options.brief { options.pods.min(200) } else { options.pods })?;
     }
     Ok(())
 }

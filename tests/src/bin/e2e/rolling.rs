@@ -42,31 +42,35 @@ struct Load {
     shop: usize,
 }
 
-pub(crate) fn run(world: &mut World) -> Result<()> {
+/// In brief: with shorter times in between.
+pub(crate) fn run(world: &mut World, brief: bool) -> Result<()> {
+    let moment = Duration::from_millis(if brief { 700 } else { 2000 });
     say::section("A rolling update under load");
     world.install(&json!({"config": {"outbox": {"drainTimeout": "2s"}}}))?;
     world.forget_seen();
     world.start_agents()?;
     let before = world.slack.messages().len();
     let mut loads = start(world)?;
-    pause(2)?;
+    pause(moment)?;
     // What fails from now on waits, over the end of the agent that saw it.
     world.slack.fail(Injection::new(
         "chat.postMessage",
         u32::MAX,
         Fault::Status { code: 503, retry_after: None, body: String::new() },
     ));
-    pause(2)?;
+    pause(moment)?;
     let mut gaps: BTreeMap<String, Vec<Gap>> = BTreeMap::new();
-    world.install(&json!({"config": {"outbox": {"drainTimeout": "2s"}}, "podAnnotations": {"rolled": "yes"}}))?;
+    world.install(
+        &json!({"config": {"outbox": {"drainTimeout": "2s"}}, "podAnnotations": {"rolled": "yes"}}),
+    )?;
     for number in 0..world.cluster.nodes.len() {
         let (node, gap) = replace(world, number, Signal::SIGTERM)?;
         gaps.entry(node).or_default().push(gap);
     }
-    pause(2)?;
+    pause(moment)?;
     let (node, gap) = replace(world, 0, Signal::SIGKILL)?;
     gaps.entry(node).or_default().push(gap);
-    pause(2)?;
+    pause(moment)?;
     world.slack.clear_faults();
     let mut account: BTreeMap<String, BTreeMap<String, Sent>> = BTreeMap::new();
     for load in &mut loads {
@@ -235,8 +239,8 @@ fn judge(
     Ok(queued)
 }
 
-fn pause(seconds: u64) -> Result<()> {
-    let until = Instant::now() + Duration::from_secs(seconds);
+fn pause(time: Duration) -> Result<()> {
+    let until = Instant::now() + time;
     while Instant::now() < until {
         interrupt::check()?;
         std::thread::sleep(Duration::from_millis(50));
