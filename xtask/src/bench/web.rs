@@ -131,8 +131,14 @@ impl Web {
     /// The command that makes the load, for who wants to run it beside something else.
     pub(super) fn wrk(&self, seconds: u32, connections: u32) -> Result<Command> {
         let wrk = project::program("wrk").context("wrk is not installed; `cargo xtask setup` does that")?;
-        let mut command = on_cpus(&self.world.client, Some(1), "prlimit");
-        command.args(["--nofile=65536", "--"]).arg(wrk);
+        // Few connections need no more than everybody may have anyway.
+        let mut command = if connections > 500 {
+            let mut command = on_cpus(&self.world.client, Some(1), "prlimit");
+            command.args(["--nofile=65536", "--"]).arg(wrk);
+            command
+        } else {
+            on_cpus(&self.world.client, Some(1), wrk)
+        };
         command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--timeout", "10s"]);
         match self.shape {
             Shape::Close => command.args(["-H", "Connection: close"]),
