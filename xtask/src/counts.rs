@@ -5,7 +5,7 @@
 //! are a compiler's: with another one, or a processor without AVX2, nothing is held against them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -23,12 +23,15 @@ const MORE: u64 = 2500;
 /// Whether to look or to write down.
 #[derive(Args, Debug, Default)]
 #[command(
-    after_help = "Examples:\n  cargo xtask counts\n  cargo xtask counts --renew     (after a change that is worth what it costs)"
+    after_help = "Examples:\n  cargo xtask counts\n  cargo xtask counts --whole --renew     (after a change that is worth what it costs)"
 )]
 pub(crate) struct Counts {
     /// Write down what is counted now.
     #[arg(long)]
     renew: bool,
+    /// Count `remora replay --json` as a whole, too, which is built for that.
+    #[arg(long)]
+    whole: bool,
 }
 
 /// What came of it.
@@ -42,7 +45,10 @@ pub(crate) enum Verdict {
 
 /// The command.
 pub(crate) fn run(options: &Counts) -> Result<()> {
-    match check(options.renew)? {
+    if options.whole {
+        calm::cargo(project::cargo(None).args(["build", "--locked", "-p", "agent", "--bin", "remora"]))?;
+    }
+    match check(options.renew, options.whole)? {
         Verdict::Good => Ok(()),
         Verdict::Skipped(why) => {
             term::say(&format!("Not compared: {why}."));
@@ -51,8 +57,8 @@ pub(crate) fn run(options: &Counts) -> Result<()> {
     }
 }
 
-/// Counts and compares.
-pub(crate) fn check(renew: bool) -> Result<Verdict> {
+/// Counts and compares. `whole`: the agent's program is there, and up to date.
+pub(crate) fn check(renew: bool, whole: bool) -> Result<Verdict> {
     if project::program("valgrind").is_none() {
         return Ok(Verdict::Skipped("valgrind is not installed (`cargo xtask setup` does that)".to_owned()));
     }
@@ -67,25 +73,37 @@ pub(crate) fn check(renew: bool) -> Result<Verdict> {
         };
         counted.insert(format!("engine, {shape}: an exchange"), count.into());
     }
-    let (binary, profile) = whole();
-    if let Some(binary) = binary {
+    if whole {
+        // As `cargo xtask test` builds it: not the fastest, but its counts go up and down with those of the fastest.
         let file = folder.path().join("small.pcap");
         let replay = |exchanges: u64| {
-            let mut replay = Command::new(&binary);
+            let mut replay = Command::new(project::built("remora"));
             replay.args(["replay", "--json"]).arg(&file);
             let mut make = engine_on("small", exchanges);
             make.arg(&file);
             (replay, Some(make))
         };
         match twice(replay, folder.path()) {
-            Ok(count) => drop(
-                counted.insert(format!("remora replay --json ({profile}), small: an exchange"), count.into()),
-            ),
+            Ok(count) => {
+                counted.insert(
+                    "remora replay --json (debug profile), small: an exchange".to_owned(),
+                    count.into(),
+                );
+            }
             Err(error) => return unsupported(error),
         }
     }
     let path = project::root().join("xtask/counts.json");
     if renew {
+        // What was not counted now stays as it was.
+        if let Some(old) =
+            fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok())
+            && old["made with"] == maker()?
+        {
+            for (what, count) in old["instructions"].as_object().into_iter().flatten() {
+                counted.entry(what).or_insert_with(|| count.clone());
+            }
+        }
         let text = serde_json::to_string_pretty(&json!({ "made with": maker()?, "instructions": counted }))?;
         fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
         counted.iter().for_each(|(what, count)| term::say(&format!("{count:>8}  {what}")));
@@ -94,7 +112,7 @@ pub(crate) fn check(renew: bool) -> Result<Verdict> {
     let known: Value = serde_json::from_str(&fs::read_to_string(&path).context("xtask/counts.json")?)?;
     if known["made with"] != maker()? {
         let other = format!(
-            "they were made with {}; `cargo xtask counts --renew` makes them anew",
+            "they were made with {}; `cargo xtask counts --whole --renew` makes them anew",
             known["made with"]
         );
         counted.iter().for_each(|(what, count)| term::say(&format!("{count:>8}  {what}")));
@@ -104,15 +122,9 @@ pub(crate) fn check(renew: bool) -> Result<Verdict> {
     lines.iter().for_each(|line| term::say(&line.text));
     ensure!(
         lines.iter().all(|line| line.good),
-        "more instructions than xtask/counts.json allows; if they are worth it: cargo xtask counts --renew"
+        "more instructions than xtask/counts.json allows; if they are worth it: cargo xtask counts --whole --renew"
     );
     Ok(Verdict::Good)
-}
-
-/// The program as `cargo xtask test` builds it: not the fastest, but counts go up and down with those of the fastest.
-fn whole() -> (Option<PathBuf>, &'static str) {
-    let path = project::built("remora");
-    (path.is_file().then_some(path), "debug profile")
 }
 
 fn engine_on(shape: &str, exchanges: u64) -> Command {

@@ -73,8 +73,14 @@ impl Web {
     /// The command that makes the load, for who wants to run it beside something else.
     pub(super) fn wrk(&self, seconds: u32, connections: u32) -> Result<Command> {
         let wrk = project::program("wrk").context("wrk is not installed; `cargo xtask setup` does that")?;
-        let mut command = on_cpus(&self.world.client, Some(1), "prlimit");
-        command.args(["--nofile=65536", "--"]).arg(wrk);
+        // Few connections need no more than everybody may have anyway.
+        let mut command = if connections > 500 {
+            let mut command = on_cpus(&self.world.client, Some(1), "prlimit");
+            command.args(["--nofile=65536", "--"]).arg(wrk);
+            command
+        } else {
+            on_cpus(&self.world.client, Some(1), wrk)
+        };
         command.arg("-t1");
         self.shape.ask(&mut command, SERVER, seconds, connections);
         Ok(command)
