@@ -112,7 +112,7 @@ impl Shown<'_> {
                 padded(out, stream.0, 12);
                 out.push(b'-');
                 digits(out, item.index);
-            })
+            });
         });
         f.field(key!("index"), |v| v.number(item.index));
         f.field(key!("stream"), |v| v.spelt(|out| padded(out, stream.0, 12)));
@@ -161,7 +161,7 @@ pub(super) fn part_if(v: &mut impl Out, there: bool, part: Part) {
 
 /// The request's URL; where it names no host, the server's address stands for it.
 pub(super) fn url(item: &Item, request: &Request) -> String {
-    url_pieces(item, request, |pieces| pieced(pieces))
+    url_pieces(item, request, pieced)
 }
 
 /// The same in pieces.

@@ -70,7 +70,7 @@ impl Shown<'_> {
         });
         f.field(key!("content"), |v| v.part(Part::Content));
         f.field(key!("redirectURL"), |v| {
-            v.known(message.head.common(Common::Location).unwrap_or_default(), plain)
+            v.known(message.head.common(Common::Location).unwrap_or_default(), plain);
         });
         sizes(f, message);
     }
@@ -158,7 +158,7 @@ fn alike(fields: &[(&[u8], &[u8])]) -> Vec<Alike> {
 
 fn version(f: &mut impl Fields, message: &Message) {
     f.field(key!("httpVersion"), |v| {
-        v.plain(if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" })
+        v.plain(if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" });
     });
 }
 

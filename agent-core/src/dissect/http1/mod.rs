@@ -16,6 +16,7 @@ mod body;
 mod chunked;
 mod framing;
 mod head;
+mod looks;
 mod message;
 mod probe;
 mod reader;
