@@ -224,7 +224,8 @@ fn a_token_that_is_replaced_is_read_again() {
     }));
     std::fs::write(&token, second).unwrap();
     rig.api.revoke(&first);
-    cut(&rig, Cut::Close);
+    rig.api.cut_watches("*", Cut::Close);
+    wait("the old one is refused", || !kube.standing().is_good());
     rig.put(&pod("next", "10.1.0.2", 2));
     let deadline = Instant::now() + Duration::from_secs(120);
     while called(&kube, "10.1.0.2").is_none() {
