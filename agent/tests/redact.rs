@@ -290,6 +290,160 @@ proptest! {
     }
 }
 
+/// Found by the property: a hole in a head whose rest comes, in other segments, once it is given up.
+#[test]
+fn of_saved_cases_any_segment_may_be_lost() {
+    type Case = (&'static [u8], &'static [usize], &'static [usize], &'static [(usize, usize)]);
+    const CASES: [Case; 2] = [
+        (&[1], &[29, 1, 1, 77, 65], &[], &[(13, 0), (86, 0), (53, 13), (31, 0), (6, 2), (135, 15)]),
+        (&[4, 4, 0, 0, 0], &[14, 166, 3, 185, 54, 90, 119, 136], &[161, 66], &[(92, 0), (17, 27)]),
+    ];
+    for (kinds, cuts, swaps, again) in CASES {
+        let (client, server, secrets) = says(kinds);
+        let all = conversation([&client, &server], cuts, swaps, again);
+        for lost in 0..all.len() {
+            let mut segments = all.clone();
+            segments.remove(lost);
+            let frames: Vec<_> = segments.iter().map(Segment::frame).collect();
+            check(&frames, secrets);
+        }
+    }
+}
+
+/// Nothing of a secret is in the copy.
+#[track_caller]
+fn check_hidden(frames: &[Vec<u8>], secrets: usize) {
+    let (raw, redacted, _) = copies(frames, &redaction());
+    for (n, (one, other)) in raw.iter().zip(&redacted).enumerate() {
+        assert_eq!(one.len(), other.len());
+        for secret in 1..=secrets {
+            let value = hidden(secret);
+            let value = value.as_bytes();
+            for part in [&value[..7], &value[6..13]] {
+                let shown = other.windows(7).any(|w| w == part);
+                assert!(!shown, "{} in packet {n}: {}", part.escape_ascii(), other.escape_ascii());
+            }
+        }
+    }
+}
+
+/// What a second copy may hold: other bytes than those that were read, a secret among them.
+fn forged(of: &Segment, back: usize, flags: u8) -> Segment {
+    let mut payload = b"Z\r\nFree: ".to_vec();
+    payload.extend(hidden(1).into_bytes());
+    payload.extend(b"\r\n\r\n");
+    Segment { seq: of.seq.wrapping_sub(back as u32), flags, payload, ..of.clone() }
+}
+
+/// The same in a VLAN, or as IPv6, and with bytes behind the datagram.
+fn dressed(frame: &[u8], dress: u8) -> Vec<u8> {
+    let mut out = frame[..12].to_vec();
+    if dress & 1 != 0 {
+        out.extend([0x81, 0, 0, 7]);
+    }
+    if dress & 2 != 0 {
+        out.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        out.extend((frame.len() as u16 - TCP as u16).to_be_bytes());
+        out.extend([6, 64]);
+        for end in [26, 30] {
+            out.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0]);
+            out.extend(&frame[end..end + 4]);
+        }
+    } else {
+        out.extend(&frame[12..TCP]);
+    }
+    out.extend(&frame[TCP..]);
+    if dress & 4 != 0 {
+        out.extend(hidden(1).into_bytes());
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Each of `odd`: which segment, how far back, what (see below), and where it comes. One of `dress` is in each frame.
+    #[test]
+    fn what_was_not_read_is_hidden(
+        kinds in prop::collection::vec(0u8..12, 1..5),
+        cuts in prop::collection::vec(1usize..120, 1..9),
+        swaps in prop::collection::vec(0usize..200, 0..6),
+        again in prop::collection::vec((0usize..200, 0usize..40), 0..5),
+        lost in prop::collection::vec(0usize..60, 0..4),
+        odd in prop::collection::vec((0usize..200, 0usize..60, 0u8..9, 0usize..200), 0..6),
+        dress in 0u8..8,
+    ) {
+        let (client, server, secrets) = says(&kinds);
+        let mut segments = conversation([&client, &server], &cuts, &swaps, &again);
+        // A whole conversation comes first, and what is forged after what it contradicts; a forgery that is read is no copy.
+        let ends = [client.len() as u32 + 1000, (server.len() as u32).wrapping_add(4_294_967_201)];
+        for which in lost {
+            let at = 2 + which % (segments.len() - 2);
+            if segments.len() > 5 {
+                segments.remove(at);
+            }
+        }
+        let data = segments.clone();
+        let read = segments.len();
+        for (which, back, what, to) in odd {
+            let one = &data[which % data.len()];
+            let extra = match what {
+                // Another copy, an urgent one, one of before the beginning, or one out of the window.
+                0 => forged(one, back, 0x18),
+                1 => forged(one, back, 0x38),
+                2 => forged(one, back + (1 << 16), 0x18),
+                3 => forged(one, 1 << 31, 0x18),
+                // Beyond the FIN, with a RST, with another SYN.
+                4 => Segment { seq: ends[one.from].wrapping_add(back as u32 + 1), ..forged(one, 0, 0x18) },
+                5 => forged(one, back, 0x14),
+                6 => forged(&data[0], 0, 0x18),
+                // A keep-alive probe with a byte of its own; the same packet at another place.
+                7 => Segment { seq: one.seq.wrapping_sub(1), payload: vec![b'x'], flags: 0x10, ..one.clone() },
+                _ => one.clone(),
+            };
+            // What contradicts comes when all was read; a packet of the conversation anywhere.
+            let at = if what == 8 { 2 + to % (segments.len() - 1) } else { segments.len() };
+            segments.insert(at.max(if what == 8 { 2 } else { read }).min(segments.len()), extra);
+        }
+        let frames: Vec<_> = segments.iter().map(|s| dressed(&s.frame(), dress)).collect();
+        check_hidden(&frames, secrets);
+    }
+}
+
+#[test]
+fn data_in_a_syn_and_urgent_data_are_read_and_hidden() {
+    let (client, server, secrets) = says(&[0, 1]);
+    for dress in 0..8 {
+        let mut segments = conversation([&client, &server], &[400], &[], &[]);
+        let first = segments.remove(2);
+        segments[0].payload = first.payload;
+        for segment in &mut segments[2..] {
+            segment.flags |= 0x20;
+        }
+        let frames: Vec<_> = segments.iter().map(|s| dressed(&s.frame(), dress)).collect();
+        check_hidden(&frames, secrets);
+    }
+}
+
+#[test]
+fn a_second_copy_that_differs_is_hidden_while_the_first_waits_and_after() {
+    let body = "x".repeat(300);
+    let client = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 300\r\n\r\n{body}");
+    let segments = conversation([client.as_bytes(), b"HTTP/1.1 204 No\r\n\r\n"], &[60], &[], &[]);
+    for (first, at) in [(3, 3), (4, 5), (4, 7)] {
+        let mut with = segments.clone();
+        let moved = with.remove(first);
+        with.insert(first + 1, moved);
+        with.insert(at.max(first + 2), forged(&segments[first + 1], 0, 0x18));
+        let frames: Vec<_> = with.iter().map(Segment::frame).collect();
+        check_hidden(&frames, 1);
+        let redacted = copies(&frames, &redaction()).1;
+        // A body that was read stays, its own copies, too.
+        let x = redacted.concat().iter().filter(|b| **b == b'x').count();
+        assert!(x >= 300, "{x}");
+    }
+}
+
 #[test]
 fn every_cut_of_a_short_conversation() {
     let (client, server, secrets) = says(&[0, 1, 2, 3]);

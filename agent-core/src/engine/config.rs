@@ -74,7 +74,7 @@ pub enum Event {
 }
 
 /// Bytes that were read as heads, chunk sizes or trailers, or searched for the next message, or that came before the protocol
-/// was known. What is neither in these nor in a gap is of a body, or of a protocol that nobody reads.
+/// was known. Tells of gaps, too. What is in neither is of a body, or of a protocol that nobody reads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Text {
     /// The stream.
@@ -83,8 +83,10 @@ pub struct Text {
     pub from: u8,
     /// Of the first byte, as in [`Place`].
     pub offset: u64,
-    /// They.
+    /// They; none where bytes were lost.
     pub bytes: Vec<u8>,
+    /// So many bytes were lost or left out here, be it of text or of a body.
+    pub lost: u64,
 }
 
 /// Where a packet's payload lies.
@@ -102,8 +104,6 @@ pub struct Place {
     pub header: usize,
     /// Captured bytes of the payload.
     pub len: usize,
-    /// From this offset on nothing was, or will be, read, if the stream is closed.
-    pub unread: Option<i64>,
 }
 
 /// Segments of one direction whose payload may be left out, as long as their headers and true length are told.

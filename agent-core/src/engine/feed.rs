@@ -19,6 +19,8 @@ use crate::time::Timestamp;
 pub(super) struct Shared {
     pub(super) stats: EngineStats,
     pub(super) events: VecDeque<Event>,
+    /// See [`super::Engine::taken`].
+    pub(super) taken: Option<Vec<(usize, usize)>>,
     drafts: VecDeque<Draft>,
     spare: Spare,
     next_item: u64,
@@ -27,7 +29,7 @@ pub(super) struct Shared {
 impl Shared {
     /// With [`super::EngineConfig::text`].
     pub(super) fn new(text: bool) -> Self {
-        Self { spare: Spare::with_text(text), ..Self::default() }
+        Self { spare: Spare::with_text(text), taken: text.then(Vec::new), ..Self::default() }
     }
 
     /// What a reader is lent.
@@ -139,6 +141,14 @@ impl Feed<'_, '_> {
             (App::Reading(_), _) => self.read(from, chunk, at),
             (App::Probing(_), Chunk::Data(data)) => self.probe(from, data, at),
             (App::Probing(_), Chunk::Gap(_)) => self.forget(from),
+        }
+        if let Chunk::Gap(lost) = chunk
+            && self.cx.shared.taken.is_some()
+        {
+            self.texts();
+            let gap =
+                Text { stream: self.meta.id, from: from as u8, offset: at.offset, bytes: Vec::new(), lost };
+            self.cx.shared.events.push_back(Event::Text(Box::new(gap)));
         }
     }
 
@@ -258,6 +268,7 @@ impl Feed<'_, '_> {
                 from,
                 offset: text.offset,
                 bytes: text.bytes,
+                lost: 0,
             })));
         }
     }
@@ -301,6 +312,10 @@ impl Feed<'_, '_> {
 
     /// The reader is done with: it tells what is left. `then` takes its place.
     pub(super) fn finish(&mut self, end: End, then: App) {
+        if matches!(self.app, App::Probing(Some(_))) {
+            self.forget(0);
+            self.forget(1);
+        }
         if let App::Reading(mut parser) = std::mem::replace(self.app, then) {
             let Cx { rules, shared, .. } = &mut *self.cx;
             parser.finish(end, rules.now, &mut shared.context(rules));

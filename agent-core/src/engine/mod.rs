@@ -82,6 +82,9 @@ impl Engine {
         if self.now >= self.next_check {
             self.expire();
         }
+        if let Some(taken) = &mut self.shared.taken {
+            taken.clear();
+        }
         let stats = &mut self.shared.stats;
         stats.packets += 1;
         stats.bytes += u64::from(packet.original_len);
@@ -96,7 +99,8 @@ impl Engine {
         }
     }
 
-    /// Where the payload of the packet that was handled last lies; `None`: it has none, or is a fragment.
+    /// Where the payload of the packet that was handled last lies; `None`: it is a fragment, or nothing of a
+    /// stream.
     #[must_use]
     pub fn payload_place(&self, packet: &Packet<'_>) -> Option<Place> {
         let Ok(Decoded::Tcp(tcp)) = decode::decode(packet.link, packet.data, packet.original_len) else {
@@ -104,6 +108,12 @@ impl Engine {
         };
         let (key, from) = FlowKey::of(&tcp)?;
         self.table.get(self.table.find(&key)?)?.place(from, &tcp, packet.data)
+    }
+
+    /// The parts of the payload of the packet that was handled last, counted from its first byte, that were taken: they are,
+    /// or will be, read. With [`EngineConfig::text`].
+    pub(crate) fn taken(&self) -> &[(usize, usize)] {
+        self.shared.taken.as_deref().unwrap_or_default()
     }
 
     /// Where a fragment of an IP datagram lies in the packet's data, without its IP header, and whether it is the first.

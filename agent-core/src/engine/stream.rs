@@ -290,8 +290,14 @@ impl Stream {
         if t.wire > 0 {
             let at = Arrival { time, offset: 0, acked, truncated: false };
             let segment = Segment { seq, payload: t.payload, wire: t.wire as u64, at };
+            let new = feed.cx.shared.taken.is_some().then(|| own.not_held(seq, t.payload.len()));
             let mut sink = |chunk: Chunk<'_>, at: Arrival| feed.chunk(from, chunk, at);
             let outcome = own.segment(segment, rules, &mut sink);
+            if let (Some(taken), Some(new)) = (feed.cx.shared.taken.as_mut(), new) {
+                let (first, end) = outcome.fresh;
+                let within = |(from, to): (usize, usize)| (from.max(first), to.min(end));
+                taken.extend(new.into_iter().map(within).filter(|(from, to)| from < to));
+            }
             let stats = &mut feed.cx.shared.stats;
             stats.retransmitted += outcome.repeated;
             stats.overlaps += u64::from(outcome.differs);
@@ -430,11 +436,8 @@ impl Stream {
     /// Where the payload of a packet of this stream lies in `data`.
     pub(super) fn place(&self, from: usize, t: &TcpPacket<'_>, data: &[u8]) -> Option<Place> {
         let at = (t.payload.as_ptr() as usize).checked_sub(data.as_ptr() as usize)?;
-        let within = !t.payload.is_empty() && at + t.payload.len() <= data.len();
-        let side = &self.sides[from];
-        let (offset, wild) = side.place(t.seq.plus(u64::from(t.syn())));
-        // Nothing was read of what is out of the window, of a RST's payload, or beyond the end.
-        let unread = if wild || t.rst() { Some(i64::MIN) } else { self.meta.reason.map(|_| side.read_to()) };
+        let within = at + t.payload.len() <= data.len();
+        let offset = self.sides[from].place(t.seq.plus(u64::from(t.syn())));
         within.then(|| Place {
             stream: self.meta.id,
             from: from as u8,
@@ -442,7 +445,6 @@ impl Stream {
             at,
             header: at.saturating_sub(t.header),
             len: t.payload.len(),
-            unread,
         })
     }
 

@@ -1,9 +1,17 @@
 //! Finds the values of header lines in the text of one direction, however it is cut.
 //!
-//! Invariant: what is not known to be harmless is hidden. Behind a hole nobody knows whose value the rest of a line is.
+//! Invariant: what is not known to be harmless is hidden. Behind a hole nobody knows whose value the rest of a line is, nor
+//! whether the next one goes on with it; only a whole start line, at the start of a segment, is believed.
+
+use crate::dissect::Side;
+use crate::dissect::http1::is_start_line;
 
 /// Bytes of a name that are looked at; a longer one is none.
 const LONGEST_NAME: usize = 256;
+/// Bytes of a line behind a hole that are looked at for a start line; of a longer one all are hidden.
+const LONGEST_START: usize = 64 << 10;
+/// Places in such a line where a message may begin that are looked at.
+const MOST_STARTS: usize = 256;
 
 /// Where in a line the next byte is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +24,7 @@ enum At {
     Hidden,
     /// In something that is not.
     Shown,
-    /// Behind a hole: in nobody knows what.
+    /// Behind a hole: in nobody knows what, until its line is complete.
     Unknown,
 }
 
@@ -33,11 +41,65 @@ pub(super) struct Lines {
     between: bool,
     /// Offset of the next byte, if nothing is left out.
     next: u64,
+    /// Bytes were lost since the last piece, of a body or not.
+    lost: bool,
+    unsure: Unsure,
+}
+
+/// A line behind a hole.
+#[derive(Debug, Default)]
+struct Unsure {
+    /// Offset of its first byte that is known.
+    offset: u64,
+    bytes: Vec<u8>,
+    /// Where segments began in it.
+    starts: Vec<usize>,
+    /// All bytes, also those that are not kept.
+    length: u64,
+}
+
+impl Unsure {
+    /// Hides what comes before a start line that ends here, or all if there is none. Whether there is one.
+    fn settle(&mut self, complete: bool, hide: &mut dyn FnMut(u64, u64)) -> bool {
+        let Self { offset, bytes, starts, length } = std::mem::take(self);
+        let line = bytes.strip_suffix(b"\r").unwrap_or(&bytes);
+        let begins = |start: &usize| {
+            let line = line.get(*start..).unwrap_or_default();
+            is_start_line(Side::Client, line) || is_start_line(Side::Server, line)
+        };
+        let whole = complete && length == bytes.len() as u64;
+        let start = starts.into_iter().find(|start| whole && begins(start));
+        let end = if whole { line.len() as u64 } else { length };
+        let hidden = start.map_or(end, |start| start as u64);
+        if hidden > 0 {
+            hide(offset, hidden);
+        }
+        start.is_some()
+    }
 }
 
 impl Lines {
     pub(super) fn new() -> Self {
-        Self { at: At::Name, name: Vec::new(), length: 0, folds: false, between: true, next: 0 }
+        Self {
+            at: At::Name,
+            name: Vec::new(),
+            length: 0,
+            folds: false,
+            between: true,
+            next: 0,
+            lost: false,
+            unsure: Unsure::default(),
+        }
+    }
+
+    /// Bytes of the direction were lost.
+    pub(super) fn lost(&mut self) {
+        self.lost = true;
+    }
+
+    /// Nothing more comes, or not without a hole.
+    pub(super) fn end(&mut self, hide: &mut dyn FnMut(u64, u64)) {
+        self.unsure.settle(false, hide);
     }
 
     /// Takes the next piece; `hide` is given the first offset and the length of what is to be hidden.
@@ -49,17 +111,26 @@ impl Lines {
         hide: &mut dyn FnMut(u64, u64),
     ) {
         if offset != self.next {
-            let known = self.between && self.length == 0 && self.next != 0;
+            let known = self.between && self.length == 0 && self.next != 0 && !self.lost;
+            self.end(hide);
             self.begin_line(false);
             self.at = if known { At::Name } else { At::Unknown };
+            self.unsure.offset = offset;
         }
+        self.lost = false;
         // A message may begin where a segment does.
-        if self.at == At::Unknown && may_start(bytes) {
-            self.begin_line(false);
+        if self.at == At::Unknown && self.unsure.starts.len() < MOST_STARTS {
+            self.unsure.starts.push(self.unsure.bytes.len());
         }
         self.next = offset + bytes.len() as u64;
         let mut run: Option<u64> = None;
         for (offset, &byte) in (offset..).zip(bytes) {
+            if byte == b'\n' && self.at == At::Unknown {
+                let settled = self.unsure.settle(true, hide);
+                self.begin_line(!settled);
+                self.between = false;
+                continue;
+            }
             match (self.byte(byte, hides), run) {
                 (true, None) => run = Some(offset),
                 (false, Some(from)) => {
@@ -77,9 +148,16 @@ impl Lines {
     /// Whether this byte is to be hidden.
     fn byte(&mut self, byte: u8, hides: &dyn Fn(&[u8]) -> bool) -> bool {
         if byte == b'\n' {
-            self.between = self.length == 0 && self.at != At::Unknown;
+            self.between = self.length == 0;
             let hidden = matches!(self.at, At::Before | At::Hidden) && !self.between;
             self.begin_line(hidden);
+            return false;
+        }
+        if self.at == At::Unknown {
+            if self.unsure.bytes.len() < LONGEST_START {
+                self.unsure.bytes.push(byte);
+            }
+            self.unsure.length += 1;
             return false;
         }
         if byte == b'\r' {
@@ -98,7 +176,7 @@ impl Lines {
             At::Before if !blank => self.at = At::Hidden,
             _ => {}
         }
-        matches!(self.at, At::Hidden | At::Unknown)
+        self.at == At::Hidden
     }
 
     fn begin_line(&mut self, folds: bool) {
@@ -109,13 +187,6 @@ impl Lines {
     }
 }
 
-/// Whether these bytes may be the start of a message: a status line, or a method, as far as they go.
-fn may_start(bytes: &[u8]) -> bool {
-    let status = b"HTTP/1.".iter().zip(bytes).all(|(want, have)| want == have);
-    let method = bytes.iter().take_while(|b| b.is_ascii_uppercase()).count();
-    status || ((3..=20).contains(&method) && matches!(bytes.get(method), None | Some(b' ')))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,17 +194,20 @@ mod tests {
     /// What is left to see of pieces at their offsets.
     fn seen(pieces: &[(u64, &str)]) -> String {
         let mut lines = Lines::new();
-        let mut out = String::new();
+        let mut out: Vec<Vec<u8>> = Vec::new();
+        let mut hidden = Vec::new();
         let hides = |name: &[u8]| name.eq_ignore_ascii_case(b"cookie");
         for (offset, text) in pieces {
-            let mut bytes = text.as_bytes().to_vec();
-            lines.take(*offset, text.as_bytes(), &hides, &mut |from, len| {
-                let from = (from - offset) as usize;
-                bytes[from..from + len as usize].fill(b'*');
-            });
-            out.push_str(&String::from_utf8(bytes).unwrap());
+            out.push(text.as_bytes().to_vec());
+            lines.take(*offset, text.as_bytes(), &hides, &mut |from, len| hidden.push(from..from + len));
         }
-        out
+        lines.end(&mut |from, len| hidden.push(from..from + len));
+        for ((offset, _), bytes) in pieces.iter().zip(&mut out) {
+            let bytes =
+                (*offset..).zip(bytes).filter(|(at, _)| hidden.iter().any(|range| range.contains(at)));
+            bytes.for_each(|(_, byte)| *byte = b'*');
+        }
+        String::from_utf8(out.concat()).unwrap()
     }
 
     #[test]
@@ -152,6 +226,20 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_behind_an_empty_line_is_no_body_where_bytes_were_lost() {
+        let hides = |name: &[u8]| name == b"cookie";
+        for (lost, want) in [(false, vec![]), (true, vec![(90, 6)])] {
+            let (mut lines, mut hidden) = (Lines::new(), Vec::new());
+            lines.take(0, b"A: b\r\n\r\n", &hides, &mut |_, _| panic!("nothing is hidden"));
+            if lost {
+                lines.lost();
+            }
+            lines.take(90, b"secret\r\nA: b\r\n", &hides, &mut |from, len| hidden.push((from, len)));
+            assert_eq!(hidden, want);
+        }
+    }
+
+    #[test]
     fn behind_a_body_a_line_begins_and_behind_a_hole_nobody_knows() {
         assert_eq!(seen(&[(0, "A: b\r\n\r\n"), (50, "Xookie: 1\r\n")]), "A: b\r\n\r\nXookie: 1\r\n");
         assert_eq!(seen(&[(0, "A: b\r\n"), (50, "kie: 1\r\nB: c\r\n")]), "A: b\r\n******\r\nB: c\r\n");
@@ -161,6 +249,18 @@ mod tests {
         );
         assert_eq!(seen(&[(1 << 20, "secret\r\nB: c\r\n")]), "******\r\nB: c\r\n");
         assert_eq!(seen(&[(1 << 20, "GET / HTTP/1.1\r\nB: c")]), "GET / HTTP/1.1\r\nB: c");
+        // A start line in pieces, and what only looks like the start of one.
+        assert_eq!(
+            seen(&[(9, "x; GE"), (14, "T / HT"), (20, "TP/1.1\r\nB: c")]),
+            "*****T / HTTP/1.1\r\nB: c"
+        );
+        assert_eq!(
+            seen(&[(9, "x; "), (12, "GET / HT"), (20, "TP/1.1\r\nB: c")]),
+            "***GET / HTTP/1.1\r\nB: c"
+        );
+        assert_eq!(seen(&[(9, "SECRET"), (15, "\r\n\tSECRET\r\nB: c")]), "******\r\n\t******\r\nB: c");
+        assert_eq!(seen(&[(9, "SECRET WORD")]), "***********");
+        assert_eq!(seen(&[(9, "HTTP/1.1 200")]), "************");
         // Chunk sizes: the line behind the data ends what was before it.
         assert_eq!(seen(&[(0, "\n5\r\n"), (9, "\r\n6\r\n")]), "\n5\r\n\r\n6\r\n");
     }

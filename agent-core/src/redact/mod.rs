@@ -4,11 +4,16 @@
 //! bytes of which direction are values to be hidden; [`Overwriter`] then finds these bytes in every packet that carries
 //! them: in pieces, out of order, sent again.
 //!
+//! What the engine took in is judged, and nothing else: other bytes stay only where they equal, at the same offset, those that
+//! it took. So these are hidden: what came when its place was given up as a gap, a second copy that differs, what is out of the
+//! window, beyond a FIN, of a RST, of a closed stream, and what a frame holds behind its IP datagram.
+//!
 //! Invariants: lengths never change; bodies, and protocols that nobody reads, stay as they are; where the dissector cannot know
 //! what bytes are (behind a hole in a head, of a segment that nobody read, of a fragment of an IP datagram), they are hidden.
 //! A TCP checksum is changed by as much as its payload was: one that was right stays right.
 
 mod lines;
+mod seen;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +21,7 @@ use crate::engine::{Engine, EngineConfig, Event};
 use crate::item::StreamId;
 use crate::packet::Packet;
 use lines::Lines;
+use seen::Seen;
 
 /// What hidden bytes become.
 pub const MASK: u8 = b'*';
@@ -79,13 +85,21 @@ impl<'a> Finder<'a> {
                     let way = (text.stream, text.from);
                     let lines = self.lines.entry(way).or_insert_with(Lines::new);
                     let hidden = &mut self.hidden;
+                    if text.lost > 0 {
+                        lines.lost();
+                        continue;
+                    }
                     lines.take(text.offset, &text.bytes, self.hides, &mut |from, len| {
                         hidden.add(way, from, from + len);
                     });
                 }
                 Event::StreamClosed(summary) => {
-                    self.lines.remove(&(summary.stream, 0));
-                    self.lines.remove(&(summary.stream, 1));
+                    for way in [(summary.stream, 0), (summary.stream, 1)] {
+                        let hidden = &mut self.hidden;
+                        if let Some(mut lines) = self.lines.remove(&way) {
+                            lines.end(&mut |from, len| hidden.add(way, from, from + len));
+                        }
+                    }
                 }
                 Event::Item(_) | Event::Trim(_) => {}
             }
@@ -126,19 +140,25 @@ impl Hidden {
 pub struct Overwriter {
     engine: Engine,
     hidden: Hidden,
+    seen: BTreeMap<Way, Seen>,
 }
 
 impl Overwriter {
     /// For the same packets that the [`Finder`] got.
     #[must_use]
     pub fn new(hidden: Hidden) -> Self {
-        Self { engine: Engine::new(EngineConfig::default()), hidden }
+        let engine = Engine::new(EngineConfig { text: true, ..EngineConfig::default() });
+        Self { engine, hidden, seen: BTreeMap::new() }
     }
 
     /// Takes the next packet; `copy` begins as a copy of its data.
     pub fn packet(&mut self, packet: &Packet<'_>, copy: &mut [u8]) {
         self.engine.handle_packet(packet);
-        while self.engine.poll_event().is_some() {}
+        while let Some(event) = self.engine.poll_event() {
+            if let Event::StreamClosed(summary) = event {
+                self.seen.retain(|way, _| way.0 != summary.stream);
+            }
+        }
         if let Some((range, first)) = Engine::fragment_in(packet) {
             let start = range.start + if first { TCP_HEADER } else { 0 };
             if let Some(bytes) = copy.get_mut(start..range.end) {
@@ -147,13 +167,19 @@ impl Overwriter {
             return;
         }
         let Some(place) = self.engine.payload_place(packet) else { return };
+        if let Some(behind) = copy.get_mut(place.at + place.len..) {
+            // Padding is zeros, or whatever was in the sender's memory.
+            behind.iter_mut().filter(|byte| **byte != 0).for_each(|byte| *byte = MASK);
+        }
+        let Some(sent) = packet.data.get(place.at..place.at + place.len) else { return };
+        let seen = self.seen.entry((place.stream, place.from)).or_default();
+        let unjudged = seen.unjudged(place.offset, sent, self.engine.taken());
         let mut payload = Payload { copy, header: place.header, at: place.at };
-        for (from, to) in self.hidden.within((place.stream, place.from), place.offset, place.len) {
+        for (from, to) in unjudged {
             payload.mask(from, to);
         }
-        if let Some(unread) = place.unread {
-            let from = usize::try_from(unread.saturating_sub(place.offset)).unwrap_or(0);
-            payload.mask(from.min(place.len), place.len);
+        for (from, to) in self.hidden.within((place.stream, place.from), place.offset, place.len) {
+            payload.mask(from, to);
         }
     }
 }

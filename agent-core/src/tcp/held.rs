@@ -108,6 +108,27 @@ impl Held {
         true
     }
 
+    /// The parts of `length` bytes from `offset` on, counted from there, that are not held.
+    pub(crate) fn holes_in(&self, offset: i64, length: usize) -> Vec<(usize, usize)> {
+        let end = offset.saturating_add_unsigned(length as u64);
+        let relative = |at: u64| at.cast_signed().saturating_sub(offset).max(0) as usize;
+        let mut holes = Vec::new();
+        let mut at = 0;
+        let first = offset.max(0).cast_unsigned();
+        let first = self.covering(first).map_or(first, |(start, _)| start);
+        for (start, segment) in self.segments.range(first..end.max(0).cast_unsigned().max(first)) {
+            let from = relative(*start).min(length);
+            if from > at {
+                holes.push((at, from));
+            }
+            at = at.max(relative(start + segment.data.len() as u64).min(length));
+        }
+        if at < length {
+            holes.push((at, length));
+        }
+        holes
+    }
+
     fn covering(&self, pos: u64) -> Option<(u64, &Segment)> {
         let (start, segment) = self.segments.range(..=pos).next_back()?;
         (start + segment.data.len() as u64 > pos).then_some((*start, segment))

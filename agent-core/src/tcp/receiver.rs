@@ -52,6 +52,8 @@ pub(crate) struct Outcome {
     pub(crate) wild: bool,
     /// Holes given up because a budget was spent.
     pub(crate) squeezed: u64,
+    /// Captured bytes of the segment that were not too late, nor beyond the end: first and one past the last.
+    pub(crate) fresh: (usize, usize),
 }
 
 /// One direction. An idle one is this struct alone.
@@ -176,15 +178,15 @@ impl Receiver {
         u64::try_from(offset).ok().filter(|_| self.known && !far)
     }
 
-    /// The offset of a segment's first byte, and whether it is out of the window.
-    pub(crate) fn place(&self, seq: Seq) -> (i64, bool) {
-        let offset = self.offset(seq);
-        (offset, (offset - self.next.cast_signed()).abs() > WINDOW)
+    /// The offset of a segment's first byte.
+    pub(crate) fn place(&self, seq: Seq) -> i64 {
+        self.offset(seq)
     }
 
-    /// The offset before which everything was handed on.
-    pub(crate) fn read_to(&self) -> i64 {
-        if self.started { self.next.cast_signed() } else { 0 }
+    /// The parts of a segment, counted from its first byte, of which nothing is held.
+    pub(crate) fn not_held(&self, seq: Seq, length: usize) -> Vec<(usize, usize)> {
+        let held = self.extra.as_ref().filter(|_| self.known).map(|x| &x.held);
+        held.map_or_else(|| vec![(0, length)], |held| held.holes_in(self.offset(seq), length))
     }
 
     /// Whether anything is known of where this direction is.
@@ -450,6 +452,7 @@ impl Receiver {
                 };
                 let payload = payload.get(..wire as usize).unwrap_or(payload);
                 if wire > 0 {
+                    outcome.fresh = (0, payload.len());
                     self.hold(offset, &Segment { payload, wire, at, ..segment }, rules.now, &mut outcome);
                     self.squeeze(rules, sink, &mut outcome);
                 }
@@ -472,6 +475,7 @@ impl Receiver {
         let wire = end.cast_unsigned() - start;
         let payload = payload.get(cut as usize..).unwrap_or_default();
         let payload = payload.get(..wire as usize).unwrap_or(payload);
+        outcome.fresh = (cut as usize, cut as usize + payload.len());
         if start == self.next && self.first_held().is_none() {
             self.end = self.end.max(end.cast_unsigned());
             self.pass(payload, at, rules, sink);

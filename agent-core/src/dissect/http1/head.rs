@@ -312,7 +312,7 @@ fn start_line(side: Side, line: &[u8], offset: usize) -> Option<(StartLine, u8)>
 }
 
 /// Whether a line (without its end) can start a message.
-pub(super) fn is_start_line(side: Side, line: &[u8]) -> bool {
+pub(crate) fn is_start_line(side: Side, line: &[u8]) -> bool {
     start_line(side, line, 0).is_some()
 }
 

@@ -21,6 +21,7 @@ mod message;
 mod probe;
 mod reader;
 
+pub(crate) use head::is_start_line;
 pub use probe::{MAX_PROBE, probe};
 
 use super::{Arrival, Chunk, Context, Dissector, End, Next, Side};

@@ -186,6 +186,8 @@ impl Reader {
                 return turn;
             }
         }
+        // Behind the end, if anything is.
+        env.cx.spare.text(self.side, self.offset, data);
         Turn::Http
     }
 
