@@ -387,11 +387,10 @@ impl PodSpec {
         ensure!(!spec.enable_service_links, "enableServiceLinks: only false is understood");
         let container = spec.container();
         ensure!(!container.security_context.privileged, "privileged containers are not run here");
-        for profile in [&spec.security_context.seccomp_profile, &container.security_context.seccomp_profile] {
-            if let Some(profile) = profile {
-                let known = ["RuntimeDefault", "Unconfined"].contains(&&*profile.kind);
-                ensure!(known, "seccompProfile: {} is not to be had here", profile.kind);
-            }
+        let profiles = [&spec.security_context.seccomp_profile, &container.security_context.seccomp_profile];
+        for profile in profiles.into_iter().flatten() {
+            let known = ["RuntimeDefault", "Unconfined"].contains(&&*profile.kind);
+            ensure!(known, "seccompProfile: {} is not to be had here", profile.kind);
         }
         Ok(spec)
     }

@@ -66,7 +66,11 @@ pub(super) fn json(lines: &[Line], rounds: u32) -> Value {
 }
 
 fn versions() -> Vec<String> {
-    Peer::value_variants().iter().filter(|peer| peer.is_installed()).map(|peer| version(peer.name())).collect()
+    Peer::value_variants()
+        .iter()
+        .filter(|peer| peer.is_installed())
+        .map(|peer| version(peer.name()))
+        .collect()
 }
 
 /// The table of BENCHMARKS.md.
