@@ -58,7 +58,7 @@ impl Client {
         let mut out = std::io::stdout().lock();
         let mut connection: Option<Connection> = None;
         for id in 0..self.count {
-            if id % self.per_connection.max(1) == 0 {
+            if id.is_multiple_of(self.per_connection.max(1)) {
                 connection = None;
             }
             let from = now();
@@ -66,7 +66,7 @@ impl Client {
                 Some(open) => connection.insert(open),
                 None => connection.insert(Connection::open(self.to, Duration::from_secs(10))?),
             };
-            let fails = self.fail_every > 0 && id % self.fail_every == 0;
+            let fails = self.fail_every > 0 && id.is_multiple_of(self.fail_every);
             let target = if fails { self.target.replace("/r/", "/fail/") } else { self.target.clone() };
             let target = target.replace("{id}", &id.to_string());
             open.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.to).as_bytes())?;

@@ -114,7 +114,7 @@ fn start(world: &World) -> Result<Vec<Load>> {
 }
 
 fn path(shop: usize, sent: &Sent) -> String {
-    let way = if sent.id % FAIL_EVERY == 0 { "fail" } else { "r" };
+    let way = if sent.id.is_multiple_of(FAIL_EVERY) { "fail" } else { "r" };
     format!("/{way}/{shop}-{}", sent.id)
 }
 

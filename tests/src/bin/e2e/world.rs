@@ -68,9 +68,11 @@ impl World {
             shop(&mut cluster, 1, ("billing", "payments", "payments-5b8f7d9c4-w7r9t"), Qos::Guaranteed)?,
         ];
         cluster.sync()?;
-        let mut config = FakeConfig::default();
-        config.tokens = vec![Token::new(TOKEN)];
-        config.channels = vec![Channel::new(CHANNEL, "alerts")];
+        let config = FakeConfig {
+            tokens: vec![Token::new(TOKEN)],
+            channels: vec![Channel::new(CHANNEL, "alerts")],
+            ..FakeConfig::default()
+        };
         let address = SocketAddr::new(cluster.rack.address(2)?, 80);
         let slack = cluster.rack.outside.run(|| SlackFake::start(address, config))?;
         let helm = Helm::find("e2e")?.context("Helm is not there: `cargo xtask setup --only helm`")?;

@@ -4,6 +4,7 @@
 //! variables, arguments. Not enforced: limits of memory and CPU. What is not understood is refused ([`spec`]).
 
 mod env;
+mod fields;
 mod oci;
 mod probe;
 mod run;

@@ -46,7 +46,7 @@ pub(super) fn mounts(
             ("ca.crt", account.ca.as_bytes().to_vec()),
             ("namespace", pod.namespace.as_bytes().to_vec()),
         ];
-        write(&folder, files.map(|(name, bytes)| (name.to_owned(), bytes)).to_vec(), 0o644)?;
+        write(&folder, &files.map(|(name, bytes)| (name.to_owned(), bytes)), 0o644)?;
         let mut made = bind(&folder);
         made["destination"] = json!(ACCOUNT);
         made["options"] = json!(["rbind", "rprivate", "ro"]);
@@ -64,12 +64,12 @@ fn source(volume: &Volume, pod: &Pod, objects: &dyn Objects, places: &Places) ->
     let folder = places.pod.join("volumes").join(&volume.name);
     if let Some(from) = &volume.config_map {
         let object = find("ConfigMap", &from.name)?;
-        write(&folder, files(&object, false)?, from.default_mode)?;
+        write(&folder, &files(&object, false)?, from.default_mode)?;
         return Ok(bind(&folder));
     }
     if let Some(from) = &volume.secret {
         let object = find("Secret", &from.secret_name)?;
-        write(&folder, files(&object, true)?, from.default_mode)?;
+        write(&folder, &files(&object, true)?, from.default_mode)?;
         return Ok(bind(&folder));
     }
     if let Some(empty) = &volume.empty_dir {
@@ -117,20 +117,20 @@ fn files(object: &Value, encoded: bool) -> Result<Vec<(String, Vec<u8>)>> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn write(folder: &Path, files: Vec<(String, Vec<u8>)>, mode: u32) -> Result<()> {
+pub(super) fn write(folder: &Path, files: &[(String, Vec<u8>)], mode: u32) -> Result<()> {
     fs::create_dir_all(folder)?;
     let old = fs::read_link(folder.join("..data")).ok();
     let number = (1..).find(|n| !folder.join(format!("..{n}")).exists()).unwrap_or(0);
     let made = PathBuf::from(format!("..{number}"));
     fs::create_dir(folder.join(&made))?;
-    for (name, bytes) in &files {
+    for (name, bytes) in files {
         let path = folder.join(&made).join(name);
         fs::write(&path, bytes)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     }
     symlink(&made, folder.join("..data_tmp"))?;
     fs::rename(folder.join("..data_tmp"), folder.join("..data"))?;
-    for (name, _) in &files {
+    for (name, _) in files {
         let link = folder.join(name);
         if link.symlink_metadata().is_err() {
             symlink(Path::new("..data").join(name), link)?;
@@ -170,8 +170,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("volume");
         let file = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
-        write(&folder, vec![file("a", "1"), file("b", "1")], 0o400).unwrap();
-        write(&folder, vec![file("a", "2"), file("c", "2")], 0o400).unwrap();
+        write(&folder, &[file("a", "1"), file("b", "1")], 0o400).unwrap();
+        write(&folder, &[file("a", "2"), file("c", "2")], 0o400).unwrap();
         assert_eq!(fs::read_to_string(folder.join("a")).unwrap(), "2");
         let mut names: Vec<_> = fs::read_dir(&folder)
             .unwrap()
