@@ -43,10 +43,13 @@ pub(super) struct Lines {
     next: u64,
     /// Bytes were lost since the last piece, of a body or not.
     lost: bool,
+    /// No start line was found since a hole: lines are judged when they are complete.
+    searching: bool,
     unsure: Unsure,
 }
 
-/// A line behind a hole.
+/// A line behind a hole, before a start line is found. What looks like a header there may be of a body, and a message may begin
+/// where a segment does.
 #[derive(Debug, Default)]
 struct Unsure {
     /// Offset of its first byte that is known.
@@ -59,22 +62,39 @@ struct Unsure {
 }
 
 impl Unsure {
-    /// Hides what comes before a start line that ends here, or all if there is none. Whether there is one.
-    fn settle(&mut self, complete: bool, hide: &mut dyn FnMut(u64, u64)) -> bool {
-        let Self { offset, bytes, starts, length } = std::mem::take(self);
-        let line = bytes.strip_suffix(b"\r").unwrap_or(&bytes);
+    fn push(&mut self, offset: u64, byte: u8) {
+        if self.length == 0 {
+            self.offset = offset;
+            self.starts = vec![0];
+        }
+        self.length += 1;
+        if self.bytes.len() < LONGEST_START {
+            self.bytes.push(byte);
+        }
+    }
+
+    fn segment_begins(&mut self) {
+        if self.starts.len() < MOST_STARTS {
+            self.starts.push(self.bytes.len());
+        }
+    }
+
+    fn whole(&self) -> bool {
+        self.length == self.bytes.len() as u64
+    }
+
+    /// Without its CR.
+    fn line(&self) -> &[u8] {
+        self.bytes.strip_suffix(b"\r").unwrap_or(&self.bytes)
+    }
+
+    /// Where in it a start line begins that ends with it.
+    fn start_line(&self) -> Option<usize> {
         let begins = |start: &usize| {
-            let line = line.get(*start..).unwrap_or_default();
+            let line = self.line().get(*start..).unwrap_or_default();
             is_start_line(Side::Client, line) || is_start_line(Side::Server, line)
         };
-        let whole = complete && length == bytes.len() as u64;
-        let start = starts.into_iter().find(|start| whole && begins(start));
-        let end = if whole { line.len() as u64 } else { length };
-        let hidden = start.map_or(end, |start| start as u64);
-        if hidden > 0 {
-            hide(offset, hidden);
-        }
-        start.is_some()
+        self.starts.iter().copied().find(|start| self.whole() && begins(start))
     }
 }
 
@@ -88,6 +108,7 @@ impl Lines {
             between: true,
             next: 0,
             lost: false,
+            searching: false,
             unsure: Unsure::default(),
         }
     }
@@ -99,7 +120,33 @@ impl Lines {
 
     /// Nothing more comes, or not without a hole.
     pub(super) fn end(&mut self, hide: &mut dyn FnMut(u64, u64)) {
-        self.unsure.settle(false, hide);
+        let Unsure { offset, length, .. } = std::mem::take(&mut self.unsure);
+        if length > 0 {
+            hide(offset, length);
+        }
+    }
+
+    /// A line is complete, and no start line was found since the hole.
+    fn searched(&mut self, hides: &dyn Fn(&[u8]) -> bool, hide: &mut dyn FnMut(u64, u64)) {
+        let unsure = std::mem::take(&mut self.unsure);
+        let start = unsure.start_line();
+        if start.is_none() && self.at != At::Unknown && unsure.whole() {
+            for (offset, &byte) in (unsure.offset..).zip(&unsure.bytes) {
+                if self.byte(byte, hides) {
+                    hide(offset, 1);
+                }
+            }
+            self.byte(b'\n', hides);
+            return;
+        }
+        let all = if unsure.whole() { unsure.line().len() as u64 } else { unsure.length };
+        let hidden = start.map_or(all, |start| start as u64);
+        if hidden > 0 {
+            hide(unsure.offset, hidden);
+        }
+        self.searching = start.is_none();
+        self.between = false;
+        self.begin_line(start.is_none());
     }
 
     /// Takes the next piece; `hide` is given the first offset and the length of what is to be hidden.
@@ -111,24 +158,24 @@ impl Lines {
         hide: &mut dyn FnMut(u64, u64),
     ) {
         if offset != self.next {
-            let known = self.between && self.length == 0 && self.next != 0 && !self.lost;
+            let rests = self.between && self.length == 0 && self.unsure.length == 0;
+            let known = rests && self.next != 0 && !self.lost;
             self.end(hide);
             self.begin_line(false);
             self.at = if known { At::Name } else { At::Unknown };
-            self.unsure.offset = offset;
+            self.searching |= !known;
         }
         self.lost = false;
-        // A message may begin where a segment does.
-        if self.at == At::Unknown && self.unsure.starts.len() < MOST_STARTS {
-            self.unsure.starts.push(self.unsure.bytes.len());
-        }
+        self.unsure.segment_begins();
         self.next = offset + bytes.len() as u64;
         let mut run: Option<u64> = None;
         for (offset, &byte) in (offset..).zip(bytes) {
-            if byte == b'\n' && self.at == At::Unknown {
-                let settled = self.unsure.settle(true, hide);
-                self.begin_line(!settled);
-                self.between = false;
+            if self.searching {
+                if byte == b'\n' {
+                    self.searched(hides, hide)
+                } else {
+                    self.unsure.push(offset, byte)
+                }
                 continue;
             }
             match (self.byte(byte, hides), run) {
@@ -151,13 +198,6 @@ impl Lines {
             self.between = self.length == 0;
             let hidden = matches!(self.at, At::Before | At::Hidden) && !self.between;
             self.begin_line(hidden);
-            return false;
-        }
-        if self.at == At::Unknown {
-            if self.unsure.bytes.len() < LONGEST_START {
-                self.unsure.bytes.push(byte);
-            }
-            self.unsure.length += 1;
             return false;
         }
         if byte == b'\r' {
@@ -245,7 +285,7 @@ mod tests {
         assert_eq!(seen(&[(0, "A: b\r\n"), (50, "kie: 1\r\nB: c\r\n")]), "A: b\r\n******\r\nB: c\r\n");
         assert_eq!(
             seen(&[(0, "Cookie: 1"), (50, "23\r\n"), (54, "B: c")]),
-            "Cookie: *\r\nB: c".replace("*\r", "***\r")
+            "Cookie: *\r\nB: c".replace("*\r", "***\r").replace("B: c", "****")
         );
         assert_eq!(seen(&[(1 << 20, "secret\r\nB: c\r\n")]), "******\r\nB: c\r\n");
         assert_eq!(seen(&[(1 << 20, "GET / HTTP/1.1\r\nB: c")]), "GET / HTTP/1.1\r\nB: c");
@@ -258,7 +298,10 @@ mod tests {
             seen(&[(9, "x; "), (12, "GET / HT"), (20, "TP/1.1\r\nB: c")]),
             "***GET / HTTP/1.1\r\nB: c"
         );
-        assert_eq!(seen(&[(9, "SECRET"), (15, "\r\n\tSECRET\r\nB: c")]), "******\r\n\t******\r\nB: c");
+        assert_eq!(
+            seen(&[(9, "SECRET"), (15, "\r\n\tSECRET\r\nB: c\r\n")]),
+            "******\r\n\t******\r\nB: c\r\n"
+        );
         assert_eq!(seen(&[(9, "SECRET WORD")]), "***********");
         assert_eq!(seen(&[(9, "HTTP/1.1 200")]), "************");
         // Chunk sizes: the line behind the data ends what was before it.
