@@ -299,7 +299,8 @@ proptest! {
 #[test]
 fn of_saved_cases_any_segment_may_be_lost() {
     type Case = (&'static [u8], &'static [usize], &'static [usize], &'static [(usize, usize)]);
-    const CASES: [Case; 2] = [
+    const CASES: [Case; 3] = [
+        (&[6, 0, 10, 6], &[51], &[3], &[(3, 7), (145, 0)]),
         (&[1], &[29, 1, 1, 77, 65], &[], &[(13, 0), (86, 0), (53, 13), (31, 0), (6, 2), (135, 15)]),
         (&[4, 4, 0, 0, 0], &[14, 166, 3, 185, 54, 90, 119, 136], &[161, 66], &[(92, 0), (17, 27)]),
     ];

@@ -37,8 +37,6 @@ pub(super) struct Lines {
     length: u8,
     /// The line before is hidden, and this one may go on with it (RFC 9112 section 5.2).
     folds: bool,
-    /// The line before was empty, or there was none: a hole behind it is a body.
-    between: bool,
     /// Offset of the next byte, if nothing is left out.
     next: u64,
     /// Bytes were lost since the last piece, of a body or not.
@@ -105,7 +103,7 @@ impl Lines {
             name: Vec::new(),
             length: 0,
             folds: false,
-            between: true,
+
             next: 0,
             lost: false,
             searching: false,
@@ -120,9 +118,13 @@ impl Lines {
 
     /// Nothing more comes, or not without a hole.
     pub(super) fn end(&mut self, hide: &mut dyn FnMut(u64, u64)) {
-        let Unsure { offset, length, .. } = std::mem::take(&mut self.unsure);
-        if length > 0 {
-            hide(offset, length);
+        let Unsure { offset, bytes, length, .. } = std::mem::take(&mut self.unsure);
+        for (offset, _) in (offset..).zip(&bytes).filter(|(_, byte)| **byte != b'\r') {
+            hide(offset, 1);
+        }
+        let kept = bytes.len() as u64;
+        if length > kept {
+            hide(offset + kept, length - kept);
         }
     }
 
@@ -145,7 +147,6 @@ impl Lines {
             hide(unsure.offset, hidden);
         }
         self.searching = start.is_none();
-        self.between = false;
         self.begin_line(start.is_none());
     }
 
@@ -158,7 +159,8 @@ impl Lines {
         hide: &mut dyn FnMut(u64, u64),
     ) {
         if offset != self.next {
-            let rests = self.between && self.length == 0 && self.unsure.length == 0;
+            // What is left out and not lost is of a body.
+            let rests = self.length == 0 && self.unsure.length == 0;
             let known = rests && self.next != 0 && !self.lost;
             self.end(hide);
             self.begin_line(false);
@@ -195,8 +197,7 @@ impl Lines {
     /// Whether this byte is to be hidden.
     fn byte(&mut self, byte: u8, hides: &dyn Fn(&[u8]) -> bool) -> bool {
         if byte == b'\n' {
-            self.between = self.length == 0;
-            let hidden = matches!(self.at, At::Before | At::Hidden) && !self.between;
+            let hidden = matches!(self.at, At::Before | At::Hidden);
             self.begin_line(hidden);
             return false;
         }
@@ -238,6 +239,10 @@ mod tests {
         let mut hidden = Vec::new();
         let hides = |name: &[u8]| name.eq_ignore_ascii_case(b"cookie");
         for (offset, text) in pieces {
+            // Only behind an empty line it is a body that is left out.
+            if !out.last().is_some_and(|last| last.ends_with(b"\r\n\r\n")) {
+                lines.lost();
+            }
             out.push(text.as_bytes().to_vec());
             lines.take(*offset, text.as_bytes(), &hides, &mut |from, len| hidden.push(from..from + len));
         }
