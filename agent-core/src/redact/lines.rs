@@ -188,9 +188,9 @@ impl Lines {
         for (offset, &byte) in (offset..).zip(bytes) {
             if self.searching {
                 if byte == b'\n' {
-                    self.searched(hides, hide)
+                    self.searched(hides, hide);
                 } else {
-                    self.unsure.push(offset, byte)
+                    self.unsure.push(offset, byte);
                 }
                 continue;
             }
