@@ -37,16 +37,17 @@ pub(super) struct Lines {
     length: u8,
     /// The line before is hidden, and this one may go on with it (RFC 9112 section 5.2).
     folds: bool,
-    /// The line before was empty, or there was none: a hole behind it is a body.
-    between: bool,
     /// Offset of the next byte, if nothing is left out.
     next: u64,
     /// Bytes were lost since the last piece, of a body or not.
     lost: bool,
+    /// There was a hole: lines are judged when they are complete.
+    searching: bool,
     unsure: Unsure,
 }
 
-/// A line behind a hole.
+/// A line behind a hole. What looks like a header there may be of a body, and a message may begin
+/// where a segment does.
 #[derive(Debug, Default)]
 struct Unsure {
     /// Offset of its first byte that is known.
@@ -59,22 +60,47 @@ struct Unsure {
 }
 
 impl Unsure {
-    /// Hides what comes before a start line that ends here, or all if there is none. Whether there is one.
-    fn settle(&mut self, complete: bool, hide: &mut dyn FnMut(u64, u64)) -> bool {
-        let Self { offset, bytes, starts, length } = std::mem::take(self);
-        let line = bytes.strip_suffix(b"\r").unwrap_or(&bytes);
+    fn push(&mut self, offset: u64, byte: u8) {
+        if self.length == 0 {
+            self.offset = offset;
+            self.starts = vec![0];
+        }
+        self.length += 1;
+        if self.bytes.len() < LONGEST_START {
+            self.bytes.push(byte);
+        }
+    }
+
+    fn segment_begins(&mut self) {
+        if self.starts.len() < MOST_STARTS {
+            self.starts.push(self.bytes.len());
+        }
+    }
+
+    /// Hides what is not kept.
+    fn hide_rest(&self, hide: &mut dyn FnMut(u64, u64)) {
+        let kept = self.bytes.len() as u64;
+        if self.length > kept {
+            hide(self.offset + kept, self.length - kept);
+        }
+    }
+
+    fn whole(&self) -> bool {
+        self.length == self.bytes.len() as u64
+    }
+
+    /// Without its CR.
+    fn line(&self) -> &[u8] {
+        self.bytes.strip_suffix(b"\r").unwrap_or(&self.bytes)
+    }
+
+    /// Where in it a start line begins that ends with it.
+    fn start_line(&self) -> Option<usize> {
         let begins = |start: &usize| {
-            let line = line.get(*start..).unwrap_or_default();
+            let line = self.line().get(*start..).unwrap_or_default();
             is_start_line(Side::Client, line) || is_start_line(Side::Server, line)
         };
-        let whole = complete && length == bytes.len() as u64;
-        let start = starts.into_iter().find(|start| whole && begins(start));
-        let end = if whole { line.len() as u64 } else { length };
-        let hidden = start.map_or(end, |start| start as u64);
-        if hidden > 0 {
-            hide(offset, hidden);
-        }
-        start.is_some()
+        self.starts.iter().copied().find(|start| self.whole() && begins(start))
     }
 }
 
@@ -85,9 +111,10 @@ impl Lines {
             name: Vec::new(),
             length: 0,
             folds: false,
-            between: true,
+
             next: 0,
             lost: false,
+            searching: false,
             unsure: Unsure::default(),
         }
     }
@@ -98,8 +125,43 @@ impl Lines {
     }
 
     /// Nothing more comes, or not without a hole.
-    pub(super) fn end(&mut self, hide: &mut dyn FnMut(u64, u64)) {
-        self.unsure.settle(false, hide);
+    pub(super) fn end(&mut self, hides: &dyn Fn(&[u8]) -> bool, hide: &mut dyn FnMut(u64, u64)) {
+        let unsure = std::mem::take(&mut self.unsure);
+        if self.at != At::Unknown {
+            self.judge(&unsure, hides, hide);
+            return;
+        }
+        for (offset, _) in (unsure.offset..).zip(&unsure.bytes).filter(|(_, byte)| **byte != b'\r') {
+            hide(offset, 1);
+        }
+        unsure.hide_rest(hide);
+    }
+
+    /// Judges a line, or what is there of it, by its name.
+    fn judge(&mut self, unsure: &Unsure, hides: &dyn Fn(&[u8]) -> bool, hide: &mut dyn FnMut(u64, u64)) {
+        for (offset, &byte) in (unsure.offset..).zip(&unsure.bytes) {
+            if self.byte(byte, hides) {
+                hide(offset, 1);
+            }
+        }
+        unsure.hide_rest(hide);
+    }
+
+    /// A line behind a hole is complete.
+    fn searched(&mut self, hides: &dyn Fn(&[u8]) -> bool, hide: &mut dyn FnMut(u64, u64)) {
+        let unsure = std::mem::take(&mut self.unsure);
+        let start = unsure.start_line();
+        if start.is_none() && self.at != At::Unknown && unsure.whole() {
+            self.judge(&unsure, hides, hide);
+            self.byte(b'\n', hides);
+            return;
+        }
+        let all = if unsure.whole() { unsure.line().len() as u64 } else { unsure.length };
+        let hidden = start.map_or(all, |start| start as u64);
+        if hidden > 0 {
+            hide(unsure.offset, hidden);
+        }
+        self.begin_line(start.is_none());
     }
 
     /// Takes the next piece; `hide` is given the first offset and the length of what is to be hidden.
@@ -111,24 +173,25 @@ impl Lines {
         hide: &mut dyn FnMut(u64, u64),
     ) {
         if offset != self.next {
-            let known = self.between && self.length == 0 && self.next != 0 && !self.lost;
-            self.end(hide);
+            // What is left out and not lost is of a body.
+            let rests = self.length == 0 && self.unsure.length == 0;
+            let known = rests && self.next != 0 && !self.lost;
+            self.end(hides, hide);
             self.begin_line(false);
             self.at = if known { At::Name } else { At::Unknown };
-            self.unsure.offset = offset;
+            self.searching |= !known;
         }
         self.lost = false;
-        // A message may begin where a segment does.
-        if self.at == At::Unknown && self.unsure.starts.len() < MOST_STARTS {
-            self.unsure.starts.push(self.unsure.bytes.len());
-        }
+        self.unsure.segment_begins();
         self.next = offset + bytes.len() as u64;
         let mut run: Option<u64> = None;
         for (offset, &byte) in (offset..).zip(bytes) {
-            if byte == b'\n' && self.at == At::Unknown {
-                let settled = self.unsure.settle(true, hide);
-                self.begin_line(!settled);
-                self.between = false;
+            if self.searching {
+                if byte == b'\n' {
+                    self.searched(hides, hide);
+                } else {
+                    self.unsure.push(offset, byte);
+                }
                 continue;
             }
             match (self.byte(byte, hides), run) {
@@ -148,16 +211,8 @@ impl Lines {
     /// Whether this byte is to be hidden.
     fn byte(&mut self, byte: u8, hides: &dyn Fn(&[u8]) -> bool) -> bool {
         if byte == b'\n' {
-            self.between = self.length == 0;
-            let hidden = matches!(self.at, At::Before | At::Hidden) && !self.between;
+            let hidden = matches!(self.at, At::Before | At::Hidden);
             self.begin_line(hidden);
-            return false;
-        }
-        if self.at == At::Unknown {
-            if self.unsure.bytes.len() < LONGEST_START {
-                self.unsure.bytes.push(byte);
-            }
-            self.unsure.length += 1;
             return false;
         }
         if byte == b'\r' {
@@ -198,10 +253,14 @@ mod tests {
         let mut hidden = Vec::new();
         let hides = |name: &[u8]| name.eq_ignore_ascii_case(b"cookie");
         for (offset, text) in pieces {
+            // Only behind an empty line it is a body that is left out.
+            if !out.last().is_some_and(|last| last.ends_with(b"\r\n\r\n")) {
+                lines.lost();
+            }
             out.push(text.as_bytes().to_vec());
             lines.take(*offset, text.as_bytes(), &hides, &mut |from, len| hidden.push(from..from + len));
         }
-        lines.end(&mut |from, len| hidden.push(from..from + len));
+        lines.end(&hides, &mut |from, len| hidden.push(from..from + len));
         for ((offset, _), bytes) in pieces.iter().zip(&mut out) {
             let bytes =
                 (*offset..).zip(bytes).filter(|(at, _)| hidden.iter().any(|range| range.contains(at)));
@@ -258,7 +317,10 @@ mod tests {
             seen(&[(9, "x; "), (12, "GET / HT"), (20, "TP/1.1\r\nB: c")]),
             "***GET / HTTP/1.1\r\nB: c"
         );
-        assert_eq!(seen(&[(9, "SECRET"), (15, "\r\n\tSECRET\r\nB: c")]), "******\r\n\t******\r\nB: c");
+        assert_eq!(
+            seen(&[(9, "SECRET"), (15, "\r\n\tSECRET\r\nB: c\r\n")]),
+            "******\r\n\t******\r\nB: c\r\n"
+        );
         assert_eq!(seen(&[(9, "SECRET WORD")]), "***********");
         assert_eq!(seen(&[(9, "HTTP/1.1 200")]), "************");
         // Chunk sizes: the line behind the data ends what was before it.

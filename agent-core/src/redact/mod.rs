@@ -97,7 +97,7 @@ impl<'a> Finder<'a> {
                     for way in [(summary.stream, 0), (summary.stream, 1)] {
                         let hidden = &mut self.hidden;
                         if let Some(mut lines) = self.lines.remove(&way) {
-                            lines.end(&mut |from, len| hidden.add(way, from, from + len));
+                            lines.end(self.hides, &mut |from, len| hidden.add(way, from, from + len));
                         }
                     }
                 }
