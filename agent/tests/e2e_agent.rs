@@ -265,8 +265,8 @@ fn the_chart_says_what_the_agent_understands() {
           metrics: {listen: '[::]:9898'}, api: {listen: '0.0.0.0:8898', token: '${REMORA_API_TOKEN}', recentItems: 9,
             recentBytes: 1M, maxClients: 2},
           redaction: {enabled: false, headers: [x-a]}, slackApiUrl: 'http://127.0.0.1:1/api', drainTimeout: 40}
-scripts: {files: {a.js: 'import { x } from \"./lib.js\"; function onItemCaptured(d) { x(TOKEN, env.TOKEN); }'},
-  modules: {lib.js: 'export function x() {}'}}
+scripts: {files: {a.js: 'import { x } from \"./lib.mjs\"; function onItemCaptured(d) { x(TOKEN, env.TOKEN); }'},
+  modules: {lib.mjs: 'export function x() {}'}}
 env: {values: {TOKEN: \"a\\nb\"}}",
     ] {
         let objects = helm.template(values, &[]).unwrap().unwrap();

@@ -101,6 +101,14 @@ impl Parser {
     fn object(&mut self) -> Type {
         let mut members = Vec::new();
         while !self.take("}") {
+            if self.take("[") {
+                // Anything else may be there, too: it is of objects that are not ours.
+                for word in ["key", ":", "string", "]", ":", "any"] {
+                    self.expect(word);
+                }
+                self.take(";");
+                continue;
+            }
             let name = self.next();
             let optional = self.take("?");
             self.expect(":");

@@ -67,7 +67,9 @@ fn list(feed: &Feed, filter: Option<&Filter>, limit: usize, mut before: u64) -> 
             }
             before = kept.number;
             if filter.is_none_or(|filter| filter.matches(&kept.item, view)) {
-                // The view puts the commas.
+                if count > 0 {
+                    text.push(b',');
+                }
                 view.json(&kept.item, &mut text);
                 count += 1;
             }

@@ -1,38 +1,20 @@
 //! Loss is counted to the packet and to the byte.
 
 use agent::capture::PacketSource as _;
-use std::sync::Mutex;
-
 use agent::capture::ebpf::{Live, LiveConfig};
+use testkit::canary;
 use testkit::netns::VethPair;
 
 use super::exchange::{echo, exchange};
 use super::rig::{Rig, on_client, settle, skipped};
-
-/// What the programs themselves said, through aya-log.
-struct Said(Mutex<Vec<String>>);
-
-static SAID: Said = Said(Mutex::new(Vec::new()));
-
-impl log::Log for Said {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        self.0.lock().unwrap().push(record.args().to_string());
-    }
-
-    fn flush(&self) {}
-}
 
 #[test]
 fn a_full_ring_loses_what_it_says() {
     if skipped() {
         return;
     }
-    log::set_logger(&SAID).unwrap();
-    log::set_max_level(log::LevelFilter::Info);
+    // What the programs themselves say comes through aya-log.
+    canary::listen();
     let pair = VethPair::new().unwrap();
     let config = LiveConfig { workers: 2, ring_bytes: Some(4096), ..on_client() };
     let (mut live, sources) = pair.client.run(|| Live::start(&config)).unwrap();
@@ -52,12 +34,12 @@ fn a_full_ring_loses_what_it_says() {
     }
 
     for ring in 0..2 {
-        let said = SAID.0.lock().unwrap();
+        let said = canary::heard();
         let lines =
-            said.iter().filter(|line| line.starts_with(&format!("ring {ring}: the first packet"))).count();
+            said.lines().filter(|line| line.contains(&format!("ring {ring}: the first packet"))).count();
         // Once for each CPU that the traffic ran on, not once a packet.
         let cpus = std::thread::available_parallelism().unwrap().get();
-        assert!((1..=cpus).contains(&lines), "{said:?}");
+        assert!((1..=cpus).contains(&lines), "{said}");
     }
 
     // Once it is read, capture goes on.
