@@ -262,7 +262,7 @@ fn items_are_what_the_types_say() {
     for name in ["Item", "HttpRequest", "HttpResponse", "PostData"] {
         assert_eq!(unmet(name), Vec::<String>::new(), "{name}");
     }
-    let from_elsewhere = ["pod", "service", "processId", "processName", "containerId", "cgroupId"];
+    let from_elsewhere = ["pod", "podUid", "service", "processId", "processName", "containerId", "cgroupId"];
     assert_eq!(unmet("Endpoint"), from_elsewhere);
     for param in ["name", "value", "fileName", "contentType"] {
         assert!(check.met.borrow().contains(&format!("PostData.params[].{param}")), "{param}");

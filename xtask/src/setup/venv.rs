@@ -14,7 +14,7 @@ const PINS: [&str; 8] = [
     "opensearch-py==3.2.0",
     "influxdb-client==1.50.0",
     "moto[server]==5.2.5",
-    "kubernetes==35.0.0",
+    "kubernetes==36.0.3",
     "prometheus-client==0.26.0",
     "websockets==17.4",
 ];

@@ -27,7 +27,7 @@ impl Asked {
     }
 
     pub(super) fn is(&self, name: &str) -> bool {
-        matches!(self.query(name), Some("true" | "1"))
+        self.query(name).is_some_and(is_true)
     }
 
     /// `pods`, `pods/log`.
@@ -76,7 +76,7 @@ pub(super) fn read(store: &Store, method: &Method, uri: &Uri) -> Result<Asked, R
         return Err(Refusal::no_such_page());
     }
     let query = query(uri);
-    let watches = query.iter().any(|(name, value)| name == "watch" && matches!(value.as_str(), "true" | "1"));
+    let watches = query.iter().any(|(name, value)| name == "watch" && is_true(value));
     let verb = match (method.as_str(), &name) {
         ("GET", _) if watches => "watch",
         ("GET", Some(_)) => "get",
@@ -94,4 +94,9 @@ pub(super) fn read(store: &Store, method: &Method, uri: &Uri) -> Result<Asked, R
         return Err(Refusal::no_such_page());
     }
     Ok(Asked { verb, resource, namespace, name, subresource, metadata_only: false, query })
+}
+
+/// As Go's `strconv.ParseBool` has it, by which API servers read flags: older Python clients say `True`.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
