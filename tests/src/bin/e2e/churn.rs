@@ -15,7 +15,7 @@ use testkit::cluster::objects::{self, Labels, Running, labels};
 use testkit::cluster::{Qos, Runtime, hex_id, uid};
 
 use crate::client::Client;
-use crate::world::{PORT, World};
+use crate::world::{SERVICE_PORT, World};
 use crate::{interrupt, say};
 
 /// Pods at once.
@@ -117,8 +117,9 @@ fn one_round(world: &World, service: &Value, number: u32, pods: &[(Pod, Value)])
     }
     let slice = |pods: &[Value]| objects::endpoints(service, pods).map(|(slice, _)| slice);
     api.apply(&slice(&objects).context("no slice")?)?;
-    let far = &world.shops[1].pod.pod;
-    let to = SocketAddr::new(far.ip, PORT);
+    // By its Service: what went there by that before may stay in the nodes' connection tables for minutes, and a connection to
+    // the pod itself from the same port would be in its way.
+    let (far, to) = (&world.shops[1].pod.pod, SocketAddr::new(world.shops[1].ip, SERVICE_PORT));
     let name = &pods[0].0.name;
     let called = format!("churn|{name}|churn|{name}");
     world.until_named(&far.node, to, &called, NAMES)?;
