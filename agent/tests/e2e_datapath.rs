@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::live::{Background, is_root};
@@ -17,6 +18,12 @@ use testkit::netns::{Cgroup, VethPair};
 use testkit::nginx::Nginx;
 
 const HUGE: u64 = 24 << 20;
+
+/// One load at a time: these tests ask what a worker can do that gets its share of the machine.
+fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn nginx(pair: &VethPair) -> Nginx {
     pair.server.run(|| Nginx::start("10.77.0.2:80".parse().unwrap(), |command| command)).unwrap()
@@ -50,6 +57,7 @@ fn large_bodies_are_cut_to_their_headers_and_no_item_is_lost_by_it() {
     if !is_root("large bodies") {
         return;
     }
+    let _alone = alone();
     for trim in [true, false] {
         let (dir, pair) = (tempfile::tempdir().unwrap(), VethPair::new().unwrap());
         let nginx = nginx(&pair);
@@ -64,7 +72,7 @@ fn large_bodies_are_cut_to_their_headers_and_no_item_is_lost_by_it() {
         let mut curl = vec![
             "-s",
             "--limit-rate",
-            "60M",
+            "24M",
             "-o",
             "/dev/null",
             "-o",
@@ -94,8 +102,8 @@ fn large_bodies_are_cut_to_their_headers_and_no_item_is_lost_by_it() {
         let (cut, trimmed) = (tally(&stats, "/headers_only"), stats["trimmed"].as_u64().unwrap());
         let cut_bytes = stats["kernel"]["headers_only"]["bytes"].as_u64().unwrap();
         if trim {
-            // At least half of what is beyond the cap, however late the worker was.
-            assert!(cut > 100 && trimmed > HUGE && cut_bytes > trimmed, "{cut} packets, {trimmed} bytes");
+            // A quarter of what is beyond the cap: a worker that waits for a core sees half a second of it too late, twice.
+            assert!(cut > 100 && trimmed > HUGE / 2 && cut_bytes > trimmed, "{cut} packets, {trimmed} bytes");
         } else {
             assert_eq!((cut, trimmed), (0, 0));
         }
@@ -108,6 +116,7 @@ fn at_full_speed_the_books_balance_and_every_request_is_found() {
     if !is_root("full speed") {
         return;
     }
+    let _alone = alone();
     let seconds: u64 = std::env::var("REMORA_LOAD_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3);
     let (ran, log) = wrk(seconds, &[], |_| ());
     let stats = ran.stats();
@@ -136,6 +145,7 @@ fn with_rings_too_small_what_is_lost_is_told_and_no_pair_is_wrong() {
     if !is_root("small rings") {
         return;
     }
+    let _alone = alone();
     let pauses = |tap: &Background| {
         for _ in 0..4 {
             std::thread::sleep(Duration::from_millis(200));

@@ -13,7 +13,7 @@ use super::report::Table;
 use crate::sys::{interrupt, run};
 
 /// Idle streams, and the most memory that the last of them may take in all.
-const IDLE: [u32; 3] = [1_000, 10_000, 100_000];
+const IDLE: [u32; 3] = [25_000, 50_000, 100_000];
 const MOST_IDLE: u64 = 64 << 20;
 /// GiB of the bodies, and the most memory that one may take.
 const BODY_GIB: u32 = 4;
