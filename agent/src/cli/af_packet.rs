@@ -21,7 +21,7 @@ use crate::pipeline::WorkerReport;
 const WATCH: Duration = Duration::from_secs(10);
 /// How often is looked whether the interfaces are still there.
 const LOOK: Duration = Duration::from_secs(1);
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(250);
 
 /// Captures until a signal. `why` says why not by eBPF.
 ///

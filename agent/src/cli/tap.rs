@@ -114,7 +114,7 @@ mod live {
     const LOOK: Duration = Duration::from_secs(1);
     /// Changes to what is watched that are told one by one in a look, and names in a line.
     const TOLD: usize = 16;
-    const TICK: Duration = Duration::from_millis(100);
+    const TICK: Duration = Duration::from_millis(250);
 
     pub(super) fn run(args: &Tap, settings: &Settings, daemon: &mut Daemon) -> anyhow::Result<ExitCode> {
         let config = config(args, settings, daemon)?;

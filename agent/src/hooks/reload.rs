@@ -27,7 +27,7 @@ use super::stamp::{Loaded, Stamp};
 use super::stats::Counters;
 use super::watch::{Look, look};
 
-/// How often starts and ends under way are.
+/// How often starts and ends are looked at while there are such under way.
 const TICK: Duration = Duration::from_millis(25);
 /// Looks in a row in which a file has to be missing until its script ends: some editors replace a file by removing it.
 const MISSING: u32 = 4;
@@ -126,8 +126,8 @@ impl Reloader {
     /// Follows the files until `stop` says so or is dropped; then ends what is under way.
     pub(super) fn run(mut self, stop: &Receiver<()>) {
         let look = self.shared.common.limits.look;
-        let (tick, mut looked) = (TICK.min(look), Instant::now());
-        while matches!(stop.recv_timeout(tick), Err(RecvTimeoutError::Timeout)) {
+        let mut looked = Instant::now();
+        while matches!(stop.recv_timeout(self.nap(look)), Err(RecvTimeoutError::Timeout)) {
             if looked.elapsed() >= look {
                 looked = Instant::now();
                 self.look();
@@ -139,6 +139,12 @@ impl Reloader {
         self.ending.iter().for_each(|ending| ending.old.signal_stop());
         let until = Instant::now() + END;
         self.ending.iter().for_each(|ending| ending.old.join(until));
+    }
+
+    /// Until something may have changed.
+    fn nap(&self, look: Duration) -> Duration {
+        let calm = self.starting.is_empty() && self.ending.is_empty() && self.waiting.is_empty();
+        if calm { look } else { TICK.min(look) }
     }
 
     /// Starts the script of a file; notes what the file looked like.

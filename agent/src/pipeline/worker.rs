@@ -16,11 +16,11 @@ use crate::pcap::PcapAppender;
 use crate::process::Remembered;
 
 /// Packets taken before the store is committed and items go out.
-const BATCH: usize = 512;
+const BATCH: usize = 64;
 /// Memory of items that ends a batch before that, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
-/// Longest wait for a packet: bounds how late timeouts fire and how long a stop takes.
-const WAIT: Duration = Duration::from_millis(100);
+/// Longest wait for a packet: bounds how late timeouts fire and how long a stop takes, and is what idling costs.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// A worker, ready to run on a thread of its own.
 pub struct Worker {

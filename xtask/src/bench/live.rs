@@ -60,6 +60,9 @@ pub(crate) struct Live {
     /// Seconds without traffic over which the idle agent is watched; 0: not.
     #[arg(long, default_value_t = 20)]
     idle_seconds: u32,
+    /// Workers of Remora [default: its own].
+    #[arg(long)]
+    workers: Option<u16>,
 }
 
 /// Who captures.
@@ -175,7 +178,7 @@ fn measure(shape: Shape, options: &Live) -> Result<Line> {
     for round in 0..options.rounds as usize {
         for turn in 0..order.len() {
             let who = order[(round + turn) % order.len()];
-            let run = one(who, &mut web, seconds)
+            let run = one(who, &mut web, seconds, options.workers)
                 .with_context(|| format!("{}, {who:?}, round {round}", shape.title()))?;
             runs[who as usize].push(run);
         }
@@ -198,7 +201,7 @@ fn measure(shape: Shape, options: &Live) -> Result<Line> {
     })
 }
 
-fn one(who: Who, web: &mut Web, seconds: u32) -> Result<Run> {
+fn one(who: Who, web: &mut Web, seconds: u32, workers: Option<u16>) -> Result<Run> {
     match who {
         Who::Nobody => {
             let load = web.load(seconds)?;
@@ -206,7 +209,7 @@ fn one(who: Who, web: &mut Web, seconds: u32) -> Result<Run> {
             Ok(Run { per_second: load.per_second, ..Run::default() })
         }
         Who::Tcpdump => under_tcpdump(web, seconds),
-        Who::Remora => under_remora(web, seconds),
+        Who::Remora => under_remora(web, seconds, workers),
     }
 }
 
@@ -275,8 +278,13 @@ impl Tap {
     }
 }
 
-fn under_remora(web: &mut Web, seconds: u32) -> Result<Run> {
-    let tap = Tap::start(web, &["--quiet"], Stdio::null())?;
+fn under_remora(web: &mut Web, seconds: u32, workers: Option<u16>) -> Result<Run> {
+    let workers = workers.map(|workers| workers.to_string());
+    let mut more = vec!["--quiet"];
+    if let Some(workers) = &workers {
+        more.extend(["--workers", workers]);
+    }
+    let tap = Tap::start(web, &more, Stdio::null())?;
     let load = web.load(seconds)?;
     let served = web.served()?;
     let cpu_seconds = cpu_seconds(tap.process.id())?;

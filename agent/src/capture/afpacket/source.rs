@@ -22,7 +22,7 @@ use crate::capture::{Loss, PacketSource, Progress};
 /// The longest that a packet waits in a block that is not full.
 pub(super) const PATIENCE: Duration = Duration::from_millis(8);
 /// The longest sleep: how long it takes at most to notice that capture has ended.
-const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// How long the last packets are waited for at the end. The block that holds them comes after [`PATIENCE`].
 const LAST: Duration = Duration::from_millis(200);
 /// Clocks of several CPUs differ by less. What goes back farther is a clock that was set.
@@ -121,7 +121,7 @@ impl AfPacketSource {
     /// Sleeps until a block is handed over, at most for `left`.
     fn sleep(&self, left: Duration) -> anyhow::Result<()> {
         let limit = if self.ending.is_some() { PATIENCE / 4 } else { LONGEST_SLEEP };
-        let limit = u16::try_from(left.min(limit).as_millis()).unwrap_or(u16::MAX).max(1);
+        let limit = u16::try_from(left.min(limit).as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         let mut fds = [PollFd::new(self.shared.socket.as_fd(), PollFlags::POLLIN)];
         match nix::poll::poll(&mut fds, PollTimeout::from(limit)) {
             Ok(_) | Err(nix::Error::EINTR) => {}

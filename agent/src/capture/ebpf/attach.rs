@@ -36,21 +36,6 @@ pub enum TcHook {
     Clsact,
 }
 
-/// Loads the programs for interfaces, or for cgroups, or both, attaching none.
-///
-/// To be done while the object's maps are still open: the programs' instructions name them by descriptor.
-pub(super) fn load(ebpf: &mut Ebpf, interfaces: bool, cgroups: bool) -> Result<(), LiveError> {
-    for (name, program) in ebpf.programs_mut() {
-        let result = match program {
-            Program::SchedClassifier(classifier) if interfaces => classifier.load(),
-            Program::CgroupSkb(program) if cgroups => program.load(),
-            _ => Ok(()),
-        };
-        result.map_err(|e| LiveError::kernel(format!("loading {name}"), &e))?;
-    }
-    Ok(())
-}
-
 /// The links of one interface.
 struct OnInterface {
     name: String,

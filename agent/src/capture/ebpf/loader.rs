@@ -1,4 +1,8 @@
-//! From the embedded object to maps that are set up: rings made, filters filled, capture still off.
+//! From the embedded object to programs that are loaded and maps that are set up: rings made, filters filled, capture
+//! still off.
+//!
+//! What takes the kernel long is done side by side: it verifies each program for some 20 ms, and clears every page of
+//! the rings.
 
 use std::os::fd::AsFd as _;
 
@@ -7,6 +11,7 @@ use agent_common::config::{Endpoint, MAX_CLIENTS, Sleeper};
 use agent_common::ends::Client;
 use agent_common::policy::{PLACES, Policy};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
+use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 
 use super::balance::Counters;
@@ -17,10 +22,12 @@ use super::{LiveConfig, memory};
 /// `BPF_MAP_TYPE_RINGBUF` of `linux/bpf.h`.
 const RINGBUF: u32 = 27;
 
+type Rings = Vec<RingBuf<MapData>>;
+
 /// Loaded, set up, not attached.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
-    pub(super) rings: Vec<RingBuf<MapData>>,
+    pub(super) rings: Rings,
     pub(super) ring_bytes: u32,
     pub(super) sleepers: MapData,
     pub(super) counters: Counters,
@@ -45,7 +52,17 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
         .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/remora-ebpf")))
         .map_err(|e| LiveError::kernel("loading the eBPF maps", &e))?;
     let ring_bytes = memory::ring_bytes(config.ring_bytes, config.workers);
-    let rings = make_rings(&mut ebpf, workers, ring_bytes)?;
+    let rings = std::thread::scope(|scope| {
+        let rings = scope.spawn(|| make_rings(workers, ring_bytes));
+        // Before any map is taken out: the instructions name maps by descriptor.
+        let programs = load_programs(&mut ebpf, config);
+        let rings = join(rings);
+        programs.and(rings)
+    })?;
+    let mut outer: ArrayOfMaps<&mut MapData, RingBuf<MapData>> = borrow(&mut ebpf, "RINGS")?;
+    for (index, ring) in (0..).zip(&rings) {
+        outer.set(index, ring, 0).map_err(|e| LiveError::map(&format!("ring {index}"), &e))?;
+    }
     let filters = Filters::new(&mut ebpf, config)?;
     let counters = Counters::new(take(&mut ebpf, "HOOK_TALLIES")?, take(&mut ebpf, "RING_TALLIES")?, workers);
     let Some(Map::Array(sleepers)) = ebpf.take_map("SLEEPERS") else {
@@ -80,18 +97,54 @@ fn absent(name: &str) -> LiveError {
     LiveError::Kernel { what: format!("map {name}"), cause: String::from("not in the embedded object") }
 }
 
-fn make_rings(ebpf: &mut Ebpf, count: u32, bytes: u32) -> Result<Vec<RingBuf<MapData>>, LiveError> {
-    let mut outer: ArrayOfMaps<&mut MapData, RingBuf<MapData>> = borrow(ebpf, "RINGS")?;
-    (0..count)
-        .map(|index| {
-            let fail = |e| LiveError::map(&format!("ring of {bytes} bytes"), &e);
-            let definition = aya_obj::Map::new_from_params(RINGBUF, 0, 0, bytes, 0);
-            let data = MapData::create(definition, &format!("ring_{index}"), None).map_err(fail)?;
-            let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(fail)?;
-            outer.set(index, &ring, 0).map_err(fail)?;
-            Ok(ring)
-        })
-        .collect()
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T, LiveError>>) -> Result<T, LiveError> {
+    let panicked = |_| LiveError::Kernel {
+        what: String::from("loading the eBPF programs"),
+        cause: String::from("a thread has panicked: please report it"),
+    };
+    thread.join().map_err(panicked)?
+}
+
+/// Loads the programs for interfaces, or for cgroups, or both, attaching none.
+fn load_programs(ebpf: &mut Ebpf, config: &LiveConfig) -> Result<(), LiveError> {
+    let (interfaces, cgroups) = (!config.interfaces.is_empty(), !config.cgroups.is_empty());
+    let load = |name: &str, program: &mut Program| {
+        let result = match program {
+            Program::SchedClassifier(classifier) if interfaces => classifier.load(),
+            Program::CgroupSkb(program) if cgroups => program.load(),
+            _ => Ok(()),
+        };
+        result.map_err(|e| LiveError::kernel(format!("loading {name}"), &e))
+    };
+    std::thread::scope(|scope| {
+        let threads = ebpf.programs_mut().map(|(name, program)| scope.spawn(move || load(name, program)));
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().try_for_each(join)
+    })
+}
+
+fn make_rings(count: u32, bytes: u32) -> Result<Rings, LiveError> {
+    let fail = |e| LiveError::map(&format!("ring of {bytes} bytes"), &e);
+    let make = |index: u32| {
+        let definition = aya_obj::Map::new_from_params(RINGBUF, 0, 0, bytes, 0);
+        let data = MapData::create(definition, &format!("ring_{index}"), None).map_err(fail)?;
+        RingBuf::try_from(Map::RingBuf(data)).map_err(fail)
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    std::thread::scope(|scope| {
+        let share = count.div_ceil(cores).max(1);
+        let starts = (0..count).step_by(share as usize);
+        let threads = starts.map(|first| {
+            let last = count.min(first + share);
+            scope.spawn(move || (first..last).map(make).collect::<Result<Rings, _>>())
+        });
+        let threads: Vec<_> = threads.collect();
+        let mut rings = Vec::with_capacity(count as usize);
+        for thread in threads {
+            rings.append(&mut join(thread)?);
+        }
+        Ok(rings)
+    })
 }
 
 /// A map through a handle of one's own, for another thread.

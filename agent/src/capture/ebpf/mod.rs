@@ -214,7 +214,6 @@ impl Live {
                 Ok(RingSource::new(ring, loaded.ring_bytes, index, sleepers, policies, counters, ended))
             })
             .collect::<Result<_, LiveError>>()?;
-        attach::load(&mut loaded.ebpf, !config.interfaces.is_empty(), !config.cgroups.is_empty())?;
         let attached = attach::Attached::new(loaded.ebpf, config.tc_hook, config.without);
         let mut identity = None;
         let watcher = watch::Watcher::start(plan, attached, || {

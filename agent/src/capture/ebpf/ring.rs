@@ -32,7 +32,7 @@ const WAKE_AT: u32 = 512 << 10;
 /// So long without a packet, and the reader sleeps until one comes.
 const QUIET_AFTER: Duration = Duration::from_millis(200);
 /// The longest sleep: how long it takes at most to notice that capture has ended.
-const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// The packets of one ring.
 pub struct RingSource {
@@ -131,7 +131,8 @@ impl RingSource {
                 TICK
             }
         };
-        let limit = u16::try_from(left.min(limit).as_millis()).unwrap_or(u16::MAX).max(1);
+        // Rounded up, or the last part of a millisecond would be a wake-up of its own.
+        let limit = u16::try_from(left.min(limit).as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         let mut fds = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
         match nix::poll::poll(&mut fds, PollTimeout::from(limit)) {
             Ok(_) | Err(nix::Error::EINTR) => Ok(()),

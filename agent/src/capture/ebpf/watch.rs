@@ -31,6 +31,8 @@ use super::{cgroup, interface};
 
 /// How often is looked without being told to.
 const LOOK: Duration = Duration::from_millis(500);
+/// The same where the kernel tells of what comes and goes, and takes what hangs on it along.
+const LOOK_TOLD: Duration = Duration::from_secs(2);
 /// The same where pods' own cgroups are attached to: what a new one says first is said soon after its cgroup was made.
 const LOOK_FOR_PODS: Duration = Duration::from_millis(100);
 /// Between two looks at least: a hundred interfaces that come at once are one change.
@@ -321,6 +323,12 @@ impl Watch {
         }
     }
 
+    /// Until the next look, unless something is told before. Nobody tells of cgroups, nor of filters that are removed.
+    fn pause(&self, told: bool) -> Duration {
+        let all = told && self.plan.cgroups.is_none() && self.attached.hook() != TcHook::Clsact;
+        if all { LOOK_TOLD } else { self.plan.look }
+    }
+
     /// Until `end` is closed.
     fn run(mut self, mut events: Option<Socket>, end: &UnixStream) {
         let mut next = Instant::now() + self.plan.look;
@@ -348,7 +356,7 @@ impl Watch {
             self.look();
             next = Instant::now();
             if !self.unfinished {
-                next += self.plan.look;
+                next += self.pause(events.is_some());
                 std::thread::sleep(BREATH);
             }
         }

@@ -14,7 +14,7 @@ use crate::outbox::folds;
 /// Changes in one transaction.
 const GROUP: usize = 512;
 /// How often changes by `remora outbox` are looked for, and what the disk refused is tried again.
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_secs(1);
 /// How often dead letters are judged by their age.
 const TRIM: Duration = Duration::from_secs(60);
 /// Destinations remembered.
