@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use agent_core::Timestamp;
 
 use super::item::Part;
-use super::json;
+use super::spell::{self, Room};
 
 /// A field's name. Made by [`key!`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,14 @@ pub(crate) trait Fields {
 
     /// One field.
     fn field(&mut self, key: Key, write: impl FnOnce(&mut Self::Value));
+
+    /// Fields that are the same in all items of a stream between the same two names: who has written them once may repeat them.
+    fn of_stream(&mut self, write: impl FnOnce(&mut Self))
+    where
+        Self: Sized,
+    {
+        write(self);
+    }
 }
 
 /// Takes one value: exactly one method is called for it.
@@ -67,11 +75,11 @@ pub(crate) trait Out: Fields<Value = Self> + Sized {
         if plain { self.plain(bytes) } else { self.text(bytes) }
     }
 
-    /// Text that `spell` appends, in which nothing needs an escape in JSON: numbers, times, addresses.
-    fn spelt(&mut self, spell: impl FnOnce(&mut Vec<u8>)) {
-        let mut text = Vec::with_capacity(40);
-        spell(&mut text);
-        self.text(&text);
+    /// Text that `spell` writes, in which nothing needs an escape in JSON: numbers, times, addresses.
+    fn spelt(&mut self, spell: impl FnOnce(&mut Room) -> usize) {
+        let mut text = [0; size_of::<Room>()];
+        let length = spell(&mut text);
+        self.text(text.get(..length).unwrap_or_default());
     }
 
     /// Text in pieces, each of which is UTF-8 or is made so; `plain` as for [`Out::known`].
@@ -93,22 +101,36 @@ pub(crate) trait Out: Fields<Value = Self> + Sized {
     /// In a map: one entry, whose name came from traffic; `plain` as for [`Out::known`].
     fn entry(&mut self, name: &[u8], plain: bool, write: impl FnOnce(&mut Self));
 
+    /// In a map: one entry that is a text from traffic; `plain` of both, as for [`Out::known`].
+    fn text_entry(&mut self, name: &[u8], value: &[u8], plain: bool) {
+        self.entry(name, plain, |v| v.known(value, plain));
+    }
+
+    /// A header in a list: its name and its value; `plain` of both, as for [`Out::known`].
+    fn header(&mut self, name: &[u8], value: &[u8], plain: bool) {
+        self.map(|v| {
+            v.field(key!("name"), |v| v.known(name, plain));
+            v.field(key!("value"), |v| v.known(value, plain));
+        });
+    }
+
     /// A part of the item with fields of its own.
     fn part(&mut self, part: Part);
 
     /// RFC 3339 in UTC with nanoseconds.
     fn time(&mut self, time: Timestamp) {
-        self.spelt(|out| json::rfc3339(time, out));
+        self.spelt(|into| spell::rfc3339(into, time));
     }
 
     /// An address.
     fn ip(&mut self, ip: IpAddr) {
-        self.spelt(|out| json::ip(out, ip));
+        self.spelt(|into| spell::ip(into, ip));
     }
 
     /// Lower-case hexadecimal.
     fn hex(&mut self, bytes: &[u8]) {
-        self.spelt(|out| json::hex(bytes, out));
+        let text: Vec<u8> = bytes.iter().flat_map(|&byte| spell::hex_of(byte)).collect();
+        self.text(&text);
     }
 }
 
