@@ -145,7 +145,7 @@ impl Out for ItemText<'_> {
     #[inline]
     fn text_entry(&mut self, name: &[u8], value: &[u8], plain: bool) {
         if plain {
-            self.json.0.join([b"\"", name, b"\":\"", value, b"\","]);
+            self.json.0.pair(b"\"", [name, value], b"\":\"", b"\",");
         } else {
             self.entry(name, false, |v| v.text(value));
         }
@@ -154,7 +154,7 @@ impl Out for ItemText<'_> {
     #[inline]
     fn header(&mut self, name: &[u8], value: &[u8], plain: bool) {
         if plain {
-            self.json.0.join([b"{\"name\":\"", name, b"\",\"value\":\"", value, b"\"},"]);
+            self.json.0.pair(b"{\"name\":\"", [name, value], b"\",\"value\":\"", b"\"},");
         } else {
             self.json.put("{\"name\":");
             self.text(name);

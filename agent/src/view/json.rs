@@ -43,7 +43,7 @@ impl Json<'_> {
     /// `"name":`, with a name from traffic.
     pub(super) fn key_bytes(&mut self, name: &[u8], plain: bool) {
         if plain {
-            self.0.join([b"\"", name, b"\":"]);
+            self.0.wrap(b"\"", name, b"\":");
         } else {
             self.quoted(name);
             self.0.put(b":");
@@ -91,7 +91,7 @@ impl Json<'_> {
 
     /// A string in which nothing needs an escape, as value or element.
     pub(super) fn plain(&mut self, text: &[u8]) {
-        self.0.join([b"\"", text, b"\","]);
+        self.0.wrap(b"\"", text, b"\",");
     }
 
     /// `"name":"text"`.
@@ -114,14 +114,20 @@ impl Json<'_> {
 
     /// A whole number as value or element.
     pub(super) fn integer(&mut self, value: u64) {
-        self.0.spell(|into| spell::digits(into, value));
-        self.0.put(b",");
+        self.0.spell(|into: &mut Room| {
+            let at = spell::digits(into, value);
+            into[at] = b',';
+            at + 1
+        });
     }
 
     /// Nanoseconds as milliseconds with the fraction that they have: `12.345`.
     pub(super) fn milliseconds(&mut self, nanos: u64) {
-        self.0.spell(|into| spell::milliseconds(into, nanos));
-        self.0.put(b",");
+        self.0.spell(|into: &mut Room| {
+            let at = spell::milliseconds(into, nanos);
+            into[at] = b',';
+            at + 1
+        });
     }
 
     /// A string that `spell` writes, in which nothing needs an escape, as value or element.

@@ -116,13 +116,32 @@ impl Page {
         self.advance(at);
     }
 
-    /// Appends pieces one after the other: constants and texts of any length.
+    /// Appends a text between two constants.
     #[inline(always)]
-    pub(super) fn join<const N: usize>(&mut self, pieces: [&[u8]; N]) {
-        let most = pieces.iter().map(|piece| piece.len()).sum();
-        let into = self.window(most);
-        let at = pieces.iter().fold(0, |at, piece| place(into, at, piece));
-        self.advance(at);
+    pub(super) fn wrap<const A: usize, const B: usize>(&mut self, a: &[u8; A], text: &[u8], b: &[u8; B]) {
+        let into = self.window(A + text.len() + B);
+        fix(into, 0, a);
+        let at = place(into, A, text);
+        fix(into, at, b);
+        self.advance(at + B);
+    }
+
+    /// Appends two texts, and constants before, between and behind them.
+    #[inline(always)]
+    pub(super) fn pair<const A: usize, const B: usize, const C: usize>(
+        &mut self,
+        a: &[u8; A],
+        [one, two]: [&[u8]; 2],
+        b: &[u8; B],
+        c: &[u8; C],
+    ) {
+        let into = self.window(A + one.len() + B + two.len() + C);
+        fix(into, 0, a);
+        let at = place(into, A, one);
+        fix(into, at, b);
+        let at = place(into, at + B, two);
+        fix(into, at, c);
+        self.advance(at + C);
     }
 
     /// Takes back the byte if it is the last.
@@ -136,6 +155,14 @@ impl Page {
     /// The text from a place on.
     pub(super) fn since(&self, at: usize) -> &[u8] {
         self.text().get(at..).unwrap_or_default()
+    }
+}
+
+/// Copies a constant to a place.
+#[inline(always)]
+fn fix<const N: usize>(into: &mut [u8], at: usize, text: &[u8; N]) {
+    if let Some(into) = into.get_mut(at..at + N).and_then(|into| into.first_chunk_mut::<N>()) {
+        *into = *text;
     }
 }
 
@@ -185,9 +212,12 @@ mod tests {
         let mut want = b"before".to_vec();
         for length in (0..80).chain(200..256).chain(0..80) {
             page.copy(&text[..length]);
-            page.join([&b"{"[..], &text[1..length.max(1)], b"}"]);
+            page.wrap(b"{", &text[1..length.max(1)], b"}");
+            page.pair(b"a", [&text[..length / 2], &text[length / 2..length]], b"b", b"c");
             page.put(&text[..length]);
-            want.extend([&text[..length], b"{", &text[1..length.max(1)], b"}", &text[..length]].concat());
+            want.extend([&text[..length], b"{", &text[1..length.max(1)], b"}"].concat());
+            want.extend([b"a", &text[..length / 2], b"b", &text[length / 2..length], b"c"].concat());
+            want.extend(&text[..length]);
         }
         assert!(page.text() == want && want.len() > 2 * STEP);
         page.append(|text| text.extend(b"more"));
