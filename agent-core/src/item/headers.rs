@@ -241,6 +241,21 @@ impl HeaderBlock {
         self.repeated & 1 << name as usize != 0
     }
 
+    /// Whether both have the same fields in the same order, case and spacing, wherever they begin. `false` says nothing.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let start = |block: &Self| block.spans().next().map_or(block.head, |(name, _)| name.start);
+        let (a, b) = (start(self), start(other));
+        let moved = |span: Span, by: u32| (span.start.wrapping_sub(by), span.end.wrapping_sub(by));
+        let same = |(one, two): ((Span, Span), (Span, Span))| {
+            moved(one.0, a) == moved(two.0, b) && moved(one.1, a) == moved(two.1, b)
+        };
+        self.plain == other.plain
+            && self.len() == other.len()
+            && self.head().get(a as usize..) == other.head().get(b as usize..)
+            && self.spans().zip(other.spans()).all(same)
+    }
+
     /// Memory held, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
@@ -310,6 +325,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn blocks_are_alike_where_their_fields_are() {
+        let block = |line: &str, fields: &[(u32, u32, u32, u32)], rest: &str| {
+            let by = line.len() as u32;
+            let span = |start, end| Span { start: start + by, end: end + by };
+            let fields = fields.iter().map(|&(a, b, c, d)| (span(a, b), span(c, d))).collect();
+            HeaderBlock::new([line, rest].concat().into_bytes().into(), fields)
+        };
+        let fields = [(0, 1, 3, 4), (6, 7, 9, 10)];
+        let one = block("GET / ", &fields, "a: 1\r\nb: 2\r\n");
+        assert!(one.is_like(&one) && one.is_like(&block("POST /long ", &fields, "a: 1\r\nb: 2\r\n")));
+        for other in [
+            block("GET / ", &fields, "a: 1\r\nb: 3\r\n"),
+            block("GET / ", &fields, "A: 1\r\nb: 2\r\n"),
+            block("GET / ", &fields[..1], "a: 1\r\nb: 2\r\n"),
+            block("GET / ", &fields[1..], "a: 1\r\nb: 2\r\n"),
+            block("GET / ", &[(0, 1, 3, 4), (6, 7, 8, 10)], "a: 1\r\nb: 2\r\n"),
+            block("GET / ", &fields, "a: 1\r\nb: 2\r\n").known_plain(true),
+        ] {
+            assert!(!one.is_like(&other) && !other.is_like(&one));
+        }
+        let empty = block("GET / ", &[], "");
+        assert!(empty.is_like(&block("PUT /x ", &[], "")) && !empty.is_like(&one));
     }
 
     #[test]

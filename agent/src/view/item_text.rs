@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use agent_core::Timestamp;
+use agent_core::item::HeaderBlock;
 
 use super::item::{ItemView, Part, Shown};
 use super::json::Json;
 use super::kept::Kept;
-use super::out::{Fields, Key, Out};
+use super::out::{Fields, Key, Out, Side};
 use super::page::Page;
+use super::redact::Hidden;
 use super::spell::{self, Room};
 use crate::captured::Captured;
 
@@ -69,6 +71,19 @@ impl Fields for ItemText<'_> {
         write(self);
         if let Some(kept) = &mut self.kept {
             kept.keep(&self.shown, self.json.0.since(start));
+        }
+    }
+
+    fn of_head(&mut self, side: Side, head: &HeaderBlock, hidden: &Hidden, write: impl FnOnce(&mut Self)) {
+        let stream = self.shown.captured.item.stream;
+        let kept = self.kept.as_ref().and_then(|kept| kept.head(stream, side, head, hidden));
+        if let Some(text) = kept {
+            return self.json.0.copy(text);
+        }
+        let start = self.json.0.len();
+        write(self);
+        if let Some(kept) = &mut self.kept {
+            kept.keep_head(stream, side, head, hidden, self.json.0.since(start));
         }
     }
 }

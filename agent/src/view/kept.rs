@@ -1,23 +1,29 @@
-//! What one item's text says that the next one's will say again: which stream, node, protocol and names; the second.
+//! What one item's text says that the next one's will say again: which stream, node, protocol and names; the headers, where a
+//! connection's messages have the same ones, as most that poll, scrape and ask for health do; the second.
 //!
 //! Invariants:
 //! - Text is repeated only where all that it was made from is the same; names are held for as long as they are compared by where
 //!   they are.
-//! - At most [`SLOTS`] streams' are kept, of [`MOST`] bytes each. Those that are not cost a little time, nothing else.
+//! - At most [`SLOTS`] streams' are kept, three texts of [`MOST`] bytes each. Those that are not cost a little time, nothing else.
 
 use std::sync::Arc;
 
 use agent_core::StreamId;
-use agent_core::item::Endpoint;
+use agent_core::item::{Endpoint, HeaderBlock};
 
 use super::item::Shown;
+use super::out::Side;
+use super::redact::{Hidden, Names};
 use super::spell::{self, SECOND};
 use crate::captured::{Captured, Name, Node};
 
 /// Streams whose text is kept: of those whose numbers share a slot, the last that had two items in turn.
-const SLOTS: usize = 1024;
-/// Longest text that is kept, in bytes.
+const SLOTS: usize = 512;
+/// Longest text that is kept, in bytes, and longest head.
 const MOST: usize = 4096;
+/// Heads in turn that differ from the one before them, until only one of [`SELDOM`] is kept: on such a connection it is of little use.
+const PATIENCE: u32 = 4;
+const SELDOM: u32 = 16;
 
 /// Texts of streams, and of the last second.
 #[derive(Debug)]
@@ -31,6 +37,24 @@ struct Slot {
     /// Whose item came last.
     last: StreamId,
     text: Option<Box<Said>>,
+    /// Of its requests and of its responses.
+    heads: [Heads; 2],
+}
+
+/// Headers of a stream's last messages.
+#[derive(Debug, Default)]
+struct Heads {
+    last: Option<Box<Head>>,
+    /// Heads that differed from the one that was kept.
+    strange: u32,
+}
+
+#[derive(Debug)]
+struct Head {
+    stream: StreamId,
+    block: HeaderBlock,
+    hidden: Arc<Names>,
+    text: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -83,6 +107,52 @@ impl Kept {
                 said.text.extend_from_slice(text);
             }
             empty => *empty = Some(Box::new(Said { about, text: text.to_vec() })),
+        }
+    }
+
+    /// The text of the head's fields, if the last one that was kept on its side of the stream is like it.
+    #[inline]
+    pub(super) fn head(
+        &self,
+        stream: StreamId,
+        side: Side,
+        head: &HeaderBlock,
+        hidden: &Hidden,
+    ) -> Option<&[u8]> {
+        let kept = self.slots.get(slot(stream))?.heads[side as usize].last.as_deref()?;
+        let same = kept.stream == stream && Arc::ptr_eq(&kept.hidden, hidden.names());
+        (same && kept.block.is_like(head)).then_some(&kept.text)
+    }
+
+    /// Keeps the text of the head's fields, if the stream's is kept.
+    pub(super) fn keep_head(
+        &mut self,
+        stream: StreamId,
+        side: Side,
+        block: &HeaderBlock,
+        hidden: &Hidden,
+        text: &[u8],
+    ) {
+        let Some(slot) = self.slots.get_mut(slot(stream)) else { return };
+        if text.len().max(block.memory()) > MOST
+            || slot.text.as_ref().is_none_or(|said| said.about.stream != stream)
+        {
+            return;
+        }
+        let heads = &mut slot.heads[side as usize];
+        let new = heads.last.as_ref().is_none_or(|head| head.stream != stream);
+        heads.strange = if new { 0 } else { heads.strange.wrapping_add(1) };
+        if heads.strange > PATIENCE && !heads.strange.is_multiple_of(SELDOM) {
+            return;
+        }
+        let (block, hidden) = (block.clone(), Arc::clone(hidden.names()));
+        match &mut heads.last {
+            Some(head) => {
+                (head.stream, head.block, head.hidden) = (stream, block, hidden);
+                head.text.clear();
+                head.text.extend_from_slice(text);
+            }
+            empty => *empty = Some(Box::new(Head { stream, block, hidden, text: text.to_vec() })),
         }
     }
 

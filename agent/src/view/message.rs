@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::item::{Part, Shown, part_if, url_pieces};
-use super::out::{Fields, Out, key};
+use super::out::{Fields, Out, Side, key};
 use super::redact::{Hidden, REDACTED};
 
 /// Cookies, parameters and pairs of a query that an item shows, of each at most.
@@ -35,7 +35,7 @@ impl Shown<'_> {
             });
         });
         version(f, message);
-        self.headers(f, message);
+        self.headers(f, Side::Request, message);
         f.field(key!("cookies"), |v| {
             let hidden = || self.view.redaction.hides(b"cookie");
             v.map(|v| pairs(v, &http::cookies(&message.head, MOST), hidden));
@@ -65,7 +65,7 @@ impl Shown<'_> {
                 }
             });
         });
-        self.headers(f, message);
+        self.headers(f, Side::Response, message);
         f.field(key!("cookies"), |v| {
             let cookies = http::set_cookies(&message.head, MOST);
             let cookies: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
@@ -79,10 +79,12 @@ impl Shown<'_> {
     }
 
     /// The map for convenience, and the lists that keep order, case and repeats.
-    fn headers(&self, f: &mut impl Fields, message: &Message) {
+    fn headers(&self, f: &mut impl Fields, side: Side, message: &Message) {
         let hidden = self.view.redaction.now();
-        f.field(key!("headers"), |v| v.headers(|v| headers_map(v, &message.head, &hidden)));
-        f.field(key!("headersList"), |v| headers_list(v, &message.head, &hidden));
+        f.of_head(side, &message.head, &hidden, |f| {
+            f.field(key!("headers"), |v| v.headers(|v| headers_map(v, &message.head, &hidden)));
+            f.field(key!("headersList"), |v| headers_list(v, &message.head, &hidden));
+        });
         f.field(key!("trailersList"), |v| match &message.trailers {
             Some(trailers) => headers_list(v, trailers, &hidden),
             None => v.list(|_| ()),

@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 
 use agent_core::Timestamp;
+use agent_core::item::HeaderBlock;
 
 use super::item::Part;
+use super::redact::Hidden;
 use super::spell::{self, Room};
 
 /// A field's name. Made by [`key!`].
@@ -39,6 +41,15 @@ pub(crate) trait Fields {
     /// One field.
     fn field(&mut self, key: Key, write: impl FnOnce(&mut Self::Value));
 
+    /// Fields that are made of a head's fields and of nothing else but what is hidden in them: who has written them once may repeat
+    /// them where a head is like the last one on that side.
+    fn of_head(&mut self, _side: Side, _head: &HeaderBlock, _hidden: &Hidden, write: impl FnOnce(&mut Self))
+    where
+        Self: Sized,
+    {
+        write(self);
+    }
+
     /// Fields that are the same in all items of a stream between the same two names: who has written them once may repeat them.
     fn of_stream(&mut self, write: impl FnOnce(&mut Self))
     where
@@ -46,6 +57,13 @@ pub(crate) trait Fields {
     {
         write(self);
     }
+}
+
+/// A message of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Request,
+    Response,
 }
 
 /// Takes one value: exactly one method is called for it.
