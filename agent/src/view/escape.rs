@@ -104,10 +104,15 @@ const fn needs(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Written so that the compiler looks at all sixteen at once.
+/// Whether one of them needs an escape or is not ASCII. Written so that the compiler looks at all sixteen at once; as signed
+/// numbers, those that are not ASCII are below the control characters.
 #[inline]
 fn any_special(chunk: &[u8; 16]) -> bool {
-    chunk.iter().fold(false, |any, &byte| any | needs(byte) | (byte >= 0x80))
+    let mut any = 0;
+    for &byte in chunk {
+        any |= u8::from(byte.cast_signed() < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    }
+    any != 0
 }
 
 /// The lowest bit that is set is in the first byte that needs an escape or is not ASCII. (Bits above it may be wrong: a

@@ -8,7 +8,7 @@ use agent_core::item::HeaderBlock;
 use super::item::{ItemView, Part, Shown};
 use super::json::Json;
 use super::kept::Kept;
-use super::out::{Fields, Key, Out, Side};
+use super::out::{Fields, Key, Out, Side, Word};
 use super::page::Page;
 use super::redact::Hidden;
 use super::spell::{self, Room};
@@ -114,6 +114,11 @@ impl Out for ItemText<'_> {
     #[inline(always)]
     fn plain(&mut self, text: &[u8]) {
         self.json.plain(text);
+    }
+
+    #[inline(always)]
+    fn word(&mut self, word: Word) {
+        self.json.put(word.json);
     }
 
     #[inline(always)]

@@ -65,8 +65,7 @@ impl Json<'_> {
     /// Ends what [`Json::open`] began.
     #[inline(always)]
     pub(super) fn close(&mut self, bracket: u8) {
-        self.0.unless_last(b',');
-        self.0.put(&[bracket, b',']);
+        self.0.close(bracket);
     }
 
     /// An object as value or element.

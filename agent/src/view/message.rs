@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::item::{Part, Shown, part_if, url_pieces};
-use super::out::{Fields, Out, Side, key};
+use super::out::{Fields, Out, Side, key, word};
 use super::redact::{Hidden, REDACTED};
 
 /// Cookies, parameters and pairs of a query that an item shows, of each at most.
@@ -67,6 +67,9 @@ impl Shown<'_> {
         });
         self.headers(f, Side::Response, message);
         f.field(key!("cookies"), |v| {
+            if !message.head.has(Common::SetCookie) {
+                return v.map(|_| ());
+            }
             let cookies = http::set_cookies(&message.head, MOST);
             let cookies: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
             v.map(|v| pairs(v, &cookies, || self.view.redaction.hides(b"set-cookie")));
@@ -172,7 +175,7 @@ fn alike(fields: &[(&[u8], &[u8])]) -> Vec<Alike> {
 
 fn version(f: &mut impl Fields, message: &Message) {
     f.field(key!("httpVersion"), |v| {
-        v.plain(if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" });
+        if message.minor_version == 0 { v.word(word!("HTTP/1.0")) } else { v.word(word!("HTTP/1.1")) }
     });
 }
 
@@ -279,8 +282,8 @@ pub(super) fn content(f: &mut impl Fields, message: &Message) {
 fn text_or_base64(f: &mut impl Fields, mime: Option<&[u8]>, body: &Body) {
     let text = LazyCell::new(|| http::text(mime, &body.content, body.truncated));
     f.field(key!("encoding"), |v| match &*text {
-        http::Text::Text(_) => v.plain(b""),
-        http::Text::Binary(_) => v.plain(b"base64"),
+        http::Text::Text(_) => v.word(word!("")),
+        http::Text::Binary(_) => v.word(word!("base64")),
     });
     f.field(key!("text"), |v| match &*text {
         http::Text::Text(text) => v.text(text.as_bytes()),

@@ -27,6 +27,22 @@ macro_rules! key {
 }
 pub(super) use key;
 
+/// A value that is one of a few. Made by [`word!`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Word {
+    pub(super) text: &'static str,
+    /// As JSON has it, with a comma behind it.
+    pub(super) json: &'static str,
+}
+
+/// The [`Word`] of a text that needs no escape.
+macro_rules! word {
+    ($text:literal) => {
+        $crate::view::out::Word { text: $text, json: concat!("\"", $text, "\",") }
+    };
+}
+pub(super) use word;
+
 impl Key {
     pub(super) const fn new(name: &'static str, json: &'static str) -> Self {
         Self { name, json }
@@ -86,6 +102,11 @@ pub(crate) trait Out: Fields<Value = Self> + Sized {
     /// Text of our own, in which nothing needs an escape in JSON.
     fn plain(&mut self, text: &[u8]) {
         self.text(text);
+    }
+
+    /// A text of our own that is one of a few.
+    fn word(&mut self, word: Word) {
+        self.text(word.text.as_bytes());
     }
 
     /// Text that came from anywhere; `plain`: nothing in it needs an escape in JSON.

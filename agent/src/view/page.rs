@@ -83,11 +83,15 @@ impl Page {
         self.used = (self.used + by).min(self.bytes.len());
     }
 
-    /// Appends what `write` writes into `N` bytes; it says how many they are.
+    /// Appends what `write` writes into `N` bytes; it says how many they are, which are no more.
     #[inline(always)]
     pub(super) fn spell<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) {
-        let by = self.window(N).first_chunk_mut::<N>().map_or(0, write);
-        self.advance(by);
+        if self.bytes.len() - self.used < N {
+            self.grow(N);
+        }
+        if let Some(into) = self.bytes.get_mut(self.used..).and_then(|into| into.first_chunk_mut::<N>()) {
+            self.used += write(into).min(N);
+        }
     }
 
     /// Appends text whose length is known where this is called.
@@ -149,6 +153,26 @@ impl Page {
     pub(super) fn unless_last(&mut self, byte: u8) {
         if self.text().last() == Some(&byte) {
             self.used -= 1;
+        }
+    }
+
+    /// Appends a closing bracket in place of a comma, if that is the last byte, and a comma.
+    #[inline(always)]
+    pub(super) fn close(&mut self, bracket: u8) {
+        let before = self.used.wrapping_sub(1);
+        match self.bytes.get_mut(before..).and_then(|bytes| bytes.first_chunk_mut::<3>()) {
+            Some(bytes) if bytes[0] == b',' => {
+                [bytes[0], bytes[1]] = [bracket, b','];
+                self.used += 1;
+            }
+            Some(bytes) => {
+                [bytes[1], bytes[2]] = [bracket, b','];
+                self.used += 2;
+            }
+            None => {
+                self.unless_last(b',');
+                self.put_far(&[bracket, b',']);
+            }
         }
     }
 
@@ -226,6 +250,24 @@ mod tests {
         page.unless_last(b',');
         want.extend(b"more");
         assert!(page.since(want.len() - 4) == b"more" && page.into_text() == want);
+    }
+
+    #[test]
+    fn a_bracket_takes_the_commas_place_also_at_the_end_of_the_room() {
+        for length in [0, 1, 2, STEP - 2, STEP - 1, STEP, STEP + 1, STEP + 2] {
+            for last in [b',', b'x'] {
+                let mut text = vec![b'a'; length];
+                text.push(last);
+                for mut page in [Page::on(text.clone()), Page { bytes: [&text[..], &[0; 9]].concat(), used: text.len() }] {
+                    page.close(b'}');
+                    let kept = length + usize::from(last == b'x');
+                    assert_eq!(page.into_text(), [&text[..kept], b"},"].concat());
+                }
+            }
+        }
+        let mut page = Page::default();
+        page.close(b']');
+        assert_eq!(page.text(), b"],");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn form_params(body: &[u8], limit: usize) -> Vec<Param> {
 
 fn percent_decoded(text: &[u8]) -> Cow<'_, str> {
     if memchr::memchr2(b'+', b'%', text).is_none() {
-        return String::from_utf8_lossy(text);
+        return std::str::from_utf8(text).map_or_else(|_| lossy(text).into(), Cow::Borrowed);
     }
     let hex = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut out = Vec::with_capacity(text.len());

@@ -67,7 +67,7 @@ pub fn host(request: &Request) -> Option<&[u8]> {
 #[inline]
 fn host_of<'a>(target: &Target<'a>, request: &'a Request) -> Option<&'a [u8]> {
     let host = target.authority.or_else(|| request.message.head.common(Common::Host))?;
-    let host = host.iter().rposition(|&b| b == b'@').map_or(host, |at| &host[at + 1..]);
+    let host = memchr::memrchr(b'@', host).map_or(host, |at| &host[at + 1..]);
     Some(host).filter(|host| !host.is_empty())
 }
 
