@@ -27,7 +27,9 @@ pub(super) fn ascii(page: &mut Page, text: &[u8]) -> bool {
 fn run(into: &mut [u8], text: &[u8]) -> (usize, usize) {
     let (mut rest, mut at) = (text, 0);
     while !rest.is_empty() {
-        let Some(room) = into.get_mut(at..).filter(|room| room.len() >= rest.len() + 2 * ESCAPE) else { break };
+        let Some(room) = into.get_mut(at..).filter(|room| room.len() >= rest.len() + 2 * ESCAPE) else {
+            break;
+        };
         let clean = plain(room, rest);
         at += clean;
         rest = rest.get(clean..).unwrap_or_default();
@@ -58,7 +60,9 @@ fn plain(mut into: &mut [u8], text: &[u8]) -> usize {
     let mut rest = text;
     // Eight first: where one byte needed an escape, the next one that does is mostly near.
     while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
-        let Some((room, behind)) = { into }.split_first_chunk_mut::<8>() else { return text.len() - rest.len() };
+        let Some((room, behind)) = { into }.split_first_chunk_mut::<8>() else {
+            return text.len() - rest.len();
+        };
         let special = special(u64::from_le_bytes(*chunk));
         *room = *chunk;
         if special != 0 {

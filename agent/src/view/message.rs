@@ -210,9 +210,14 @@ fn pairs<S: AsRef<str>>(v: &mut impl Out, pairs: &[(S, S)], hidden: impl Fn() ->
     }
     let hidden = hidden();
     let differs = |at: usize, name: &str| pairs.iter().take(at).all(|(other, _)| other.as_ref() != name);
-    if pairs.len() <= FEW_PAIRS && pairs.iter().enumerate().all(|(at, (name, _))| differs(at, name.as_ref())) {
+    if pairs.len() <= FEW_PAIRS && pairs.iter().enumerate().all(|(at, (name, _))| differs(at, name.as_ref()))
+    {
         for (name, value) in pairs {
-            v.text_entry(name.as_ref().as_bytes(), if hidden { REDACTED } else { value.as_ref().as_bytes() }, false);
+            v.text_entry(
+                name.as_ref().as_bytes(),
+                if hidden { REDACTED } else { value.as_ref().as_bytes() },
+                false,
+            );
         }
         return;
     }

@@ -11,6 +11,8 @@ mod page;
 mod redact;
 mod spell;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use item::ItemView;

@@ -258,7 +258,9 @@ mod tests {
             for last in [b',', b'x'] {
                 let mut text = vec![b'a'; length];
                 text.push(last);
-                for mut page in [Page::on(text.clone()), Page { bytes: [&text[..], &[0; 9]].concat(), used: text.len() }] {
+                for mut page in
+                    [Page::on(text.clone()), Page { bytes: [&text[..], &[0; 9]].concat(), used: text.len() }]
+                {
                     page.close(b'}');
                     let kept = length + usize::from(last == b'x');
                     assert_eq!(page.into_text(), [&text[..kept], b"},"].concat());

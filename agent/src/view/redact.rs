@@ -45,7 +45,7 @@ fn mark(name: &[u8]) -> u64 {
 }
 
 /// What is hidden now: for as long as one item is shown.
-pub(super) struct Hidden(Guard<Arc<Names>>);
+pub(crate) struct Hidden(Guard<Arc<Names>>);
 
 impl Hidden {
     /// The names, whole: another set is another one, even where it is equal.
