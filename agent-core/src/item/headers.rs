@@ -195,7 +195,11 @@ impl HeaderBlock {
     /// Name and value of each field, in order. A folded value is joined by one space; outer white space is cut.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.spans().map(|(name, value)| (self.bytes(name), self.bytes(value)))
+        let head = self.head();
+        self.spans().map(|(name, value)| {
+            let bytes = |span: Span| head.get(span.range()).unwrap_or_default();
+            (bytes(name), bytes(value))
+        })
     }
 
     /// Number of fields.

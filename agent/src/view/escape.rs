@@ -7,6 +7,23 @@ use super::spell::hex_of;
 
 /// Longest escape, in bytes; as much is written at once.
 const ESCAPE: usize = 6;
+/// Bytes that are looked at together.
+const WORD: usize = 8;
+/// Room for them and an escape.
+const STEP: usize = WORD + ESCAPE;
+
+/// What stands behind the backslash; 0: the code does.
+const SHORT: [u8; 128] = {
+    let mut short = [0; 128];
+    short[b'"' as usize] = b'"';
+    short[b'\\' as usize] = b'\\';
+    short[b'\n' as usize] = b'n';
+    short[b'\r' as usize] = b'r';
+    short[b'\t' as usize] = b't';
+    short[0x08] = b'b';
+    short[0x0c] = b'f';
+    short
+};
 
 /// Appends ASCII text, escaped. `false`: it is not ASCII; what was appended then is to be taken back.
 pub(super) fn ascii(page: &mut Page, text: &[u8]) -> bool {
@@ -26,11 +43,34 @@ pub(super) fn ascii(page: &mut Page, text: &[u8]) -> bool {
 /// Escapes text until it ends, is not ASCII, or there might be too little room. How much of the text that is, and of the room.
 fn run(into: &mut [u8], text: &[u8]) -> (usize, usize) {
     let (mut rest, mut at) = (text, 0);
-    while !rest.is_empty() {
-        let Some(room) = into.get_mut(at..).filter(|room| room.len() >= rest.len() + 2 * ESCAPE) else {
-            break;
-        };
-        let clean = plain(room, rest);
+    // Eight first: where one byte needed an escape, the next one that does is mostly near.
+    while let Some((chunk, after)) = rest.split_first_chunk::<WORD>() {
+        let Some(room) = into.get_mut(at..).and_then(|into| into.first_chunk_mut::<STEP>()) else { break };
+        let special = special(u64::from_le_bytes(*chunk));
+        if let Some(room) = room.first_chunk_mut() {
+            *room = *chunk;
+        }
+        if special == 0 {
+            rest = after;
+            at += WORD;
+            let clean = into.get_mut(at..).map_or(0, |into| many(into, rest));
+            rest = rest.get(clean..).unwrap_or_default();
+            at += clean;
+            continue;
+        }
+        let clean = special.trailing_zeros() as usize / 8 % WORD;
+        at += clean;
+        let byte = chunk[clean];
+        if byte >= 0x80 {
+            return (text.len() - rest.len() + clean, at);
+        }
+        let Some(room) = room.get_mut(clean..).and_then(|room| room.first_chunk_mut()) else { break };
+        at += escape(room, byte);
+        rest = rest.get(clean + 1..).unwrap_or_default();
+    }
+    while !rest.is_empty() && rest.len() < WORD {
+        let Some(room) = into.get_mut(at..).filter(|room| room.len() >= STEP) else { break };
+        let clean = few(room, rest);
         at += clean;
         rest = rest.get(clean..).unwrap_or_default();
         let Some((&byte, after)) = rest.split_first() else { break };
@@ -40,6 +80,20 @@ fn run(into: &mut [u8], text: &[u8]) -> (usize, usize) {
         rest = after;
     }
     (text.len() - rest.len(), at)
+}
+
+/// Copies sixteen bytes at a time for as long as none is special, and says how many they were.
+#[inline]
+fn many(mut into: &mut [u8], text: &[u8]) -> usize {
+    let mut rest = text;
+    while let Some((chunk, after)) = rest.split_first_chunk::<16>()
+        && !any_special(chunk)
+    {
+        let Some((room, behind)) = { into }.split_first_chunk_mut::<16>() else { break };
+        *room = *chunk;
+        (rest, into) = (after, behind);
+    }
+    text.len() - rest.len()
 }
 
 /// Appends UTF-8, escaped.
@@ -54,35 +108,7 @@ pub(super) fn any(page: &mut Page, text: &[u8]) {
     }
 }
 
-/// Copies bytes up to the first one that is special, and says how many they are. `into` is longer than the text.
-#[inline]
-fn plain(mut into: &mut [u8], text: &[u8]) -> usize {
-    let mut rest = text;
-    // Eight first: where one byte needed an escape, the next one that does is mostly near.
-    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
-        let Some((room, behind)) = { into }.split_first_chunk_mut::<8>() else {
-            return text.len() - rest.len();
-        };
-        let special = special(u64::from_le_bytes(*chunk));
-        *room = *chunk;
-        if special != 0 {
-            return text.len() - rest.len() + special.trailing_zeros() as usize / 8;
-        }
-        (rest, into) = (after, behind);
-        while let Some((chunk, after)) = rest.split_first_chunk::<16>()
-            && !any_special(chunk)
-        {
-            let Some((room, behind)) = { into }.split_first_chunk_mut::<16>() else {
-                return text.len() - rest.len();
-            };
-            *room = *chunk;
-            (rest, into) = (after, behind);
-        }
-    }
-    text.len() - rest.len() + few(into, rest)
-}
-
-/// The same of less than eight bytes.
+/// Copies less than eight bytes up to the first one that is special, and says how many they are.
 #[inline]
 fn few(into: &mut [u8], text: &[u8]) -> usize {
     // Two halves that overlap: fewer steps than byte by byte.
@@ -137,21 +163,17 @@ const fn special(word: u64) -> u64 {
 /// Writes a byte's escape, and says how long it is.
 #[inline]
 fn escape(into: &mut [u8; ESCAPE], byte: u8) -> usize {
-    let short = match byte {
-        b'"' | b'\\' => byte,
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        0x08 => b'b',
-        0x0c => b'f',
-        _ => {
+    match SHORT[usize::from(byte & 0x7f)] {
+        0 => {
             let [high, low] = hex_of(byte);
             *into = [b'\\', b'u', b'0', b'0', high, low];
-            return ESCAPE;
+            ESCAPE
         }
-    };
-    [into[0], into[1]] = [b'\\', short];
-    2
+        short => {
+            [into[0], into[1]] = [b'\\', short];
+            2
+        }
+    }
 }
 
 #[cfg(test)]

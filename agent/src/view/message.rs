@@ -120,16 +120,20 @@ fn headers_map(v: &mut impl Out, head: &HeaderBlock, hidden: &Hidden) {
 /// Whether two fields have the same name, in any case.
 fn repeats(head: &HeaderBlock) -> bool {
     // A bit for names that might be the same: by length, and letters of which case is one bit.
-    let mut seen = [0u64; 4];
-    head.iter().enumerate().any(|(at, (name, _))| {
-        let letter = |at: usize| name.get(at).map_or(0, |letter| u32::from(letter | 0x20));
-        let last = name.len().saturating_sub(1);
-        let mark = name.len() as u32 * 7 + letter(0) * 31 + letter(last / 2) * 5 + letter(last) * 3;
-        let (bits, bit) = (&mut seen[(mark >> 6 & 3) as usize], 1 << (mark & 63));
-        let again = *bits & bit != 0;
-        *bits |= bit;
-        again && head.iter().take(at).any(|(other, _)| other.eq_ignore_ascii_case(name))
-    })
+    let mut seen = 0u64;
+    for (at, (name, _)) in head.iter().enumerate() {
+        let letters = match name {
+            [first, .., last] => u32::from(first | 0x20) * 3 + u32::from(last | 0x20) * 5,
+            _ => 0,
+        };
+        let bit = 1 << ((letters + name.len() as u32) & 63);
+        let again = seen & bit != 0;
+        seen |= bit;
+        if again && head.iter().take(at).any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Values of the same name are joined.
