@@ -12,8 +12,8 @@ pub struct Page {
     used: usize,
 }
 
-/// Bytes made at once, at least.
-const STEP: usize = 4096;
+/// Bytes made at once, at least: who keeps the text of one item shall not keep much more.
+const STEP: usize = 2048;
 
 impl Page {
     /// With this text in it already.
