@@ -195,7 +195,11 @@ impl HeaderBlock {
     /// Name and value of each field, in order. A folded value is joined by one space; outer white space is cut.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.spans().map(|(name, value)| (self.bytes(name), self.bytes(value)))
+        let head = self.head();
+        self.spans().map(|(name, value)| {
+            let bytes = |span: Span| head.get(span.range()).unwrap_or_default();
+            (bytes(name), bytes(value))
+        })
     }
 
     /// Number of fields.
@@ -239,6 +243,24 @@ impl HeaderBlock {
     #[inline]
     pub fn repeats(&self, name: Common) -> bool {
         self.repeated & 1 << name as usize != 0
+    }
+
+    /// Whether both have the same fields in the same order, case and spacing, wherever they begin. `false` says nothing.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let start = |block: &Self| block.spans().next().map_or(block.head, |(name, _)| name.start);
+        let (a, b) = (start(self), start(other));
+        if self.plain != other.plain || self.head().get(a as usize..) != other.head().get(b as usize..) {
+            return false;
+        }
+        if a == b {
+            return self.bytes.get(self.head as usize..) == other.bytes.get(other.head as usize..);
+        }
+        let moved = |span: Span, by: u32| (span.start.wrapping_sub(by), span.end.wrapping_sub(by));
+        let same = |(one, two): ((Span, Span), (Span, Span))| {
+            moved(one.0, a) == moved(two.0, b) && moved(one.1, a) == moved(two.1, b)
+        };
+        self.len() == other.len() && self.spans().zip(other.spans()).all(same)
     }
 
     /// Memory held, in bytes.
@@ -310,6 +332,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn blocks_are_alike_where_their_fields_are() {
+        let block = |line: &str, fields: &[(u32, u32, u32, u32)], rest: &str| {
+            let by = line.len() as u32;
+            let span = |start, end| Span { start: start + by, end: end + by };
+            let fields = fields.iter().map(|&(a, b, c, d)| (span(a, b), span(c, d))).collect();
+            HeaderBlock::new([line, rest].concat().into_bytes().into(), fields)
+        };
+        let fields = [(0, 1, 3, 4), (6, 7, 9, 10)];
+        let one = block("GET / ", &fields, "a: 1\r\nb: 2\r\n");
+        assert!(one.is_like(&one) && one.is_like(&block("POST /long ", &fields, "a: 1\r\nb: 2\r\n")));
+        for other in [
+            block("GET / ", &fields, "a: 1\r\nb: 3\r\n"),
+            block("GET / ", &fields, "A: 1\r\nb: 2\r\n"),
+            block("GET / ", &fields[..1], "a: 1\r\nb: 2\r\n"),
+            block("GET / ", &fields[1..], "a: 1\r\nb: 2\r\n"),
+            block("GET / ", &[(0, 1, 3, 4), (6, 7, 8, 10)], "a: 1\r\nb: 2\r\n"),
+            block("GET / ", &fields, "a: 1\r\nb: 2\r\n").known_plain(true),
+        ] {
+            assert!(!one.is_like(&other) && !other.is_like(&one));
+        }
+        let empty = block("GET / ", &[], "");
+        assert!(empty.is_like(&block("PUT /x ", &[], "")) && !empty.is_like(&one));
     }
 
     #[test]

@@ -7,8 +7,8 @@ mod form;
 mod target;
 mod text;
 
-pub use form::{Param, form_params, multipart_params, query_pairs};
-pub use target::{Target, UrlParts, absolute_url, host, path_segments, url_parts};
+pub use form::{Param, form_params, multipart_params, query, query_pairs};
+pub use target::{Target, UrlParts, absolute_url, host, path_segments, raw_segments, url_parts};
 pub use text::{Text, charset, mime_type, parameter, text};
 
 use super::{Common, HeaderBlock};

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 
 use super::worker::Batch;
 use super::{Pace, Stop};
-use crate::view::{self, ItemView};
+use crate::view::{self, ItemView, Lines, Page};
 
 /// Batches that may wait for the writer. Live ones are small, a few packets each, and come every few milliseconds: a
 /// writer that does not get its turn for a second must not lose any.
@@ -26,6 +26,8 @@ const QUEUE_BYTES: usize = 64 << 20;
 const REPLAY_BYTES: usize = 1 << 20;
 /// What is written at once, in bytes; one item alone may have more.
 const BUFFER: usize = 256 << 10;
+/// Memory for lines that is kept, in bytes: an item with a body of the usual limit, or many small ones, but not the largest.
+const KEPT: usize = 2 << 20;
 const STDOUT: &str = "writing to standard output";
 
 /// How items are written to standard output.
@@ -141,9 +143,9 @@ impl Output {
         let mut writer = Writer {
             room: Arc::clone(&room),
             format: config.format,
-            view: config.view,
+            lines: Lines::new(config.view),
             out: out.into(),
-            text: Vec::with_capacity(BUFFER),
+            text: Page::default(),
             streams,
             line: Vec::new(),
         };
@@ -223,10 +225,10 @@ impl Output {
 struct Writer {
     room: Arc<Room>,
     format: Format,
-    view: Arc<ItemView>,
+    lines: Lines,
     out: File,
     /// Lines for `out`.
-    text: Vec<u8>,
+    text: Page,
     streams: Option<(PathBuf, BufWriter<File>)>,
     line: Vec<u8>,
 }
@@ -275,11 +277,13 @@ impl Writer {
         for item in &batch.items {
             match self.format {
                 Format::None => break,
-                Format::Text => view::text_line(item, &mut self.text),
-                Format::Json => self.view.json(item, &mut self.text),
+                Format::Text => self.text.append(|text| {
+                    view::text_line(item, text);
+                    text.push(b'\n');
+                }),
+                Format::Json => self.lines.write(item, &mut self.text),
             }
-            self.text.push(b'\n');
-            if self.text.len() >= BUFFER {
+            if self.text.text().len() >= BUFFER {
                 self.flush_items()?;
             }
         }
@@ -295,10 +299,8 @@ impl Writer {
     }
 
     fn flush_items(&mut self) -> anyhow::Result<()> {
-        let written = self.out.write_all(&self.text).context(STDOUT);
-        self.text.clear();
-        // An item with a large body is no reason to keep that much.
-        self.text.shrink_to(2 * BUFFER);
+        let written = self.out.write_all(self.text.text()).context(STDOUT);
+        self.text.clear(KEPT);
         written
     }
 

@@ -2,71 +2,131 @@
 //!
 //! Escaped as `JSON.stringify` does it: `"`, `\` and control characters, the shortest form of each.
 
-use super::json::hex_of;
+use super::page::Page;
+use super::spell::hex_of;
+
+/// Longest escape, in bytes; as much is written at once.
+const ESCAPE: usize = 6;
+/// Bytes that are looked at together.
+const WORD: usize = 8;
+/// Room for them and an escape.
+const STEP: usize = WORD + ESCAPE;
+
+/// What stands behind the backslash; 0: the code does.
+const SHORT: [u8; 128] = {
+    let mut short = [0; 128];
+    short[b'"' as usize] = b'"';
+    short[b'\\' as usize] = b'\\';
+    short[b'\n' as usize] = b'n';
+    short[b'\r' as usize] = b'r';
+    short[b'\t' as usize] = b't';
+    short[0x08] = b'b';
+    short[0x0c] = b'f';
+    short
+};
 
 /// Appends ASCII text, escaped. `false`: it is not ASCII; what was appended then is to be taken back.
-pub(super) fn ascii(out: &mut Vec<u8>, text: &[u8]) -> bool {
-    // Most texts need no escape, and then this is all the room that they need.
-    out.reserve(text.len() + 16);
+pub(super) fn ascii(page: &mut Page, text: &[u8]) -> bool {
     let mut rest = text;
     while !rest.is_empty() {
-        rest = plain(out, rest);
-        let Some((&byte, after)) = rest.split_first() else { break };
-        if byte >= 0x80 {
+        // Most texts need few escapes, and then this is all the room that they need.
+        let (read, written) = run(page.window(rest.len() + rest.len() / 8 + 64), rest);
+        page.advance(written);
+        rest = rest.get(read..).unwrap_or_default();
+        if rest.first().is_some_and(|&byte| byte >= 0x80) {
             return false;
         }
-        escape(out, byte);
-        rest = after;
     }
     true
 }
 
+/// Escapes text until it ends, is not ASCII, or there might be too little room. How much of the text that is, and of the room.
+fn run(into: &mut [u8], text: &[u8]) -> (usize, usize) {
+    let (mut rest, mut at) = (text, 0);
+    // Eight first: where one byte needed an escape, the next one that does is mostly near.
+    while let Some((chunk, after)) = rest.split_first_chunk::<WORD>() {
+        let Some(room) = into.get_mut(at..).and_then(|into| into.first_chunk_mut::<STEP>()) else { break };
+        let special = special(u64::from_le_bytes(*chunk));
+        if let Some(room) = room.first_chunk_mut() {
+            *room = *chunk;
+        }
+        if special == 0 {
+            rest = after;
+            at += WORD;
+            let clean = into.get_mut(at..).map_or(0, |into| many(into, rest));
+            rest = rest.get(clean..).unwrap_or_default();
+            at += clean;
+            continue;
+        }
+        let clean = special.trailing_zeros() as usize / 8 % WORD;
+        at += clean;
+        let byte = chunk[clean];
+        if byte >= 0x80 {
+            return (text.len() - rest.len() + clean, at);
+        }
+        let Some(room) = room.get_mut(clean..).and_then(|room| room.first_chunk_mut()) else { break };
+        at += escape(room, byte);
+        rest = rest.get(clean + 1..).unwrap_or_default();
+    }
+    while !rest.is_empty() && rest.len() < WORD {
+        let Some(room) = into.get_mut(at..).filter(|room| room.len() >= STEP) else { break };
+        let clean = few(room, rest);
+        at += clean;
+        rest = rest.get(clean..).unwrap_or_default();
+        let Some((&byte, after)) = rest.split_first() else { break };
+        let room = room.get_mut(clean..).and_then(|room| room.first_chunk_mut());
+        let Some(room) = room.filter(|_| byte < 0x80) else { break };
+        at += escape(room, byte);
+        rest = after;
+    }
+    (text.len() - rest.len(), at)
+}
+
+/// Copies sixteen bytes at a time for as long as none is special, and says how many they were.
+#[inline]
+fn many(mut into: &mut [u8], text: &[u8]) -> usize {
+    let mut rest = text;
+    while let Some((chunk, after)) = rest.split_first_chunk::<16>()
+        && !any_special(chunk)
+    {
+        let Some((room, behind)) = { into }.split_first_chunk_mut::<16>() else { break };
+        *room = *chunk;
+        (rest, into) = (after, behind);
+    }
+    text.len() - rest.len()
+}
+
 /// Appends UTF-8, escaped.
-pub(super) fn any(out: &mut Vec<u8>, text: &[u8]) {
-    out.reserve(text.len());
+pub(super) fn any(page: &mut Page, text: &[u8]) {
     for piece in text.chunk_by(|&a, &b| !needs(a) && !needs(b)) {
         match piece {
-            [byte] if needs(*byte) => escape(out, *byte),
-            _ => out.extend_from_slice(piece),
+            [byte] if needs(*byte) => {
+                page.spell(|into| escape(into, *byte));
+            }
+            _ => page.copy(piece),
         }
     }
 }
 
-/// Copies bytes up to the first one that is special, which is then the first of what is left.
+/// Copies less than eight bytes up to the first one that is special, and says how many they are.
 #[inline]
-fn plain<'a>(out: &mut Vec<u8>, mut text: &'a [u8]) -> &'a [u8] {
-    // Eight first: where one byte needed an escape, the next one that does is mostly near.
-    while let Some((chunk, after)) = text.split_first_chunk::<8>() {
-        let special = special(u64::from_le_bytes(*chunk));
-        out.extend_from_slice(chunk);
-        if special != 0 {
-            let clean = special.trailing_zeros() as usize / 8;
-            out.truncate(out.len() - 8 + clean);
-            return &text[clean..];
-        }
-        text = after;
-        while let Some((chunk, after)) = text.split_first_chunk::<16>()
-            && !any_special(chunk)
-        {
-            out.extend_from_slice(chunk);
-            text = after;
-        }
-    }
+fn few(into: &mut [u8], text: &[u8]) -> usize {
     // Two halves that overlap: fewer steps than byte by byte.
     if let (Some((low, _)), Some(high)) = (text.split_first_chunk::<4>(), text.last_chunk::<4>()) {
         let both = u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << 32;
-        if special(both) == 0 {
-            out.extend_from_slice(low);
-            out.truncate(out.len() - (8 - text.len()));
-            out.extend_from_slice(high);
-            return &[];
+        if special(both) == 0
+            && let Some(into) = into.get_mut(..text.len())
+        {
+            into[..4].copy_from_slice(low);
+            into[text.len() - 4..].copy_from_slice(high);
+            return text.len();
         }
     }
     let clean = text.iter().take_while(|&&byte| !needs(byte) && byte < 0x80).count();
-    for &byte in &text[..clean] {
-        out.push(byte);
+    for (into, byte) in into.iter_mut().zip(&text[..clean]) {
+        *into = *byte;
     }
-    &text[clean..]
+    clean
 }
 
 /// Whether a byte needs an escape.
@@ -74,10 +134,15 @@ const fn needs(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Written so that the compiler looks at all sixteen at once.
+/// Whether one of them needs an escape or is not ASCII. Written so that the compiler looks at all sixteen at once; as signed
+/// numbers, those that are not ASCII are below the control characters.
 #[inline]
 fn any_special(chunk: &[u8; 16]) -> bool {
-    chunk.iter().fold(false, |any, &byte| any | needs(byte) | (byte >= 0x80))
+    let mut any = 0;
+    for &byte in chunk {
+        any |= u8::from(byte.cast_signed() < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    }
+    any != 0
 }
 
 /// The lowest bit that is set is in the first byte that needs an escape or is not ASCII. (Bits above it may be wrong: a
@@ -95,25 +160,20 @@ const fn special(word: u64) -> u64 {
     (word | control | quote | backslash) & HIGH
 }
 
-#[cold]
-#[inline(never)]
-fn control(out: &mut Vec<u8>, byte: u8) {
-    let [high, low] = hex_of(byte);
-    out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
-}
-
+/// Writes a byte's escape, and says how long it is.
 #[inline]
-fn escape(out: &mut Vec<u8>, byte: u8) {
-    let short = match byte {
-        b'"' | b'\\' => byte,
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        0x08 => b'b',
-        0x0c => b'f',
-        _ => return control(out, byte),
-    };
-    out.extend_from_slice(&[b'\\', short]);
+fn escape(into: &mut [u8; ESCAPE], byte: u8) -> usize {
+    match SHORT[usize::from(byte & 0x7f)] {
+        0 => {
+            let [high, low] = hex_of(byte);
+            *into = [b'\\', b'u', b'0', b'0', high, low];
+            ESCAPE
+        }
+        short => {
+            [into[0], into[1]] = [b'\\', short];
+            2
+        }
+    }
 }
 
 #[cfg(test)]
@@ -121,12 +181,12 @@ mod tests {
     use super::*;
 
     fn escaped(text: &[u8]) -> Vec<u8> {
-        let mut out = b"before".to_vec();
-        if !ascii(&mut out, text) {
-            out.truncate(6);
-            any(&mut out, text);
+        let mut page = Page::on(b"before".to_vec());
+        if !ascii(&mut page, text) {
+            page.truncate(6);
+            any(&mut page, text);
         }
-        out.split_off(6)
+        page.into_text().split_off(6)
     }
 
     #[test]
@@ -141,6 +201,14 @@ mod tests {
                     assert_eq!(format!("\"{got}\""), want, "{text:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_any_number_of_escapes() {
+        for text in ["\u{1}".repeat(20_000), "\"".repeat(20_000), "ab\u{1}cdefghijklm".repeat(3000)] {
+            let want = serde_json::to_string(&text).unwrap();
+            assert!(escaped(text.as_bytes()) == want.as_bytes()[1..want.len() - 1]);
         }
     }
 

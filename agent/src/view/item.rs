@@ -3,15 +3,15 @@
 
 use std::net::SocketAddr;
 
-use agent_core::item::http_view as http;
+use agent_core::item::http_view::{self as http, Target};
 use agent_core::item::{Endpoint, HttpExchange, Message, Request};
 use agent_core::{Item, Record};
 
 use super::item_text::ItemText;
-use super::json::{digits, padded};
 use super::message::{content, post_data};
 use super::out::{Fields, Out, key, pieced};
 use super::redact::{REDACTED, Redaction};
+use super::spell;
 use crate::captured::{Captured, Name};
 
 /// How items are shown.
@@ -84,7 +84,7 @@ impl Shown<'_> {
                 f.field(key!("ip"), |v| v.ip(captured.node.ip));
                 f.field(key!("name"), |v| v.text(captured.node.name.as_bytes()));
             }
-            Part::Protocol => protocol(f, exchange),
+            Part::Protocol => protocol(f, self.is_old()),
             Part::Source => end(f, &item.client, &captured.src),
             Part::Destination => end(f, &item.server, &captured.dst),
             Part::Request => exchange.request.iter().for_each(|request| self.request(f, request)),
@@ -106,24 +106,18 @@ impl Shown<'_> {
     fn item(&self, f: &mut impl Fields) {
         let (exchange, captured) = (self.exchange, self.captured);
         let item = &*captured.item;
-        let stream = item.stream;
         f.field(key!("id"), |v| {
-            v.spelt(|out| {
-                padded(out, stream.0, 12);
-                out.push(b'-');
-                digits(out, item.index);
+            v.spelt(|into| {
+                let at = spell::stream(into, item.stream.0);
+                into[at] = b'-';
+                let mut index = [0; 64];
+                let length = spell::digits(&mut index, item.index);
+                into[at + 1..at + 1 + length].copy_from_slice(&index[..length]);
+                at + 1 + length
             });
         });
         f.field(key!("index"), |v| v.number(item.index));
-        f.field(key!("stream"), |v| v.spelt(|out| padded(out, stream.0, 12)));
-        f.field(key!("node"), |v| v.part(Part::Node));
-        f.field(key!("worker"), |v| v.number(captured.worker.into()));
-        f.field(key!("protocol"), |v| v.part(Part::Protocol));
-        f.field(key!("tls"), |v| v.boolean(item.tls));
-        f.field(key!("src"), |v| v.part(Part::Source));
-        f.field(key!("dst"), |v| v.part(Part::Destination));
-        f.field(key!("namespace"), |v| v.text(captured.namespace().as_bytes()));
-        f.field(key!("outgoing"), |v| v.boolean(captured.outgoing));
+        f.of_stream(|f| self.stream(f));
         f.field(key!("timestamp"), |v| v.number(item.started.0 / 1_000_000));
         f.field(key!("startTime"), |v| v.time(item.started));
         f.field(key!("elapsedTime"), |v| {
@@ -155,18 +149,49 @@ impl Shown<'_> {
     }
 }
 
+impl Shown<'_> {
+    /// What [`Fields::of_stream`] is for: nothing here may differ between two items unless it is a part of what they are told
+    /// apart by, see [`super::kept`].
+    fn stream(&self, f: &mut impl Fields) {
+        let captured = self.captured;
+        let stream = captured.item.stream.0;
+        f.field(key!("stream"), |v| v.spelt(|into| spell::stream(into, stream)));
+        f.field(key!("node"), |v| v.part(Part::Node));
+        f.field(key!("worker"), |v| v.number(captured.worker.into()));
+        f.field(key!("protocol"), |v| v.part(Part::Protocol));
+        f.field(key!("tls"), |v| v.boolean(captured.item.tls));
+        f.field(key!("src"), |v| v.part(Part::Source));
+        f.field(key!("dst"), |v| v.part(Part::Destination));
+        f.field(key!("namespace"), |v| v.text(captured.namespace().as_bytes()));
+        f.field(key!("outgoing"), |v| v.boolean(captured.outgoing));
+    }
+
+    /// Whether it is HTTP/1.0.
+    pub(super) fn is_old(&self) -> bool {
+        let HttpExchange { request, response, .. } = self.exchange;
+        let request = request.as_ref().map(|request| &request.message);
+        let message = request.or(response.as_ref().map(|response| &response.message));
+        message.is_some_and(|message| message.minor_version == 0)
+    }
+}
+
 pub(super) fn part_if(v: &mut impl Out, there: bool, part: Part) {
     if there { v.part(part) } else { v.null() }
 }
 
 /// The request's URL; where it names no host, the server's address stands for it.
 pub(super) fn url(item: &Item, request: &Request) -> String {
-    url_pieces(item, request, pieced)
+    url_pieces(item, request, &Target::parse(request.method(), request.target()), pieced)
 }
 
 /// The same in pieces.
-pub(super) fn url_pieces<T>(item: &Item, request: &Request, take: impl FnOnce(&[&[u8]]) -> T) -> T {
-    let http::UrlParts { scheme, host, slash, rest } = http::url_parts(request, item.tls);
+pub(super) fn url_pieces<T>(
+    item: &Item,
+    request: &Request,
+    target: &Target<'_>,
+    take: impl FnOnce(&[&[u8]]) -> T,
+) -> T {
+    let http::UrlParts { scheme, host, slash, rest } = http::url_parts(request, target, item.tls);
     let (scheme, slash) = (scheme.as_bytes(), slash.as_bytes());
     match host {
         Some(host) => take(&[scheme, host, slash, rest]),
@@ -179,7 +204,7 @@ pub(super) fn url_pieces<T>(item: &Item, request: &Request, take: impl FnOnce(&[
 
 fn end(f: &mut impl Fields, end: &Endpoint, name: &Name) {
     f.field(key!("ip"), |v| v.ip(end.addr));
-    f.field(key!("port"), |v| v.spelt(|out| digits(out, end.port.into())));
+    f.field(key!("port"), |v| v.spelt(|into| spell::digits(into, end.port.into())));
     f.field(key!("name"), |v| match name.name() {
         Some(name) => v.text(name.as_bytes()),
         None => v.ip(end.addr),
@@ -211,10 +236,7 @@ fn end(f: &mut impl Fields, end: &Endpoint, name: &Name) {
     }
 }
 
-fn protocol(f: &mut impl Fields, exchange: &HttpExchange) {
-    let request = exchange.request.as_ref().map(|r| &r.message);
-    let old =
-        request.or(exchange.response.as_ref().map(|r| &r.message)).is_some_and(|m| m.minor_version == 0);
+fn protocol(f: &mut impl Fields, old: bool) {
     f.field(key!("name"), |v| v.plain(b"http"));
     f.field(key!("version"), |v| v.plain(if old { b"1.0" } else { b"1.1" }));
     f.field(key!("abbr"), |v| v.plain(b"HTTP"));

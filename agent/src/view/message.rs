@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::item::{Part, Shown, part_if, url_pieces};
-use super::out::{Fields, Out, key};
+use super::out::{Fields, Out, Side, key, word};
 use super::redact::{Hidden, REDACTED};
 
 /// Cookies, parameters and pairs of a query that an item shows, of each at most.
@@ -22,23 +22,26 @@ impl Shown<'_> {
         let plain = message.head.is_plain();
         let target = LazyCell::new(|| Target::parse(request.method(), request.target()));
         f.field(key!("method"), |v| v.known(request.method(), plain));
-        f.field(key!("url"), |v| url_pieces(&self.captured.item, request, |pieces| v.pieces(pieces, plain)));
+        f.field(key!("url"), |v| {
+            url_pieces(&self.captured.item, request, &target, |pieces| v.pieces(pieces, plain));
+        });
         f.field(key!("target"), |v| v.known(request.target(), plain));
         f.field(key!("path"), |v| v.known(target.path, plain));
         f.field(key!("pathSegments"), |v| {
             v.list(|v| {
-                http::path_segments(target.path).for_each(|segment| v.known(segment.as_bytes(), plain));
+                for segment in http::raw_segments(target.path) {
+                    if plain { v.plain(segment) } else { v.text(String::from_utf8_lossy(segment).as_bytes()) }
+                }
             });
         });
         version(f, message);
-        self.headers(f, message);
+        self.headers(f, Side::Request, message);
         f.field(key!("cookies"), |v| {
             let hidden = || self.view.redaction.hides(b"cookie");
             v.map(|v| pairs(v, &http::cookies(&message.head, MOST), hidden));
         });
         f.field(key!("queryString"), |v| {
-            let query = http::query_pairs(target.query.unwrap_or_default(), MOST);
-            v.map(|v| pairs(v, &query, || false));
+            v.map(|v| query(v, target.query.unwrap_or_default()));
         });
         let empty = message.body.size == 0 && message.body.content.is_empty();
         f.field(key!("postData"), |v| part_if(v, !empty, Part::PostData));
@@ -52,7 +55,7 @@ impl Shown<'_> {
         f.field(key!("statusText"), |v| v.known(response.reason(), plain));
         version(f, message);
         f.field(key!("interim"), |v| {
-            let hidden = self.view.redaction.now();
+            let hidden = LazyCell::new(|| self.view.redaction.now());
             v.list(|v| {
                 for response in &self.exchange.interim {
                     v.map(|v| {
@@ -62,8 +65,11 @@ impl Shown<'_> {
                 }
             });
         });
-        self.headers(f, message);
+        self.headers(f, Side::Response, message);
         f.field(key!("cookies"), |v| {
+            if !message.head.has(Common::SetCookie) {
+                return v.map(|_| ());
+            }
             let cookies = http::set_cookies(&message.head, MOST);
             let cookies: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
             v.map(|v| pairs(v, &cookies, || self.view.redaction.hides(b"set-cookie")));
@@ -76,10 +82,12 @@ impl Shown<'_> {
     }
 
     /// The map for convenience, and the lists that keep order, case and repeats.
-    fn headers(&self, f: &mut impl Fields, message: &Message) {
+    fn headers(&self, f: &mut impl Fields, side: Side, message: &Message) {
         let hidden = self.view.redaction.now();
-        f.field(key!("headers"), |v| v.headers(|v| headers_map(v, &message.head, &hidden)));
-        f.field(key!("headersList"), |v| headers_list(v, &message.head, &hidden));
+        f.of_head(side, &message.head, &hidden, |f| {
+            f.field(key!("headers"), |v| v.headers(|v| headers_map(v, &message.head, &hidden)));
+            f.field(key!("headersList"), |v| headers_list(v, &message.head, &hidden));
+        });
         f.field(key!("trailersList"), |v| match &message.trailers {
             Some(trailers) => headers_list(v, trailers, &hidden),
             None => v.list(|_| ()),
@@ -91,10 +99,7 @@ fn headers_list(v: &mut impl Out, head: &HeaderBlock, hidden: &Hidden) {
     let plain = head.is_plain();
     v.list(|v| {
         for (name, value) in head.iter() {
-            v.map(|v| {
-                v.field(key!("name"), |v| v.known(name, plain));
-                v.field(key!("value"), |v| v.known(hidden.shown(name, value), plain));
-            });
+            v.header(name, hidden.shown(name, value), plain);
         }
     });
 }
@@ -103,16 +108,32 @@ fn headers_list(v: &mut impl Out, head: &HeaderBlock, hidden: &Hidden) {
 const FEW: usize = 24;
 
 fn headers_map(v: &mut impl Out, head: &HeaderBlock, hidden: &Hidden) {
-    let repeats = |(at, (name, _)): (usize, (&[u8], &[u8]))| {
-        head.iter().take(at).any(|(other, _)| other.eq_ignore_ascii_case(name))
-    };
-    if head.len() > FEW || head.iter().enumerate().any(repeats) {
+    if head.len() > FEW || repeats(head) {
         return joined_map(v, head, hidden);
     }
     let plain = head.is_plain();
     for (name, value) in head.iter() {
-        v.entry(name, plain, |v| v.known(hidden.shown(name, value), plain));
+        v.text_entry(name, hidden.shown(name, value), plain);
     }
+}
+
+/// Whether two fields have the same name, in any case.
+fn repeats(head: &HeaderBlock) -> bool {
+    // A bit for names that might be the same: by length, and letters of which case is one bit.
+    let mut seen = 0u64;
+    for (at, (name, _)) in head.iter().enumerate() {
+        let letters = match name {
+            [first, .., last] => u32::from(first | 0x20) * 3 + u32::from(last | 0x20) * 5,
+            _ => 0,
+        };
+        let bit = 1 << ((letters + name.len() as u32) & 63);
+        let again = seen & bit != 0;
+        seen |= bit;
+        if again && head.iter().take(at).any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Values of the same name are joined.
@@ -158,7 +179,7 @@ fn alike(fields: &[(&[u8], &[u8])]) -> Vec<Alike> {
 
 fn version(f: &mut impl Fields, message: &Message) {
     f.field(key!("httpVersion"), |v| {
-        v.plain(if message.minor_version == 0 { b"HTTP/1.0" } else { b"HTTP/1.1" });
+        if message.minor_version == 0 { v.word(word!("HTTP/1.0")) } else { v.word(word!("HTTP/1.1")) }
     });
 }
 
@@ -170,17 +191,45 @@ fn sizes(f: &mut impl Fields, message: &Message) {
     }
 }
 
+/// Entries of a query.
+fn query(v: &mut impl Out, query: &[u8]) {
+    let mut rest = http::query(query, MOST);
+    match (rest.next(), rest.next()) {
+        (None, _) => {}
+        (Some((name, value)), None) => v.text_entry(name.as_bytes(), value.as_bytes(), false),
+        (Some(first), Some(second)) => {
+            let all: Vec<_> = [first, second].into_iter().chain(rest).collect();
+            pairs(v, &all, || false);
+        }
+    }
+}
+
+/// Pairs up to which each name is compared with those before it.
+const FEW_PAIRS: usize = 8;
+
 /// Entries of a map in which a repeated name has an array of its values.
-fn pairs(v: &mut impl Out, pairs: &[(String, String)], hidden: impl Fn() -> bool) {
+fn pairs<S: AsRef<str>>(v: &mut impl Out, pairs: &[(S, S)], hidden: impl Fn() -> bool) {
     if pairs.is_empty() {
         return;
     }
     let hidden = hidden();
+    let differs = |at: usize, name: &str| pairs.iter().take(at).all(|(other, _)| other.as_ref() != name);
+    if pairs.len() <= FEW_PAIRS && pairs.iter().enumerate().all(|(at, (name, _))| differs(at, name.as_ref()))
+    {
+        for (name, value) in pairs {
+            v.text_entry(
+                name.as_ref().as_bytes(),
+                if hidden { REDACTED } else { value.as_ref().as_bytes() },
+                false,
+            );
+        }
+        return;
+    }
     let mut at: HashMap<&str, usize> = HashMap::new();
     let mut entries: Vec<(&str, Vec<&[u8]>)> = Vec::new();
     for (name, value) in pairs {
-        let shown = if hidden { REDACTED } else { value.as_bytes() };
-        match at.entry(name.as_str()) {
+        let (name, shown) = (name.as_ref(), if hidden { REDACTED } else { value.as_ref().as_bytes() });
+        match at.entry(name) {
             Entry::Occupied(entry) => entries[*entry.get()].1.push(shown),
             Entry::Vacant(entry) => {
                 entry.insert(entries.len());
@@ -242,8 +291,8 @@ pub(super) fn content(f: &mut impl Fields, message: &Message) {
 fn text_or_base64(f: &mut impl Fields, mime: Option<&[u8]>, body: &Body) {
     let text = LazyCell::new(|| http::text(mime, &body.content, body.truncated));
     f.field(key!("encoding"), |v| match &*text {
-        http::Text::Text(_) => v.plain(b""),
-        http::Text::Binary(_) => v.plain(b"base64"),
+        http::Text::Text(_) => v.word(word!("")),
+        http::Text::Binary(_) => v.word(word!("base64")),
     });
     f.field(key!("text"), |v| match &*text {
         http::Text::Text(text) => v.text(text.as_bytes()),

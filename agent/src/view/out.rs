@@ -4,9 +4,11 @@
 use std::net::IpAddr;
 
 use agent_core::Timestamp;
+use agent_core::item::HeaderBlock;
 
 use super::item::Part;
-use super::json;
+use super::redact::Hidden;
+use super::spell::{self, Room};
 
 /// A field's name. Made by [`key!`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +27,22 @@ macro_rules! key {
 }
 pub(super) use key;
 
+/// A value that is one of a few. Made by [`word!`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Word {
+    pub(super) text: &'static str,
+    /// As JSON has it, with a comma behind it.
+    pub(super) json: &'static str,
+}
+
+/// The [`Word`] of a text that needs no escape.
+macro_rules! word {
+    ($text:literal) => {
+        $crate::view::out::Word { text: $text, json: concat!("\"", $text, "\",") }
+    };
+}
+pub(super) use word;
+
 impl Key {
     pub(super) const fn new(name: &'static str, json: &'static str) -> Self {
         Self { name, json }
@@ -38,6 +56,30 @@ pub(crate) trait Fields {
 
     /// One field.
     fn field(&mut self, key: Key, write: impl FnOnce(&mut Self::Value));
+
+    /// Fields that are made of a head's fields and of nothing else but what is hidden in them: who has written them once may repeat
+    /// them where a head is like the last one on that side.
+    fn of_head(&mut self, _side: Side, _head: &HeaderBlock, _hidden: &Hidden, write: impl FnOnce(&mut Self))
+    where
+        Self: Sized,
+    {
+        write(self);
+    }
+
+    /// Fields that are the same in all items of a stream between the same two names: who has written them once may repeat them.
+    fn of_stream(&mut self, write: impl FnOnce(&mut Self))
+    where
+        Self: Sized,
+    {
+        write(self);
+    }
+}
+
+/// A message of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Request,
+    Response,
 }
 
 /// Takes one value: exactly one method is called for it.
@@ -62,16 +104,21 @@ pub(crate) trait Out: Fields<Value = Self> + Sized {
         self.text(text);
     }
 
+    /// A text of our own that is one of a few.
+    fn word(&mut self, word: Word) {
+        self.text(word.text.as_bytes());
+    }
+
     /// Text that came from anywhere; `plain`: nothing in it needs an escape in JSON.
     fn known(&mut self, bytes: &[u8], plain: bool) {
         if plain { self.plain(bytes) } else { self.text(bytes) }
     }
 
-    /// Text that `spell` appends, in which nothing needs an escape in JSON: numbers, times, addresses.
-    fn spelt(&mut self, spell: impl FnOnce(&mut Vec<u8>)) {
-        let mut text = Vec::with_capacity(40);
-        spell(&mut text);
-        self.text(&text);
+    /// Text that `spell` writes, in which nothing needs an escape in JSON: numbers, times, addresses.
+    fn spelt(&mut self, spell: impl FnOnce(&mut Room) -> usize) {
+        let mut text = [0; size_of::<Room>()];
+        let length = spell(&mut text);
+        self.text(text.get(..length).unwrap_or_default());
     }
 
     /// Text in pieces, each of which is UTF-8 or is made so; `plain` as for [`Out::known`].
@@ -93,22 +140,36 @@ pub(crate) trait Out: Fields<Value = Self> + Sized {
     /// In a map: one entry, whose name came from traffic; `plain` as for [`Out::known`].
     fn entry(&mut self, name: &[u8], plain: bool, write: impl FnOnce(&mut Self));
 
+    /// In a map: one entry that is a text from traffic; `plain` of both, as for [`Out::known`].
+    fn text_entry(&mut self, name: &[u8], value: &[u8], plain: bool) {
+        self.entry(name, plain, |v| v.known(value, plain));
+    }
+
+    /// A header in a list: its name and its value; `plain` of both, as for [`Out::known`].
+    fn header(&mut self, name: &[u8], value: &[u8], plain: bool) {
+        self.map(|v| {
+            v.field(key!("name"), |v| v.known(name, plain));
+            v.field(key!("value"), |v| v.known(value, plain));
+        });
+    }
+
     /// A part of the item with fields of its own.
     fn part(&mut self, part: Part);
 
     /// RFC 3339 in UTC with nanoseconds.
     fn time(&mut self, time: Timestamp) {
-        self.spelt(|out| json::rfc3339(time, out));
+        self.spelt(|into| spell::rfc3339(into, time));
     }
 
     /// An address.
     fn ip(&mut self, ip: IpAddr) {
-        self.spelt(|out| json::ip(out, ip));
+        self.spelt(|into| spell::ip(into, ip));
     }
 
     /// Lower-case hexadecimal.
     fn hex(&mut self, bytes: &[u8]) {
-        self.spelt(|out| json::hex(bytes, out));
+        let text: Vec<u8> = bytes.iter().flat_map(|&byte| spell::hex_of(byte)).collect();
+        self.text(&text);
     }
 }
 

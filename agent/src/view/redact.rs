@@ -17,34 +17,42 @@ pub struct Redaction {
 
 /// In lower case.
 #[derive(Debug, Default)]
-struct Names {
+pub(super) struct Names {
     names: Vec<String>,
-    /// Bit n: one of them has n bytes (the last bit: that many or more).
-    lengths: u64,
+    /// The bits of their [`mark`]s.
+    marks: u64,
 }
 
 impl Names {
     fn of(names: Vec<String>) -> Self {
-        let lengths = names.iter().fold(0, |bits, name| bits | length_bit(name.as_bytes()));
-        Self { names, lengths }
+        let marks = names.iter().fold(0, |bits, name| bits | mark(name.as_bytes()));
+        Self { names, marks }
     }
 
     #[inline]
     fn hide(&self, header: &[u8]) -> bool {
-        // Most headers are told by their length.
-        self.lengths & length_bit(header) != 0
+        // Most headers are told by their length and their first letter.
+        self.marks & mark(header) != 0
             && self.names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(header))
     }
 }
 
-const fn length_bit(name: &[u8]) -> u64 {
-    1 << if name.len() < 63 { name.len() } else { 63 }
+/// One bit, the same for names that differ only in case.
+#[inline]
+fn mark(name: &[u8]) -> u64 {
+    let first = name.first().map_or(0, |letter| usize::from(letter | 0x20));
+    1 << ((name.len() * 5 + first) & 63)
 }
 
 /// What is hidden now: for as long as one item is shown.
-pub(super) struct Hidden(Guard<Arc<Names>>);
+pub(crate) struct Hidden(Guard<Arc<Names>>);
 
 impl Hidden {
+    /// The names, whole: another set is another one, even where it is equal.
+    pub(super) fn names(&self) -> &Arc<Names> {
+        &self.0
+    }
+
     /// The value to show.
     #[inline]
     pub(super) fn shown<'a>(&self, header: &[u8], value: &'a [u8]) -> &'a [u8] {

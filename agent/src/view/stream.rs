@@ -3,16 +3,17 @@
 use agent_core::StreamSummary;
 use agent_core::engine::DirectionSummary;
 
-use super::json::{Json, padded};
+use super::json::Json;
+use super::spell;
 
 /// Appends the summary as one JSON object, without a line end.
 pub fn stream_json(summary: &StreamSummary, out: &mut Vec<u8>) {
-    Json::document(out, |j| j.object(|j| fields(j, summary)));
+    Json::append(out, |j| j.object(|j| fields(j, summary)));
 }
 
 fn fields(j: &mut Json<'_>, summary: &StreamSummary) {
     j.key("stream");
-    j.spelt(|out| padded(out, summary.stream.0, 12));
+    j.spelt(|into| spell::stream(into, summary.stream.0));
     let ends = [("client", summary.client), ("server", summary.server)];
     for (name, end) in ends {
         j.field(name, std::net::SocketAddr::new(end.addr, end.port).to_string().as_bytes());

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use agent_core::{Item, Record};
 
 use super::item::url;
-use super::json::rfc3339;
+use super::spell;
 use crate::captured::{Captured, Name};
 
 /// Longest URL shown, in bytes.
@@ -74,9 +74,9 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 
 /// `2026-11-21T09:55:00.123Z`: milliseconds are enough for the eye.
 fn time(item: &Item, out: &mut Vec<u8>) {
-    let start = out.len();
-    rfc3339(item.started, out);
-    out.truncate(start + "2026-11-21T09:55:00.123".len());
+    let second = spell::second(item.started.0 / 1_000_000_000);
+    out.extend_from_slice(&second);
+    put(out, format_args!("{:03}", item.started.0 / 1_000_000 % 1000));
     out.push(b'Z');
 }
 

@@ -1,5 +1,7 @@
 //! Names and values: queries, `application/x-www-form-urlencoded` and `multipart/form-data` (RFC 7578) bodies.
 
+use std::borrow::Cow;
+
 use super::text::{parameter, text};
 use super::{Text, lossy, split_once};
 
@@ -19,13 +21,15 @@ pub struct Param {
 /// Pairs of a query, in order, percent-decoded, `+` as a space, at most `limit`. Bytes that are not UTF-8 are replaced.
 #[must_use]
 pub fn query_pairs(query: &[u8], limit: usize) -> Vec<(String, String)> {
-    let pairs = query.split(|&b| b == b'&').filter(|pair| !pair.is_empty()).take(limit);
-    pairs
-        .map(|pair| {
-            let (name, value) = split_once(pair, b'=').unwrap_or((pair, b""));
-            (percent_decoded(name), percent_decoded(value))
-        })
-        .collect()
+    self::query(query, limit).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+}
+
+/// The same, one after the other.
+pub fn query(query: &[u8], limit: usize) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split(|&b| b == b'&').filter(|pair| !pair.is_empty()).take(limit).map(|pair| {
+        let (name, value) = split_once(pair, b'=').unwrap_or((pair, b""));
+        (percent_decoded(name), percent_decoded(value))
+    })
 }
 
 /// The parameters of an `application/x-www-form-urlencoded` body, at most `limit`.
@@ -35,7 +39,10 @@ pub fn form_params(body: &[u8], limit: usize) -> Vec<Param> {
     pairs.into_iter().map(|(name, value)| Param { name, value: Some(value), ..Param::default() }).collect()
 }
 
-fn percent_decoded(text: &[u8]) -> String {
+fn percent_decoded(text: &[u8]) -> Cow<'_, str> {
+    if memchr::memchr2(b'+', b'%', text).is_none() {
+        return std::str::from_utf8(text).map_or_else(|_| lossy(text).into(), Cow::Borrowed);
+    }
     let hex = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
@@ -53,7 +60,7 @@ fn percent_decoded(text: &[u8]) -> String {
         };
         out.push(byte);
     }
-    String::from_utf8(out).unwrap_or_else(|e| lossy(e.as_bytes()))
+    String::from_utf8(out).unwrap_or_else(|e| lossy(e.as_bytes())).into()
 }
 
 /// The parts of a `multipart/form-data` body, at most `limit`; none if `content_type` names no boundary. The last part of a

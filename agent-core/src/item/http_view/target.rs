@@ -25,7 +25,9 @@ impl<'a> Target<'a> {
         if method == b"CONNECT" && !target.starts_with(b"/") {
             return Self { authority: Some(target), ..Self::default() };
         }
-        let (scheme, authority, rest) = match memchr::memmem::find(target, b"://") {
+        // Most targets begin with a slash, and then no scheme does.
+        let colon = if target.starts_with(b"/") { None } else { memchr::memmem::find(target, b"://") };
+        let (scheme, authority, rest) = match colon {
             Some(at)
                 if at > 0
                     && target[..at].iter().all(|&b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) =>
@@ -45,9 +47,14 @@ impl<'a> Target<'a> {
 
 /// The path's segments, as sent; empty ones at its ends left out. Bytes that are not UTF-8 are replaced.
 pub fn path_segments(path: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
+    raw_segments(path).map(String::from_utf8_lossy)
+}
+
+/// The same as bytes.
+pub fn raw_segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let path = path.strip_prefix(b"/").unwrap_or(path);
     let path = path.strip_suffix(b"/").unwrap_or(path);
-    let segments = (!path.is_empty()).then(|| path.split(|&b| b == b'/').map(String::from_utf8_lossy));
+    let segments = (!path.is_empty()).then(|| path.split(|&b| b == b'/'));
     segments.into_iter().flatten()
 }
 
@@ -57,9 +64,10 @@ pub fn host(request: &Request) -> Option<&[u8]> {
     host_of(&Target::parse(request.method(), request.target()), request)
 }
 
+#[inline]
 fn host_of<'a>(target: &Target<'a>, request: &'a Request) -> Option<&'a [u8]> {
     let host = target.authority.or_else(|| request.message.head.common(Common::Host))?;
-    let host = host.iter().rposition(|&b| b == b'@').map_or(host, |at| &host[at + 1..]);
+    let host = memchr::memrchr(b'@', host).map_or(host, |at| &host[at + 1..]);
     Some(host).filter(|host| !host.is_empty())
 }
 
@@ -76,10 +84,9 @@ pub struct UrlParts<'a> {
     pub rest: &'a [u8],
 }
 
-/// The absolute URL: scheme by `tls` unless the target has one, host from the request.
+/// The absolute URL of a request with this target: scheme by `tls` unless the target has one, host from the request.
 #[must_use]
-pub fn url_parts(request: &Request, tls: bool) -> UrlParts<'_> {
-    let target = Target::parse(request.method(), request.target());
+pub fn url_parts<'a>(request: &'a Request, target: &Target<'a>, tls: bool) -> UrlParts<'a> {
     if target.scheme.is_some() {
         return UrlParts { scheme: "", host: Some(b""), slash: "", rest: request.target() };
     }
@@ -87,7 +94,7 @@ pub fn url_parts(request: &Request, tls: bool) -> UrlParts<'_> {
     let rest = if target.path == b"*" || target.authority.is_some() { b"" } else { request.target() };
     UrlParts {
         scheme: if tls { "https://" } else { "http://" },
-        host: host_of(&target, request),
+        host: host_of(target, request),
         slash: if rest.is_empty() || rest.starts_with(b"/") { "" } else { "/" },
         rest,
     }
@@ -97,7 +104,8 @@ pub fn url_parts(request: &Request, tls: bool) -> UrlParts<'_> {
 /// are replaced.
 #[must_use]
 pub fn absolute_url(request: &Request, tls: bool, fallback: &str) -> String {
-    let UrlParts { scheme, host, slash, rest } = url_parts(request, tls);
+    let target = Target::parse(request.method(), request.target());
+    let UrlParts { scheme, host, slash, rest } = url_parts(request, &target, tls);
     let host = String::from_utf8_lossy(host.unwrap_or(fallback.as_bytes()));
     format!("{scheme}{host}{slash}{}", String::from_utf8_lossy(rest))
 }

@@ -1,0 +1,217 @@
+//! What one item's text says that the next one's will say again: which stream, node, protocol and names; the headers, where a
+//! connection's messages have the same ones, as most that poll, scrape and ask for health do; the second.
+//!
+//! Invariants:
+//! - Text is repeated only where all that it was made from is the same; names are held for as long as they are compared by where
+//!   they are.
+//! - At most [`SLOTS`] streams' are kept, three texts of [`MOST`] bytes each. Those that are not cost a little time, nothing else.
+
+use std::sync::Arc;
+
+use agent_core::StreamId;
+use agent_core::item::{Endpoint, HeaderBlock};
+
+use super::item::Shown;
+use super::out::Side;
+use super::redact::{Hidden, Names};
+use super::spell::{self, SECOND};
+use crate::captured::{Captured, Name, Node};
+
+/// Streams whose text is kept: of those whose numbers share a slot, the last that had two items in turn.
+const SLOTS: usize = 512;
+/// Longest text that is kept, in bytes, and longest head.
+const MOST: usize = 4096;
+/// Heads in turn that differ from the one before them, until only one of [`SELDOM`] is kept: on such a connection it is of little use.
+const PATIENCE: u32 = 4;
+const SELDOM: u32 = 16;
+
+/// Texts of streams, and of the last second.
+#[derive(Debug)]
+pub(super) struct Kept {
+    slots: Vec<Slot>,
+    second: (u64, [u8; SECOND]),
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Whose item came last.
+    last: StreamId,
+    text: Option<Box<Said>>,
+    /// Of its requests and of its responses.
+    heads: [Heads; 2],
+}
+
+/// Headers of a stream's last messages.
+#[derive(Debug, Default)]
+struct Heads {
+    last: Option<Box<Head>>,
+    /// Heads that differed from the one that was kept.
+    strange: u32,
+}
+
+#[derive(Debug)]
+struct Head {
+    stream: StreamId,
+    block: HeaderBlock,
+    hidden: Arc<Names>,
+    text: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Said {
+    about: About,
+    text: Vec<u8>,
+}
+
+/// What the text is made from.
+#[derive(Debug)]
+struct About {
+    stream: StreamId,
+    ends: [Endpoint; 2],
+    names: [Name; 2],
+    node: Arc<Node>,
+    worker: u16,
+    /// TLS, HTTP/1.0, outgoing.
+    flags: [bool; 3],
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { slots: Vec::new(), second: (0, spell::second(0)) }
+    }
+}
+
+impl Kept {
+    /// The text of the item's stream, if it is kept.
+    #[inline]
+    pub(super) fn text(&self, shown: &Shown<'_>) -> Option<&[u8]> {
+        let said = self.slots.get(slot(shown.captured.item.stream))?.text.as_deref()?;
+        said.about.is_of(shown).then_some(&said.text)
+    }
+
+    /// Keeps the text of the item's stream, if the item before was its, too.
+    pub(super) fn keep(&mut self, shown: &Shown<'_>, text: &[u8]) {
+        if self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, Slot::default);
+        }
+        let stream = shown.captured.item.stream;
+        let Some(slot) = self.slots.get_mut(slot(stream)) else { return };
+        if std::mem::replace(&mut slot.last, stream) != stream || text.len() > MOST {
+            return;
+        }
+        let about = About::of(shown);
+        match &mut slot.text {
+            Some(said) => {
+                said.about = about;
+                said.text.clear();
+                said.text.extend_from_slice(text);
+            }
+            empty => *empty = Some(Box::new(Said { about, text: text.to_vec() })),
+        }
+    }
+
+    /// The text of the head's fields, if the last one that was kept on its side of the stream is like it.
+    #[inline]
+    pub(super) fn head(
+        &self,
+        stream: StreamId,
+        side: Side,
+        head: &HeaderBlock,
+        hidden: &Hidden,
+    ) -> Option<&[u8]> {
+        let kept = self.slots.get(slot(stream))?.heads[side as usize].last.as_deref()?;
+        let same = kept.stream == stream && Arc::ptr_eq(&kept.hidden, hidden.names());
+        (same && kept.block.is_like(head)).then_some(&kept.text)
+    }
+
+    /// Keeps the text of the head's fields, if the stream's is kept.
+    pub(super) fn keep_head(
+        &mut self,
+        stream: StreamId,
+        side: Side,
+        block: &HeaderBlock,
+        hidden: &Hidden,
+        text: &[u8],
+    ) {
+        let Some(slot) = self.slots.get_mut(slot(stream)) else { return };
+        if text.len().max(block.memory()) > MOST
+            || slot.text.as_ref().is_none_or(|said| said.about.stream != stream)
+        {
+            return;
+        }
+        let heads = &mut slot.heads[side as usize];
+        let new = heads.last.as_ref().is_none_or(|head| head.stream != stream);
+        heads.strange = if new { 0 } else { heads.strange.wrapping_add(1) };
+        if heads.strange > PATIENCE && !heads.strange.is_multiple_of(SELDOM) {
+            return;
+        }
+        let (block, hidden) = (block.clone(), Arc::clone(hidden.names()));
+        match &mut heads.last {
+            Some(head) => {
+                (head.stream, head.block, head.hidden) = (stream, block, hidden);
+                head.text.clear();
+                head.text.extend_from_slice(text);
+            }
+            empty => *empty = Some(Box::new(Head { stream, block, hidden, text: text.to_vec() })),
+        }
+    }
+
+    /// [`spell::second`], made once a second.
+    #[inline]
+    pub(super) fn second(&mut self, seconds: u64) -> [u8; SECOND] {
+        if self.second.0 != seconds {
+            self.second = (seconds, spell::second(seconds));
+        }
+        self.second.1
+    }
+}
+
+fn slot(stream: StreamId) -> usize {
+    stream.0 as usize % SLOTS
+}
+
+fn flags(shown: &Shown<'_>) -> [bool; 3] {
+    [shown.captured.item.tls, shown.is_old(), shown.captured.outgoing]
+}
+
+impl About {
+    fn of(shown: &Shown<'_>) -> Self {
+        let Captured { item, src, dst, node, worker, .. } = shown.captured;
+        Self {
+            stream: item.stream,
+            ends: [item.client, item.server],
+            names: [src.clone(), dst.clone()],
+            node: Arc::clone(node),
+            worker: *worker,
+            flags: flags(shown),
+        }
+    }
+
+    #[inline]
+    fn is_of(&self, shown: &Shown<'_>) -> bool {
+        let Captured { item, src, dst, node, worker, .. } = shown.captured;
+        let [own_src, own_dst] = &self.names;
+        self.stream == item.stream
+            && self.ends == [item.client, item.server]
+            && Arc::ptr_eq(&self.node, node)
+            && self.worker == *worker
+            && self.flags == flags(shown)
+            && is_same(own_src, src)
+            && is_same(own_dst, dst)
+    }
+}
+
+/// Whether both are the very same; equal ones may be different all the same.
+#[inline]
+fn is_same(a: &Name, b: &Name) -> bool {
+    fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+        match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+    same(a.known.as_ref(), b.known.as_ref())
+        && same(a.process.as_ref(), b.process.as_ref())
+        && a.workload == b.workload
+}
