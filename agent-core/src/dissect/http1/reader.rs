@@ -199,7 +199,7 @@ impl Reader {
         }
         self.begin(at);
         let limits = env.cx.limits;
-        match parse_strict(self.side, data) {
+        match parse_strict(self.side, data, &mut env.cx.spare.http1.fields) {
             Ok(head)
                 if head.size <= limits.head && head.block.len() <= limits.headers && method_fits(&head) =>
             {
