@@ -150,7 +150,7 @@ impl Fields {
         let mut bytes = Vec::with_capacity(head.len() + spans.len());
         bytes.extend_from_slice(head);
         bytes.extend_from_slice(spans);
-        HeaderBlock { bytes: bytes.into(), head: length(head.len()), places: self.places, plain }
+        HeaderBlock::with(bytes, head.len(), self.places, plain)
     }
 }
 
@@ -178,7 +178,9 @@ pub struct HeaderBlock {
     bytes: Box<[u8]>,
     /// Length of the first part.
     head: u32,
-    places: Places,
+    /// As in [`Places`], which would leave a byte unused.
+    first: [u8; COMMON],
+    repeated: u16,
     plain: bool,
 }
 
@@ -218,7 +220,11 @@ impl HeaderBlock {
             places.note(at + 1, bytes[..head].get(name.range()).unwrap_or_default());
             bytes.extend_from_slice(&coded(name, value));
         }
-        Self { bytes: bytes.into(), head: length(head), places, plain: false }
+        Self::with(bytes, head, places, false)
+    }
+
+    fn with(bytes: Vec<u8>, head: usize, Places { first, repeated }: Places, plain: bool) -> Self {
+        Self { bytes: bytes.into(), head: length(head), first, repeated, plain }
     }
 
     fn head(&self) -> &[u8] {
@@ -283,7 +289,7 @@ impl HeaderBlock {
     #[must_use]
     #[inline]
     pub fn common(&self, name: Common) -> Option<&[u8]> {
-        match self.places.first[name as usize] {
+        match self.first[name as usize] {
             0 => None,
             FAR => self.iter().find(|(n, _)| Common::of(n) == Some(name)).map(|(_, v)| v),
             at => self.iter().nth(usize::from(at) - 1).map(|(_, value)| value),
@@ -294,14 +300,14 @@ impl HeaderBlock {
     #[must_use]
     #[inline]
     pub fn has(&self, name: Common) -> bool {
-        self.places.first[name as usize] != 0
+        self.first[name as usize] != 0
     }
 
     /// Whether several fields of a common name are there.
     #[must_use]
     #[inline]
     pub fn repeats(&self, name: Common) -> bool {
-        self.places.repeated & 1 << name as usize != 0
+        self.repeated & 1 << name as usize != 0
     }
 
     /// Memory held, in bytes.
