@@ -154,7 +154,7 @@ impl Entry {
         anomalies: Vec<Anomaly>,
         limit: usize,
     ) -> bool {
-        self.anomalies.extend(anomalies);
+        append(&mut self.anomalies, anomalies);
         if interim && self.exchange.interim.len() >= limit {
             return false;
         }
@@ -267,6 +267,14 @@ pub(crate) fn fault(kind: ErrorKind, msg: &'static str) -> ItemError {
     ItemError { kind, msg: msg.into() }
 }
 
+/// Nearly always there are none.
+#[inline]
+fn append(to: &mut Vec<Anomaly>, more: Vec<Anomaly>) {
+    if !more.is_empty() {
+        to.extend(more);
+    }
+}
+
 /// Puts a tail where it belongs; returns the memory that it added.
 fn finish(
     message: Option<&mut Message>,
@@ -281,7 +289,7 @@ fn finish(
     if error.is_none() {
         *error = tail.error;
     }
-    anomalies.extend(tail.anomalies);
+    append(anomalies, tail.anomalies);
     let Some(message) = message else { return 0 };
     let memory = tail.body.content.len() + tail.trailers.as_ref().map_or(0, HeaderBlock::memory);
     message.body = tail.body;

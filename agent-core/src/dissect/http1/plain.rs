@@ -19,8 +19,16 @@ pub(super) fn read(side: Side, bytes: &[u8], fields: &mut Fields) -> Option<Head
         Side::Client => request_line(&mut scan)?,
         Side::Server => status_line(&mut scan)?,
     };
+    let size = header_section(&mut scan, end + 2, fields)?;
+    let block = fields.block(bytes.get(..size)?, !scan.quoted(size));
+    Some(Head { start, minor_version, block, size, anomalies: Vec::new() })
+}
+
+/// The fields from `at` on. Where the head ends.
+#[inline(never)]
+fn header_section(scan: &mut Scan<'_>, mut at: usize, fields: &mut Fields) -> Option<usize> {
+    let bytes = scan.bytes;
     fields.clear();
-    let mut at = end + 2;
     while *two(bytes, at)? != *b"\r\n" {
         let colon = scan.name_end(at);
         if colon == at || *bytes.get(colon)? != b':' || fields.len() == MAX_FIELDS {
@@ -36,9 +44,7 @@ pub(super) fn read(side: Side, bytes: &[u8], fields: &mut Fields) -> Option<Head
         fields.push(bytes.get(at..colon)?, span(at, colon), span(from, end));
         at = end + 2;
     }
-    let size = at + 2;
-    let block = fields.block(bytes.get(..size)?, !scan.quoted(size));
-    Some(Head { start, minor_version, block, size, anomalies: Vec::new() })
+    Some(at + 2)
 }
 
 /// The request line, its minor version, and where its CR is.
