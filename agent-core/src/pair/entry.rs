@@ -97,9 +97,12 @@ impl Entry {
     pub(super) fn of_request(request: Request, place: Place, anomalies: Vec<Anomaly>) -> Self {
         let memory = size_of::<HttpExchange>() + request.message.head.memory();
         let head_end = place.offset + u64::from(request.message.head_size);
+        // What is not there is not moved either.
+        let mut exchange = Box::<HttpExchange>::default();
+        exchange.request = Some(request);
         Self {
             head_end,
-            exchange: Box::new(HttpExchange { request: Some(request), ..HttpExchange::default() }),
+            exchange,
             start: place.offset,
             acked: place.acked,
             loss: place.lost,
