@@ -9,6 +9,7 @@ pub mod http_view;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+pub(crate) use headers::Fields;
 pub use headers::{Common, HeaderBlock, Span};
 
 use crate::anomaly::Anomaly;

@@ -141,7 +141,13 @@ pub(crate) enum Malformed {
 
 /// Reads one captured packet. `original` is its length on the wire.
 pub(crate) fn decode(link: LinkType, data: &[u8], original: u32) -> Result<Decoded<'_>, Reject> {
-    link::link(link, Frame::new(data, original))
+    let frame = Frame::new(data, original);
+    if link == LinkType::ETHERNET
+        && let Some((net, payload)) = ip::plain(frame)
+    {
+        return tcp::tcp(net, payload).map(Decoded::Tcp);
+    }
+    link::link(link, frame)
 }
 
 /// Goes on with a datagram that was put together from fragments.

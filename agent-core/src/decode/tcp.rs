@@ -29,6 +29,11 @@ pub(crate) struct TcpPacket<'a> {
 }
 
 impl TcpPacket<'_> {
+    /// Whether it has payload and an acknowledgement, and neither SYN, FIN nor RST.
+    pub(crate) const fn plain_data(&self) -> bool {
+        self.wire > 0 && self.flags & 0b1_0111 == 16
+    }
+
     pub(crate) const fn fin(&self) -> bool {
         self.flags & 1 != 0
     }

@@ -327,3 +327,26 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn what_is_read_at_once_the_layers_read_the_same(
+        cut in 0..120usize,
+        longer in 0..40u32,
+        flips in prop::collection::vec((0..40usize, any::<u8>()), 0..3),
+        total in prop::option::of(0..80u16),
+    ) {
+        let mut data = seg().ethernet();
+        if let Some(total) = total {
+            data[16..18].copy_from_slice(&total.to_be_bytes());
+        }
+        for (at, byte) in flips {
+            data[at] = byte;
+        }
+        let original = data.len() as u32 + longer;
+        data.truncate(cut);
+        let at_once = decode(LinkType::ETHERNET, &data, original);
+        let by_layers = link::link(LinkType::ETHERNET, Frame::new(&data, original));
+        prop_assert_eq!(format!("{at_once:?}"), format!("{by_layers:?}"));
+    }
+}

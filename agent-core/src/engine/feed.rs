@@ -255,10 +255,14 @@ impl Feed<'_, '_> {
     }
 
     /// Hands on the text that was told of.
+    #[inline]
     fn texts(&mut self) {
-        if self.cx.shared.spare.text.is_none() {
-            return;
+        if self.cx.shared.spare.text.is_some() {
+            self.told_texts();
         }
+    }
+
+    fn told_texts(&mut self) {
         let Shared { spare, events, .. } = &mut *self.cx.shared;
         for text in spare.text.iter_mut().flat_map(|texts| texts.drain(..)) {
             let from = u8::from(self.meta.side(1) == text.side);
@@ -335,8 +339,15 @@ impl Feed<'_, '_> {
     }
 
     /// Makes items of drafts.
+    #[inline]
     fn items(&mut self) {
         self.texts();
+        if !self.cx.shared.drafts.is_empty() {
+            self.made_items();
+        }
+    }
+
+    fn made_items(&mut self) {
         while let Some(draft) = self.cx.shared.drafts.pop_front() {
             let mut anomalies = draft.anomalies;
             if std::mem::take(&mut self.meta.overlap) && anomalies.len() < self.cx.rules.limits.anomalies {

@@ -47,46 +47,128 @@ pub enum Common {
 const COMMON: usize = 9;
 
 impl Common {
+    /// The common name, if it is one, in any case.
+    #[inline]
     fn of(name: &[u8]) -> Option<Self> {
-        let (common, text): (_, &[u8]) = match name.len() {
-            4 => (Self::Host, b"host"),
-            6 => (Self::Cookie, b"cookie"),
-            7 => (Self::Upgrade, b"upgrade"),
-            8 => (Self::Location, b"location"),
-            10 => (Self::SetCookie, b"set-cookie"),
-            12 => (Self::ContentType, b"content-type"),
-            14 => (Self::ContentLength, b"content-length"),
-            16 => (Self::ContentEncoding, b"content-encoding"),
-            17 => (Self::TransferEncoding, b"transfer-encoding"),
+        let (common, same) = match name.len() {
+            4 => (Self::Host, same(name, b"host")),
+            6 => (Self::Cookie, same(name, b"cookie")),
+            7 => (Self::Upgrade, same(name, b"upgrade")),
+            8 => (Self::Location, same(name, b"location")),
+            10 => (Self::SetCookie, same(name, b"set-cookie")),
+            12 => (Self::ContentType, same(name, b"content-type")),
+            14 => (Self::ContentLength, same(name, b"content-length")),
+            16 => (Self::ContentEncoding, same(name, b"content-encoding")),
+            17 => (Self::TransferEncoding, same(name, b"transfer-encoding")),
             _ => return None,
         };
-        folds_to(name, text).then_some(common)
+        same.then_some(common)
     }
 }
 
-/// Whether a name in lower case is `lower`, which has as many bytes, at least four, and only letters and dashes.
+/// Whether a name is `lower` but for the case of its letters. `lower` is in lower case, of as many bytes and at least four: words
+/// that overlap cover it.
 #[inline]
-fn folds_to(name: &[u8], lower: &[u8]) -> bool {
-    // Words that overlap cover all of it. The bit that makes letters small makes a dash of one other byte: CR.
-    fn words<const N: usize>(
-        name: &[u8],
-        lower: &[u8],
-        mut same: impl FnMut([u8; N], [u8; N]) -> bool,
-    ) -> bool {
-        let (Some((a, _)), Some((b, _))) = (name.split_first_chunk(), lower.split_first_chunk()) else {
-            return false;
-        };
-        let (Some(y), Some(z)) = (name.last_chunk(), lower.last_chunk()) else { return false };
-        same(*a, *b) && same(*y, *z)
+fn same<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
+    let Some(name) = name.first_chunk::<N>() else { return false };
+    if N < 8 {
+        return word::<4>(name, lower, 0) && word::<4>(name, lower, N - 4);
     }
-    const FOLD: u64 = 0x2020_2020_2020_2020;
-    let same = if lower.len() < 8 {
-        words(name, lower, |a, b| u32::from_le_bytes(a) | FOLD as u32 == u32::from_le_bytes(b))
-    } else {
-        words(name, lower, |a, b| u64::from_le_bytes(a) | FOLD == u64::from_le_bytes(b))
-            && (lower.len() <= 16 || name[8..].iter().zip(&lower[8..]).all(|(a, b)| a | 0x20 == *b))
+    word::<8>(name, lower, 0)
+        && (N == 8 || word::<8>(name, lower, N - 8))
+        && (N <= 16 || word::<8>(name, lower, 8))
+}
+
+/// [`same`] for the `W` bytes from `at` on, at most eight.
+#[inline]
+fn word<const W: usize>(name: &[u8], lower: &[u8], at: usize) -> bool {
+    let word = |bytes: &[u8]| {
+        let mut word = [0; 8];
+        word[..W].copy_from_slice(&bytes[at..at + W]);
+        u64::from_le_bytes(word)
     };
-    same && !name.contains(&b'\r')
+    const LETTER: u64 = 0x4040_4040_4040_4040;
+    let lower = word(lower);
+    // Letters of either case become small. (Of what common names hold, dashes alone have no such bit.)
+    let letters = (lower & LETTER) >> 1;
+    word(name) | letters == lower
+}
+
+/// Which fields of a head are [`Common`].
+#[derive(Clone, Copy, Default, Debug)]
+struct Places {
+    /// Number of the first field of each [`Common`] name, counted from 1; 0: there is none, [`FAR`]: so far behind that it must be
+    /// looked for.
+    first: [u8; COMMON],
+    /// A bit for each [`Common`] name that more than one field has.
+    repeated: u16,
+}
+
+impl Places {
+    /// Takes note of the name of field `at`, counted from 1.
+    #[inline]
+    fn note(&mut self, at: usize, name: &[u8]) {
+        let Some(common) = Common::of(name) else { return };
+        let number = &mut self.first[common as usize];
+        if *number == 0 {
+            *number = u8::try_from(at).unwrap_or(FAR);
+        } else {
+            self.repeated |= 1 << common as usize;
+        }
+    }
+}
+
+/// The fields of a head that is being read: working memory, used again for the next head.
+#[derive(Default, Debug)]
+pub(crate) struct Fields {
+    spans: Vec<[u8; SPANS]>,
+    places: Places,
+}
+
+impl Fields {
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.spans.clear();
+        self.places = Places::default();
+    }
+
+    /// Number of fields.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Adds a field: its name, and where that and the value are in the head.
+    #[inline]
+    pub(crate) fn push(&mut self, text: &[u8], name: Span, value: Span) {
+        self.spans.push(coded(name, value));
+        self.places.note(self.spans.len(), text);
+    }
+
+    /// The block of these fields over `head`. `plain`: see [`HeaderBlock::is_plain`].
+    pub(crate) fn block(&self, head: &[u8], plain: bool) -> HeaderBlock {
+        let spans = self.spans.as_flattened();
+        let mut bytes = Vec::with_capacity(head.len() + spans.len());
+        bytes.extend_from_slice(head);
+        bytes.extend_from_slice(spans);
+        HeaderBlock::with(bytes, head.len(), self.places, plain)
+    }
+}
+
+/// A field's spans as they are kept behind the head.
+#[inline]
+fn coded(name: Span, value: Span) -> [u8; SPANS] {
+    let mut coded = [0; SPANS];
+    for (into, place) in
+        coded.as_chunks_mut().0.iter_mut().zip([name.start, name.end, value.start, value.end])
+    {
+        *into = place.to_le_bytes();
+    }
+    coded
+}
+
+/// Heads are bounded far below 4 GiB.
+fn length(head: usize) -> u32 {
+    u32::try_from(head).unwrap_or(u32::MAX)
 }
 
 /// Header fields in order, with case and repeats kept: ranges into one buffer.
@@ -96,15 +178,13 @@ pub struct HeaderBlock {
     bytes: Box<[u8]>,
     /// Length of the first part.
     head: u32,
-    /// Number of the first field of each [`Common`] name, counted from 1; 0: there is none, [`FAR`]: so far behind that it must be
-    /// looked for.
+    /// As in [`Places`], which would leave a byte unused.
     first: [u8; COMMON],
-    /// A bit for each [`Common`] name that more than one field has.
     repeated: u16,
     plain: bool,
 }
 
-/// See [`HeaderBlock::first`].
+/// See [`Places::first`].
 const FAR: u8 = u8::MAX;
 
 /// Bytes of a field's spans: start and end of its name, start and end of its value.
@@ -135,27 +215,16 @@ impl HeaderBlock {
         let head = parts.iter().map(|part| part.len()).sum::<usize>();
         let mut bytes = Vec::with_capacity(head + fields.len() * SPANS);
         parts.iter().for_each(|part| bytes.extend_from_slice(part));
-        let (mut first, mut repeated) = ([0; COMMON], 0);
+        let mut places = Places::default();
         for (at, (name, value)) in fields.enumerate() {
-            if let Some(common) = bytes[..head].get(name.range()).and_then(Common::of) {
-                let number = &mut first[common as usize];
-                if *number == 0 {
-                    *number = u8::try_from(at + 1).unwrap_or(FAR);
-                } else {
-                    repeated |= 1 << common as usize;
-                }
-            }
-            let mut spans = [0; SPANS];
-            for (into, place) in
-                spans.as_chunks_mut().0.iter_mut().zip([name.start, name.end, value.start, value.end])
-            {
-                *into = place.to_le_bytes();
-            }
-            bytes.extend_from_slice(&spans);
+            places.note(at + 1, bytes[..head].get(name.range()).unwrap_or_default());
+            bytes.extend_from_slice(&coded(name, value));
         }
-        // Heads are bounded far below 4 GiB.
-        let head = u32::try_from(head).unwrap_or(u32::MAX);
-        Self { bytes: bytes.into(), head, first, repeated, plain: false }
+        Self::with(bytes, head, places, false)
+    }
+
+    fn with(bytes: Vec<u8>, head: usize, Places { first, repeated }: Places, plain: bool) -> Self {
+        Self { bytes: bytes.into(), head: length(head), first, repeated, plain }
     }
 
     fn head(&self) -> &[u8] {

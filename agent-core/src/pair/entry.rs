@@ -97,9 +97,12 @@ impl Entry {
     pub(super) fn of_request(request: Request, place: Place, anomalies: Vec<Anomaly>) -> Self {
         let memory = size_of::<HttpExchange>() + request.message.head.memory();
         let head_end = place.offset + u64::from(request.message.head_size);
+        // What is not there is not moved either.
+        let mut exchange = Box::<HttpExchange>::default();
+        exchange.request = Some(request);
         Self {
             head_end,
-            exchange: Box::new(HttpExchange { request: Some(request), ..HttpExchange::default() }),
+            exchange,
             start: place.offset,
             acked: place.acked,
             loss: place.lost,
@@ -154,7 +157,7 @@ impl Entry {
         anomalies: Vec<Anomaly>,
         limit: usize,
     ) -> bool {
-        self.anomalies.extend(anomalies);
+        append(&mut self.anomalies, anomalies);
         if interim && self.exchange.interim.len() >= limit {
             return false;
         }
@@ -267,6 +270,14 @@ pub(crate) fn fault(kind: ErrorKind, msg: &'static str) -> ItemError {
     ItemError { kind, msg: msg.into() }
 }
 
+/// Nearly always there are none.
+#[inline]
+fn append(to: &mut Vec<Anomaly>, more: Vec<Anomaly>) {
+    if !more.is_empty() {
+        to.extend(more);
+    }
+}
+
 /// Puts a tail where it belongs; returns the memory that it added.
 fn finish(
     message: Option<&mut Message>,
@@ -281,7 +292,7 @@ fn finish(
     if error.is_none() {
         *error = tail.error;
     }
-    anomalies.extend(tail.anomalies);
+    append(anomalies, tail.anomalies);
     let Some(message) = message else { return 0 };
     let memory = tail.body.content.len() + tail.trailers.as_ref().map_or(0, HeaderBlock::memory);
     message.body = tail.body;

@@ -76,7 +76,14 @@ impl Pairing {
         self.emit_orphans(cx);
     }
 
+    #[inline]
     pub(super) fn emit_orphans(&mut self, cx: &mut Context<'_>) {
+        if self.orphans.capacity() > 0 {
+            self.emit_any_orphans(cx);
+        }
+    }
+
+    fn emit_any_orphans(&mut self, cx: &mut Context<'_>) {
         while self.orphans.front().is_some_and(|o| o.settled && o.done()) {
             if self.orphans.len() == 1 && self.reading[Side::Server as usize] == Reading::Orphan {
                 break;

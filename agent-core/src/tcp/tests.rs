@@ -616,3 +616,42 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Both ends by turns: the short way, where it may be taken, leaves what the long one leaves.
+    #[test]
+    fn the_short_way_comes_to_what_the_long_one_does(
+        steps in prop::collection::vec((0..2usize, 1..5u64, prop::option::weighted(0.1, -3..4i64)), 1..40),
+        syn in any::<bool>(),
+    ) {
+        let limits = Limits::default();
+        let now = Timestamp::new(1, 0);
+        let rules = Rules { limits: &limits, hash: false, trim: false, now };
+        let bytes = [7; 4];
+        let mut ways: [[Receiver; 2]; 2] = Default::default();
+        for receiver in ways.iter_mut().flatten().filter(|_| syn) {
+            receiver.syn(Seq(99));
+        }
+        let mut next = [Seq(100); 2];
+        for (from, length, off) in steps {
+            let seq = next[from].plus(off.unwrap_or(0).cast_unsigned());
+            let (ack, payload) = (next[1 - from], &bytes[..length as usize]);
+            next[from] = seq.plus(length);
+            for (way, [a, b]) in ways.iter_mut().enumerate() {
+                let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
+                if way == 0 && own.next_in_order(peer, seq, ack, length).is_some() {
+                    continue;
+                }
+                let answer = own.end_of(seq, length as usize);
+                let acked = peer.acknowledged(ack, answer, now);
+                if own.is_first(seq) {
+                    peer.told_start(ack);
+                }
+                acked.into_iter().for_each(|acked| own.answers(acked));
+                let at = Arrival { time: now, offset: 0, acked, truncated: false };
+                own.segment(Segment { seq, payload, wire: length, at }, rules, &mut |_, _| {});
+            }
+            prop_assert_eq!(format!("{:?}", ways[0]), format!("{:?}", ways[1]));
+        }
+    }
+}

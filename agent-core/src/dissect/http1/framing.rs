@@ -116,10 +116,15 @@ impl Lengths {
 
 /// Digits only; more than 64 bits become the largest number.
 fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
+    let mut number = 0u64;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.saturating_mul(10).saturating_add(u64::from(digit));
     }
-    Some(text.iter().fold(0u64, |n, &d| n.saturating_mul(10).saturating_add(u64::from(d - b'0'))))
+    (!text.is_empty()).then_some(number)
 }
 
 /// What the `Transfer-Encoding` fields say.

@@ -1,19 +1,20 @@
 //! Reads one message head: start line and header section (RFC 9112 sections 2 to 5).
 //!
-//! httparse reads what is well formed. What it refuses and servers accept nevertheless (folded headers, white space
+//! Most heads are as plain as can be, and read by `plain`. httparse reads all that is well formed. What it refuses and servers accept nevertheless (folded headers, white space
 //! before the colon, lines without a colon, more fields than expected) is read by the lenient reader below, with an
 //! anomaly for each kind of oddity. Either way the head is copied once, into the item's own buffer.
 
 use std::mem::MaybeUninit;
 
 use super::looks::Looks;
+use super::plain;
 use super::probe::{MAX_METHOD, is_token};
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::dissect::Side;
-use crate::item::{HeaderBlock, Span};
+use crate::item::{Fields, HeaderBlock, Span};
 
-/// Fields that the fast reader has room for; heads with more go to the lenient one.
-const FAST_FIELDS: usize = 64;
+/// Fields that the strict readers have room for; heads with more go to the lenient one.
+pub(super) const FAST_FIELDS: usize = 64;
 
 /// A head that was read.
 #[derive(Debug)]
@@ -48,7 +49,12 @@ pub(super) fn note(kind: AnomalyKind, msg: &'static str) -> Anomaly {
 }
 
 /// Reads a well-formed head at the start of `bytes`, which may hold more.
-pub(super) fn parse_strict(side: Side, bytes: &[u8]) -> Result<Head, NoHead> {
+pub(super) fn parse_strict(side: Side, bytes: &[u8], fields: &mut Fields) -> Result<Head, NoHead> {
+    plain::read(side, bytes, fields).map_or_else(|| parse_well_formed(side, bytes), Ok)
+}
+
+/// The same, whatever is odd about it.
+pub(super) fn parse_well_formed(side: Side, bytes: &[u8]) -> Result<Head, NoHead> {
     let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FAST_FIELDS];
     match side {
         Side::Client => {
@@ -139,7 +145,7 @@ impl Base<'_> {
 }
 
 /// Heads are bounded far below 4 GiB, so the casts lose nothing.
-fn span(start: usize, end: usize) -> Span {
+pub(super) fn span(start: usize, end: usize) -> Span {
     Span { start: u32::try_from(start).unwrap_or(u32::MAX), end: u32::try_from(end).unwrap_or(u32::MAX) }
 }
 
@@ -149,8 +155,13 @@ pub(super) fn parse_lenient(side: Side, bytes: &[u8], cut: bool, max_fields: usi
     let mut lines = Lines { bytes, at: 0, bare_lf: false, cut };
     let (first, end) = lines.next()?;
     let (start, minor_version) = start_line(side, &bytes[first..end], first)?;
-    let mut fields =
-        Fields { bytes, spans: Vec::new(), folded: Vec::new(), odd: Oddities::default(), max: max_fields };
+    let mut fields = LenientFields {
+        bytes,
+        spans: Vec::new(),
+        folded: Vec::new(),
+        odd: Oddities::default(),
+        max: max_fields,
+    };
     for (from, to) in &mut lines {
         if from == to {
             break;
@@ -198,7 +209,7 @@ struct Oddities {
 }
 
 /// Collects fields. A folded value is joined in `folded`, which goes behind the captured bytes in the buffer.
-struct Fields<'a> {
+struct LenientFields<'a> {
     bytes: &'a [u8],
     spans: Vec<(Span, Span)>,
     folded: Vec<u8>,
@@ -206,7 +217,7 @@ struct Fields<'a> {
     max: usize,
 }
 
-impl Fields<'_> {
+impl LenientFields<'_> {
     fn line(&mut self, from: usize, to: usize) {
         let line = &self.bytes[from..to];
         self.odd.control |= line.iter().any(|&b| (b < b' ' && b != b'\t') || b == 0x7f);
@@ -272,8 +283,13 @@ impl Fields<'_> {
 /// The header fields of a trailer section (RFC 9112 section 7.1.2), which ends with its empty line.
 pub(super) fn parse_trailers(bytes: &[u8], max_fields: usize) -> (HeaderBlock, Vec<Anomaly>) {
     let mut lines = Lines { bytes, at: 0, bare_lf: false, cut: false };
-    let mut fields =
-        Fields { bytes, spans: Vec::new(), folded: Vec::new(), odd: Oddities::default(), max: max_fields };
+    let mut fields = LenientFields {
+        bytes,
+        spans: Vec::new(),
+        folded: Vec::new(),
+        odd: Oddities::default(),
+        max: max_fields,
+    };
     for (from, to) in &mut lines {
         if from == to {
             break;
@@ -285,7 +301,7 @@ pub(super) fn parse_trailers(bytes: &[u8], max_fields: usize) -> (HeaderBlock, V
     (head.block, head.anomalies)
 }
 
-fn trim(bytes: &[u8], mut from: usize, mut to: usize) -> Span {
+pub(super) fn trim(bytes: &[u8], mut from: usize, mut to: usize) -> Span {
     let blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r');
     while from < to && blank(bytes[to - 1]) {
         to -= 1;
@@ -376,7 +392,7 @@ mod tests {
     }
 
     fn strict(side: Side, bytes: &[u8]) -> Head {
-        parse_strict(side, bytes).unwrap()
+        parse_strict(side, bytes, &mut Fields::default()).unwrap()
     }
 
     #[test]
@@ -418,7 +434,7 @@ mod tests {
     fn oddities_are_read_and_named() {
         let bytes =
             b"GET /a b HTTP/1.1\nHost : x\r\nFold: one\r\n\t two \r\n   three\r\nnocolon\r\nC: a\0b\r\n\r\n";
-        assert_eq!(parse_strict(Side::Client, bytes).unwrap_err(), NoHead::Invalid);
+        assert_eq!(parse_strict(Side::Client, bytes, &mut Fields::default()).unwrap_err(), NoHead::Invalid);
         let head = parse_lenient(Side::Client, bytes, false, 512).unwrap();
         let want = [("Host", "x"), ("Fold", "one two three"), ("nocolon", ""), ("C", "a\0b")];
         assert_eq!(fields(&head), want.map(|(n, v)| (n.to_owned(), v.to_owned())));
@@ -457,7 +473,7 @@ mod tests {
             bytes.extend_from_slice(format!("h{n}: {n}\r\n").as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
-        assert_eq!(parse_strict(Side::Client, &bytes).unwrap_err(), NoHead::Invalid);
+        assert_eq!(parse_strict(Side::Client, &bytes, &mut Fields::default()).unwrap_err(), NoHead::Invalid);
         let head = parse_lenient(Side::Client, &bytes, false, 512).unwrap();
         assert_eq!(head.block.len(), 512);
         assert_eq!(kinds(&head), [AnomalyKind::HttpHeadTooLarge]);

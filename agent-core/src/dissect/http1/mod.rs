@@ -14,10 +14,12 @@
 
 mod body;
 mod chunked;
+mod classes;
 mod framing;
 mod head;
 mod looks;
 mod message;
+mod plain;
 mod probe;
 mod reader;
 
@@ -25,6 +27,7 @@ pub(crate) use head::is_start_line;
 pub use probe::{MAX_PROBE, probe};
 
 use super::{Arrival, Chunk, Context, Dissector, End, Next, Side};
+use crate::item::Fields;
 use crate::pair::{Known, Pairing};
 use crate::time::Timestamp;
 use reader::{Env, Reader, Still, Turn};
@@ -54,10 +57,15 @@ struct Busy {
     pair: Pairing,
 }
 
-/// [`Busy`] ones without a stream, at most [`MAX_SPARE`].
+/// Working memory of all readers.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "a stream takes the box as it is")]
-pub(super) struct Spare(Vec<Box<Busy>>);
+pub(super) struct Spare {
+    /// Readers without a stream, at most [`MAX_SPARE`].
+    #[expect(clippy::vec_box, reason = "a stream takes the box as it is")]
+    busy: Vec<Box<Busy>>,
+    /// Those of the head at hand, at most [`plain::MAX_FIELDS`].
+    fields: Fields,
+}
 
 impl Http1 {
     /// A reader; `joined`: the stream was not seen from its first byte.
@@ -99,7 +107,7 @@ impl Http1 {
         }
         let Self { busy, known, client, server, .. } = self;
         let busy = busy.get_or_insert_with(|| {
-            let mut busy = spare.0.pop().unwrap_or_default();
+            let mut busy = spare.busy.pop().unwrap_or_default();
             busy.client.wake(client);
             busy.server.wake(server);
             busy.pair.wake(known, [busy.client.decided(), busy.server.decided()]);
@@ -153,8 +161,8 @@ impl Busy {
 
 impl Spare {
     fn keep(&mut self, busy: Option<Box<Busy>>) {
-        if self.0.len() < MAX_SPARE {
-            self.0.extend(busy);
+        if self.busy.len() < MAX_SPARE {
+            self.busy.extend(busy);
         }
     }
 }

@@ -199,7 +199,7 @@ impl Reader {
         }
         self.begin(at);
         let limits = env.cx.limits;
-        match parse_strict(self.side, data) {
+        match parse_strict(self.side, data, &mut env.cx.spare.http1.fields) {
             Ok(head)
                 if head.size <= limits.head && head.block.len() <= limits.headers && method_fits(&head) =>
             {
@@ -429,6 +429,28 @@ impl Reader {
             };
             self.finish_message(tail, env);
             return 0;
+        }
+        if let Length::Fixed(n) = length
+            && let Ok(n) = usize::try_from(n)
+            && known
+            && n <= env.cx.limits.body
+            && !env.cx.hash
+            && !framing.codings.decodable()
+            && let Some(content) = rest.get(..n)
+        {
+            let body =
+                Body { size: n as u64, content: content.into(), content_size: n as u64, ..Body::default() };
+            let tail = Tail {
+                body,
+                last: at.time,
+                complete: true,
+                truncated: self.began.truncated | at.truncated,
+                end: Some(at.offset + n as u64),
+                acked: at.acked,
+                ..Tail::default()
+            };
+            self.finish_message(tail, env);
+            return n;
         }
         let began = Arrival { truncated: self.began.truncated, ..at };
         let mut current = Current::new(length, known, framing.codings, began, env.cx);

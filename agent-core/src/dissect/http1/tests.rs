@@ -85,7 +85,7 @@ impl Talk {
             Context { limits: &self.limits, hash: self.hash, out: &mut self.out, spare: &mut self.spare };
         self.http.finish(end, Timestamp(self.clock), &mut cx);
         assert_eq!(self.http.memory(), 0);
-        assert_eq!(self.spare.http1.0.len(), 1, "its readers were left empty");
+        assert_eq!(self.spare.http1.busy.len(), 1, "its readers were left empty");
         self.out.drain(..).collect()
     }
 
