@@ -1,12 +1,13 @@
 //! The sink of items: the ring of the latest, and those who follow them.
 //!
 //! Under the ring's lock a worker numbers its batch, puts it in, and only if somebody follows hands it to the thread that
-//! makes JSON of it. Whoever begins to follow does so under the same lock: nothing is missed or seen twice.
+//! makes JSON of it. Whoever begins to follow does so under the same lock: nothing is missed or seen twice. All workers share it, so
+//! sizes and copies are made before it is taken.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -56,6 +57,8 @@ struct Shared {
     clients: Mutex<Vec<Arc<Client>>>,
     /// Memory of the batches that wait.
     waiting: AtomicUsize,
+    /// Whether somebody follows, as [`State::following`] was lately.
+    followed: AtomicBool,
     /// Items of batches that found no room, and were not told to clients yet.
     missed: AtomicU64,
     sent: AtomicU64,
@@ -125,6 +128,7 @@ impl Feed {
             state: Mutex::new(State { ring, following: 0, queue: Some(sender) }),
             clients: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            followed: AtomicBool::new(false),
             missed: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -140,15 +144,20 @@ impl Feed {
 
     /// Takes the items of a worker's batch. Never waits but for the ring's lock, which nobody holds for long.
     pub fn deliver(&self, items: &[Arc<Captured>]) {
-        let mut gone = Vec::new();
+        let kept: Vec<Kept> = items.iter().map(Kept::new).collect();
+        let bytes = kept.iter().map(|kept| kept.bytes).sum();
+        // Who begins to follow after this has it copied under the lock, once.
+        let mut copies = self.shared.followed.load(Ordering::Relaxed).then(|| items.to_vec());
+        let mut gone = Vec::with_capacity(items.len());
         {
             let mut state = lock(&self.shared.state);
             let first = state.ring.next();
-            for item in items {
-                state.ring.push(item, &mut gone);
+            for kept in kept {
+                state.ring.push(kept, &mut gone);
             }
             if state.following > 0 {
-                self.shared.hand_on(&state, first, items);
+                let items = copies.take().unwrap_or_else(|| items.to_vec());
+                self.shared.hand_on(&state, Batch { first, items, bytes });
             }
         }
         drop(gone);
@@ -166,6 +175,7 @@ impl Feed {
             return None;
         }
         state.following += 1;
+        self.shared.followed.store(true, Ordering::Relaxed);
         let next = state.ring.next();
         let (backlog, left_out) = match begin {
             Begin::Now => (VecDeque::new(), 0),
@@ -220,15 +230,14 @@ impl Drop for Feed {
 }
 
 impl Shared {
-    fn hand_on(&self, state: &State, first: u64, items: &[Arc<Captured>]) {
-        let bytes = items.iter().map(|item| item.memory()).sum();
+    fn hand_on(&self, state: &State, batch: Batch) {
+        let (bytes, items) = (batch.bytes, batch.items.len() as u64);
         let waiting = self.waiting.fetch_add(bytes, Ordering::AcqRel);
-        let batch = Batch { first, items: items.to_vec(), bytes };
         let fits = waiting == 0 || waiting + bytes <= QUEUE_BYTES;
         let sent = fits && state.queue.as_ref().is_some_and(|queue| queue.try_send(batch).is_ok());
         if !sent {
             self.waiting.fetch_sub(bytes, Ordering::AcqRel);
-            self.missed.fetch_add(items.len() as u64, Ordering::Relaxed);
+            self.missed.fetch_add(items, Ordering::Relaxed);
         }
     }
 
@@ -269,6 +278,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.following = state.following.saturating_sub(1);
+        self.shared.followed.store(state.following > 0, Ordering::Relaxed);
         lock(&self.shared.clients).retain(|client| Arc::as_ptr(client) != self.client.as_ptr());
     }
 }
