@@ -293,3 +293,68 @@ pub(super) fn text(view: &ItemView, item: &Captured) -> Utf8Bytes {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use agent_core::Timestamp;
+    use agent_core::item::{Endpoint, HttpExchange, Item, Record, StreamId};
+
+    use super::*;
+    use crate::api::client::Told;
+    use crate::captured::{Name, Node, Source};
+
+    fn item() -> Arc<Captured> {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let end = Endpoint { addr: ip, port: 80, cgroup: 0 };
+        let exchange = HttpExchange { request: None, response: None, interim: Vec::new() };
+        Arc::new(Captured {
+            item: Box::new(Item {
+                stream: StreamId(1),
+                index: 0,
+                client: end,
+                server: end,
+                tls: false,
+                record: Record::Http(Box::new(exchange)),
+                started: Timestamp(0),
+                finished: Timestamp(0),
+                anomalies: Vec::new(),
+                error: None,
+                gaps: 0,
+                truncated: false,
+            }),
+            src: Name::default(),
+            dst: Name::default(),
+            node: Arc::new(Node { name: String::new(), ip }),
+            outgoing: false,
+            worker: 0,
+            source: Source::Pcap,
+        })
+    }
+
+    #[tokio::test]
+    async fn what_a_thread_that_is_behind_has_no_room_for_is_told_to_who_follows() {
+        let feed = Feed::start(FeedConfig::default()).unwrap();
+        let mut follower = feed.follow(ClientKind::Sse, None, Begin::Now).unwrap();
+        let (batch, all) = ([item()], QUEUE as u64 + 100);
+        {
+            let _held_up = lock(&feed.shared.clients);
+            (0..all).for_each(|_| feed.deliver(&batch));
+        }
+        let (mut seen, mut dropped) = (0, 0);
+        let told = async {
+            while seen + dropped < all {
+                match follower.receiver.next().await {
+                    Some(Told::Item(..)) => seen += 1,
+                    Some(Told::Dropped(items)) => dropped += items,
+                    Some(Told::Quiet) => {}
+                    None => panic!("it has ended"),
+                }
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), told).await;
+        assert!(ended.is_ok() && dropped >= 99, "{seen} and {dropped} of {all}");
+    }
+}
