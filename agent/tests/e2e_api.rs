@@ -198,6 +198,27 @@ fn items_are_followed_and_opened_and_their_packets_fetched() {
         assert!(Instant::now() < deadline, "{streams}");
         std::thread::sleep(Duration::from_millis(100));
     }
+    // One with something to hide.
+    let header = "authorization: Bearer only-raw-packets-tell";
+    let url = format!("http://{}/", server());
+    let curl = || Command::new("curl").args(["-sS", "--max-time", "20", "-H", header, &url]).output();
+    assert!(rig.pair.client.run(curl).unwrap().status.success());
+    let deadline = Instant::now() + PATIENCE;
+    let hiding = loop {
+        let items = get("/api/items?limit=50&filter=http").is(200).json();
+        let items = items["items"].as_array().unwrap();
+        let hides = |item: &&Value| item["request"]["headers"]["authorization"] == "[REDACTED]";
+        if let Some(item) = items.iter().find(hides) {
+            break item["stream"].as_str().unwrap().to_owned();
+        }
+        assert!(Instant::now() < deadline, "{items:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let tells = |query: &str| {
+        let file = get(&format!("/api/streams/{hiding}/pcap{query}")).is(200).body;
+        file.windows(21).any(|bytes| bytes == b"only-raw-packets-tell")
+    };
+    assert_eq!((tells(""), tells("?redact=true")), (true, false));
     let raw = get(&format!("/api/streams/{stream}/pcap")).is(200);
     assert_eq!(raw.body[..4], [0x4d, 0x3c, 0xb2, 0xa1], "a classic capture file with nanoseconds");
     let hidden = get(&format!("/api/streams/{stream}/pcap?redact=true")).is(200);

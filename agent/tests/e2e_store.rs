@@ -96,22 +96,10 @@ fn stats(said: &str) -> serde_json::Value {
     serde_json::from_str(line).unwrap()
 }
 
-/// Runs `body` in a mount namespace of its own, with a tmpfs of 64 MiB.
+/// Runs `body` with a disk of 64 MiB.
 fn on_a_small_disk(body: impl FnOnce(&Path) + Send) {
     assert!(nix::unistd::geteuid().is_root(), "a file system of its own needs root");
-    std::thread::scope(|scope| {
-        let run = || {
-            use nix::mount::{MntFlags, MsFlags, mount, umount2};
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-            let dir = tempfile::tempdir().unwrap();
-            mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64m")).unwrap();
-            body(dir.path());
-            umount2(dir.path(), MntFlags::MNT_DETACH).unwrap();
-        };
-        scope.spawn(run).join().unwrap();
-    });
+    testkit::disk::with_small_disk(64, body);
 }
 
 /// Alerts as a user's script makes them, who thinks of no failure: the PCAP, the item as a temporary file, the message.

@@ -9,8 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::outbox::{DeadLimits, DurableOutbox, LetterState, Letters, Outbox as _, OutboxConfig};
+use agent::outbox::{
+    DeadLimits, DurableOutbox, LetterState, Letters, Outbox as _, OutboxConfig, OutboxError,
+};
 use outbox_common::{Bench, bot, quick};
+use testkit::disk::{SmallDisk, with_own_mounts};
 use testkit::slack::{FakeConfig, Fault, Injection};
 
 const CHANNEL: &str = FakeConfig::CHANNEL;
@@ -260,18 +263,12 @@ fn what_waited_too_long_is_a_dead_letter() {
 /// A real file system of 3 MiB, in a mount namespace of this thread's own.
 #[test]
 fn on_a_full_disk_the_text_goes_out_and_the_file_becomes_a_reason() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root: no file system can be mounted");
-        return;
-    }
-    let body = || {
-        use nix::mount::{MntFlags, MsFlags, mount, umount2};
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    with_own_mounts(|| {
         let source = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(source.path(), [7; 100_000]).unwrap();
+        let mut disk = None;
         let bench = Bench::prepared(FakeConfig::default(), quick(), |folder| {
-            mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("size=3m")).unwrap();
+            disk = Some(SmallDisk::over(folder, 3).unwrap());
         });
         let mut full = std::fs::File::create(bench.folder.path().join("filler")).unwrap();
         let _ = std::io::copy(&mut std::io::repeat(0), &mut full);
@@ -296,7 +293,32 @@ fn on_a_full_disk_the_text_goes_out_and_the_file_becomes_a_reason() {
         bench.drain();
         assert_eq!(bench.outbox.stats().in_memory, before);
         assert_eq!(bench.fake.messages()[200].files.len(), 1);
-        umount2(bench.folder.path(), MntFlags::MNT_DETACH).unwrap();
-    };
-    std::thread::scope(|scope| scope.spawn(body).join().unwrap());
+        drop(disk);
+    });
+}
+
+#[test]
+fn what_neither_disk_nor_memory_has_room_for_is_refused_and_told_later() {
+    with_own_mounts(|| {
+        let mut disk = None;
+        let config = OutboxConfig { max_memory: 5_000, ..quick() };
+        let bench = Bench::prepared(FakeConfig::default(), config, |folder| {
+            disk = Some(SmallDisk::over(folder, 3).unwrap());
+        });
+        let filler = bench.folder.path().join("filler");
+        let _ = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&filler).unwrap());
+        bench.fake.fail(Injection::new("chat.postMessage", 1, Fault::SlowMs(1_000)));
+        let enqueue =
+            |n: usize| bench.outbox.enqueue("s.js", bot(CHANNEL, &format!("{n} {}", "x".repeat(1_000)), &[]));
+        let results: Vec<_> = (0..200).map(enqueue).collect();
+        let refused: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        assert!(!refused.is_empty() && refused.len() < 200, "{}", refused.len());
+        assert!(refused.iter().all(|why| matches!(why, OutboxError::FullBytes { limit: 5_000 })));
+        assert_eq!(bench.outbox.stats().refused, refused.len() as u64);
+        std::fs::remove_file(&filler).unwrap();
+        bench.drain();
+        let note = format!("the last of {} alerts of this script that were refused since", refused.len());
+        assert_eq!(texts(&bench).iter().filter(|text| text.contains(&note)).count(), 1, "{note}");
+        drop(disk);
+    });
 }

@@ -3,6 +3,7 @@
 
 pub mod canary;
 pub mod cluster;
+pub mod disk;
 pub mod echo;
 pub mod fakes;
 pub mod helm;

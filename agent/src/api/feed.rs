@@ -1,12 +1,13 @@
 //! The sink of items: the ring of the latest, and those who follow them.
 //!
 //! Under the ring's lock a worker numbers its batch, puts it in, and only if somebody follows hands it to the thread that
-//! makes JSON of it. Whoever begins to follow does so under the same lock: nothing is missed or seen twice.
+//! makes JSON of it. Whoever begins to follow does so under the same lock: nothing is missed or seen twice. All workers share it, so
+//! sizes and copies are made before it is taken.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -56,6 +57,8 @@ struct Shared {
     clients: Mutex<Vec<Arc<Client>>>,
     /// Memory of the batches that wait.
     waiting: AtomicUsize,
+    /// Whether somebody follows, as [`State::following`] was lately.
+    followed: AtomicBool,
     /// Items of batches that found no room, and were not told to clients yet.
     missed: AtomicU64,
     sent: AtomicU64,
@@ -125,6 +128,7 @@ impl Feed {
             state: Mutex::new(State { ring, following: 0, queue: Some(sender) }),
             clients: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            followed: AtomicBool::new(false),
             missed: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -140,15 +144,20 @@ impl Feed {
 
     /// Takes the items of a worker's batch. Never waits but for the ring's lock, which nobody holds for long.
     pub fn deliver(&self, items: &[Arc<Captured>]) {
-        let mut gone = Vec::new();
+        let kept: Vec<Kept> = items.iter().map(Kept::new).collect();
+        let bytes = kept.iter().map(|kept| kept.bytes).sum();
+        // Who begins to follow after this has it copied under the lock, once.
+        let mut copies = self.shared.followed.load(Ordering::Relaxed).then(|| items.to_vec());
+        let mut gone = Vec::with_capacity(items.len());
         {
             let mut state = lock(&self.shared.state);
             let first = state.ring.next();
-            for item in items {
-                state.ring.push(item, &mut gone);
+            for kept in kept {
+                state.ring.push(kept, &mut gone);
             }
             if state.following > 0 {
-                self.shared.hand_on(&state, first, items);
+                let items = copies.take().unwrap_or_else(|| items.to_vec());
+                self.shared.hand_on(&state, Batch { first, items, bytes });
             }
         }
         drop(gone);
@@ -166,6 +175,7 @@ impl Feed {
             return None;
         }
         state.following += 1;
+        self.shared.followed.store(true, Ordering::Relaxed);
         let next = state.ring.next();
         let (backlog, left_out) = match begin {
             Begin::Now => (VecDeque::new(), 0),
@@ -220,15 +230,14 @@ impl Drop for Feed {
 }
 
 impl Shared {
-    fn hand_on(&self, state: &State, first: u64, items: &[Arc<Captured>]) {
-        let bytes = items.iter().map(|item| item.memory()).sum();
+    fn hand_on(&self, state: &State, batch: Batch) {
+        let (bytes, items) = (batch.bytes, batch.items.len() as u64);
         let waiting = self.waiting.fetch_add(bytes, Ordering::AcqRel);
-        let batch = Batch { first, items: items.to_vec(), bytes };
         let fits = waiting == 0 || waiting + bytes <= QUEUE_BYTES;
         let sent = fits && state.queue.as_ref().is_some_and(|queue| queue.try_send(batch).is_ok());
         if !sent {
             self.waiting.fetch_sub(bytes, Ordering::AcqRel);
-            self.missed.fetch_add(items.len() as u64, Ordering::Relaxed);
+            self.missed.fetch_add(items, Ordering::Relaxed);
         }
     }
 
@@ -269,6 +278,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.following = state.following.saturating_sub(1);
+        self.shared.followed.store(state.following > 0, Ordering::Relaxed);
         lock(&self.shared.clients).retain(|client| Arc::as_ptr(client) != self.client.as_ptr());
     }
 }
@@ -282,4 +292,69 @@ pub(super) fn text(view: &ItemView, item: &Captured) -> Utf8Bytes {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use agent_core::Timestamp;
+    use agent_core::item::{Endpoint, HttpExchange, Item, Record, StreamId};
+
+    use super::*;
+    use crate::api::client::Told;
+    use crate::captured::{Name, Node, Source};
+
+    fn item() -> Arc<Captured> {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let end = Endpoint { addr: ip, port: 80, cgroup: 0 };
+        let exchange = HttpExchange { request: None, response: None, interim: Vec::new() };
+        Arc::new(Captured {
+            item: Box::new(Item {
+                stream: StreamId(1),
+                index: 0,
+                client: end,
+                server: end,
+                tls: false,
+                record: Record::Http(Box::new(exchange)),
+                started: Timestamp(0),
+                finished: Timestamp(0),
+                anomalies: Vec::new(),
+                error: None,
+                gaps: 0,
+                truncated: false,
+            }),
+            src: Name::default(),
+            dst: Name::default(),
+            node: Arc::new(Node { name: String::new(), ip }),
+            outgoing: false,
+            worker: 0,
+            source: Source::Pcap,
+        })
+    }
+
+    #[tokio::test]
+    async fn what_a_thread_that_is_behind_has_no_room_for_is_told_to_who_follows() {
+        let feed = Feed::start(FeedConfig::default()).unwrap();
+        let mut follower = feed.follow(ClientKind::Sse, None, Begin::Now).unwrap();
+        let (batch, all) = ([item()], QUEUE as u64 + 100);
+        {
+            let _held_up = lock(&feed.shared.clients);
+            (0..all).for_each(|_| feed.deliver(&batch));
+        }
+        let (mut seen, mut dropped) = (0, 0);
+        let told = async {
+            while seen + dropped < all {
+                match follower.receiver.next().await {
+                    Some(Told::Item(..)) => seen += 1,
+                    Some(Told::Dropped(items)) => dropped += items,
+                    Some(Told::Quiet) => {}
+                    None => panic!("it has ended"),
+                }
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), told).await;
+        assert!(ended.is_ok() && dropped >= 99, "{seen} and {dropped} of {all}");
+    }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::answer::{Failure, heavy, json_text};
 use super::feed::Feed;
-use super::live::{filter, query};
+use super::live::{filter, limit, query};
 use super::services::Services;
 use crate::captured::Captured;
 use crate::kfl::Filter;
@@ -41,10 +41,7 @@ pub(super) async fn recent(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let wanted = query(wanted)?;
-    let limit = wanted.limit.unwrap_or(USUAL);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Failure::bad(format!("limit: allowed is 1 to {MOST}")));
-    }
+    let limit = limit(wanted.limit, USUAL, MOST)?;
     let filter = filter(wanted.filter).await?;
     let before = wanted.before.unwrap_or(u64::MAX);
     let text = heavy(move || list(&feed, filter.as_deref(), limit, before)).await?;

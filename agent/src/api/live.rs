@@ -31,6 +31,15 @@ pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Fai
     query.map(|Query(wanted)| wanted).map_err(|error| Failure::bad(error.body_text()))
 }
 
+/// How many an answer shall have: 1 to `most`.
+pub(super) fn limit(wanted: Option<usize>, usual: usize, most: usize) -> Result<usize, Failure> {
+    let limit = wanted.unwrap_or(usual);
+    if !(1..=most).contains(&limit) {
+        return Err(Failure::bad(format!("limit: allowed is 1 to {most}")));
+    }
+    Ok(limit)
+}
+
 /// Compiles a filter.
 pub(super) async fn filter(text: Option<String>) -> Result<Option<Arc<Filter>>, Failure> {
     let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };

@@ -21,7 +21,15 @@ pub(super) struct Ring {
 pub(super) struct Kept {
     pub(super) number: u64,
     pub(super) item: Arc<Captured>,
-    bytes: usize,
+    /// Memory held.
+    pub(super) bytes: usize,
+}
+
+impl Kept {
+    /// An item that has no number yet.
+    pub(super) fn new(item: &Arc<Captured>) -> Self {
+        Self { number: 0, bytes: item.memory(), item: Arc::clone(item) }
+    }
 }
 
 /// What there is.
@@ -37,9 +45,9 @@ impl Ring {
         Self { kept: VecDeque::new(), bytes: 0, next: 1, most_items, most_bytes }
     }
 
-    /// Takes one in; `gone` gets what has to go for it, to be dropped where nobody waits.
-    pub(super) fn push(&mut self, item: &Arc<Captured>, gone: &mut Vec<Kept>) {
-        let kept = Kept { number: self.next, item: Arc::clone(item), bytes: item.memory() };
+    /// Takes one in and gives it its number; `gone` gets what has to go for it, to be dropped where nobody waits.
+    pub(super) fn push(&mut self, mut kept: Kept, gone: &mut Vec<Kept>) {
+        kept.number = self.next;
         self.next += 1;
         self.bytes += kept.bytes;
         self.kept.push_back(kept);

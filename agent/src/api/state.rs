@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::access::Trusted;
 use super::answer::{Failure, blocking, heavy, json_of};
-use super::live::query;
+use super::live::{limit, query};
 use super::registry::Registry;
 use super::services::Services;
 use crate::outbox::{Letter, LetterState, Letters};
@@ -55,10 +55,7 @@ pub(super) async fn outbox(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let wanted = query(wanted)?;
-    let limit = wanted.limit.unwrap_or(USUAL);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Failure::bad(format!("limit: allowed is 1 to {MOST}")));
-    }
+    let limit = limit(wanted.limit, USUAL, MOST)?;
     let answered = heavy(move || {
         let (Some(counts), Some(folder)) = (&services.outbox, &services.outbox_folder) else {
             return Ok(json!({ "counters": null, "letters": [], "next": null }));

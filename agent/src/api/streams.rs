@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::access::{Peer, Trusted};
 use super::answer::{self, Failure, heavy};
-use super::live::query;
+use super::live::{limit, query};
 use super::services::Services;
 use crate::pcap::{PcapStore, StoreError, StoreFolder, StreamEntry};
 use crate::utc;
@@ -54,10 +54,7 @@ pub(super) async fn list(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let wanted = query(wanted)?;
-    let limit = wanted.limit.unwrap_or(USUAL);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Failure::bad(format!("limit: allowed is 1 to {MOST}")));
-    }
+    let limit = limit(wanted.limit, USUAL, MOST)?;
     let before = wanted.before.as_deref().map(number).transpose()?;
     let Some(folder) = services.store_folder.clone() else { return Err(off()) };
     // Err: it is never closed.

@@ -1,27 +1,18 @@
 //! `remora tap` by AF_PACKET: where eBPF is not permitted, or `--mode` asks for it.
 
 use std::process::ExitCode;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::NotPermitted;
 use super::args::Tap;
-use super::daemon::Daemon;
+use super::daemon::{Daemon, Wanted};
 use super::run::Run;
-use super::settings::{Settings, UsageError, Words};
-use super::tap;
-use super::vitals::{self, Books, Phase, Ring};
+use super::settings::{Settings, UsageError};
+use super::vitals::{self, Books, Phase, Ring, Vitals};
+use super::{NotPermitted, tap, watch};
 use crate::capture::afpacket::{AfPacket, AfPacketConfig, AfPacketError, Balance, Tally};
 use crate::captured::Source;
-use crate::pipeline::WorkerReport;
-
-/// How often losses are looked at, to warn while there is time to act.
-const WATCH: Duration = Duration::from_secs(10);
-/// How often is looked whether the interfaces are still there.
-const LOOK: Duration = Duration::from_secs(1);
-const TICK: Duration = Duration::from_millis(250);
 
 /// Captures until a signal. `why` says why not by eBPF.
 ///
@@ -51,16 +42,11 @@ pub(super) fn run(
     run.vitals().enter(Phase::Capturing);
     tracing::info!("capturing on {}; Ctrl-C ends it", capture.attachments().join(", "));
     daemon.begin(began, run.registry());
-    let watched = watch(&mut capture, &run, &workers, settings.words, daemon);
+    let watched = watch::watch(&mut capture, &run, &workers, settings.words, daemon);
     daemon.end();
     run.vitals().enter(Phase::Ending);
     capture.stop()?;
-    let joined = |worker: JoinHandle<WorkerReport>| {
-        worker
-            .join()
-            .map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
-    };
-    let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
+    let reports = watch::reports(workers)?;
     let balance = balance_json(&capture.balance()?);
     // Closed before scripts and deliveries are waited for: nobody pays for our end.
     drop(capture);
@@ -89,61 +75,32 @@ fn refusal(error: AfPacketError, why: &str) -> anyhow::Error {
     error.into()
 }
 
-/// Until the end is asked for, or every worker has ended by itself.
-///
-/// # Errors
-/// When nothing is left to capture, or the kernel's counters cannot be read.
-fn watch(
-    capture: &mut AfPacket,
-    run: &Run,
-    workers: &[JoinHandle<WorkerReport>],
-    words: Words,
-    daemon: &mut Daemon,
-) -> anyhow::Result<()> {
-    let (mut looked, mut balanced, mut known) = (Instant::now(), Instant::now(), 0);
-    while !run.stop().is_set() {
-        // A live source ends only when it is told to: who has ended before has failed, and its report says why.
-        if workers.iter().any(JoinHandle::is_finished) {
-            return Ok(());
+impl watch::Capture for AfPacket {
+    fn set_filter(&mut self, wanted: Wanted) -> anyhow::Result<()> {
+        if wanted.direction_changed {
+            tracing::warn!(
+                "capture.direction needs a restart where capture is by AF_PACKET: what was stays in force"
+            );
         }
-        std::thread::sleep(TICK);
-        run.vitals().watched();
-        if let Some(wanted) = daemon.look() {
-            if wanted.direction_changed {
-                tracing::warn!(
-                    "capture.direction needs a restart where capture is by AF_PACKET: what was stays in force"
-                );
-            }
-            let set = capture.set_filter(&wanted.ports, &wanted.nets, &wanted.exclude);
-            daemon.done(set.map_err(anyhow::Error::from));
-        }
-        if looked.elapsed() >= LOOK {
-            looked = Instant::now();
-            let changes = capture.look()?;
-            for name in changes.gone {
-                tracing::warn!("interface {name} is gone: nothing more is captured there");
-            }
-            for name in changes.come {
-                tracing::info!("interface {name} has come: captured from now on");
-            }
-            run.vitals().tell(books(capture)?);
-            anyhow::ensure!(!capture.is_bereft(), "nothing is left to capture: all that was watched is gone");
-        }
-        if balanced.elapsed() >= WATCH {
-            balanced = Instant::now();
-            let lost = capture.balance()?.total().ring_full;
-            if lost > known {
-                tracing::warn!(
-                    "{} packets lost in the last {} s, their rings were full: {}",
-                    lost - known,
-                    WATCH.as_secs(),
-                    tap::more_room(words)
-                );
-            }
-            known = lost;
-        }
+        Ok(Self::set_filter(self, &wanted.ports, &wanted.nets, &wanted.exclude)?)
     }
-    Ok(())
+
+    fn look(&mut self, vitals: &Vitals) -> anyhow::Result<()> {
+        let changes = Self::look(self)?;
+        for name in changes.gone {
+            tracing::warn!("interface {name} is gone: nothing more is captured there");
+        }
+        for name in changes.come {
+            tracing::info!("interface {name} has come: captured from now on");
+        }
+        vitals.tell(books(self)?);
+        anyhow::ensure!(!self.is_bereft(), "nothing is left to capture: all that was watched is gone");
+        Ok(())
+    }
+
+    fn lost(&mut self) -> anyhow::Result<u64> {
+        Ok(self.balance()?.total().ring_full)
+    }
 }
 
 /// The books, for whoever asks for metrics.

@@ -151,8 +151,9 @@ fn wishes(file: &config::File) -> Result<Tap, clap::Error> {
     let common = &mut tap.common;
     common.quiet = true;
     common.script.clone_from(&file.scripts.paths);
-    common.env = file.scripts.env.0.iter().map(|(name, value)| format!("{name}={value}").into()).collect();
-    common.env_file.clone_from(&file.scripts.env_files);
+    common.given.env =
+        file.scripts.env.0.iter().map(|(name, value)| format!("{name}={value}").into()).collect();
+    common.given.env_file.clone_from(&file.scripts.env_files);
     common.pcap_dir = file.data_dir.as_ref().map(|dir: &PathBuf| dir.join(PCAP));
     common.data_dir.clone_from(&file.data_dir);
     common.pcap_store = file.store.mode.unwrap_or(common.pcap_store);

@@ -298,13 +298,9 @@ impl std::fmt::Debug for Assignment {
     }
 }
 
-/// What replay and tap share.
+/// What scripts are given.
 #[derive(Debug, Args)]
-pub(super) struct Common {
-    /// Script to run on every item, or folder whose *.js are (repeatable); each has a thread and a runtime of its own. Live,
-    /// edits take effect within 2 s.
-    #[arg(long, short, value_name = "F.js|DIR")]
-    pub(super) script: Vec<PathBuf>,
+pub(super) struct Given {
     /// Variable for the scripts: a bare global and a member of `env` (repeatable).
     #[arg(long, value_name = "K=V")]
     pub(super) env: Vec<Assignment>,
@@ -315,6 +311,18 @@ pub(super) struct Common {
     /// Only items that match this KFL filter are printed and given to scripts: CEL, with the names of docs/kfl.md.
     #[arg(long, value_name = "KFL", value_parser = units::filter)]
     pub(super) filter: Option<Arc<Filter>>,
+}
+
+/// What replay and tap share.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Script to run on every item, or folder whose *.js are (repeatable); each has a thread and a runtime of its own. Live,
+    /// edits take effect within 2 s.
+    #[arg(long, short, value_name = "F.js|DIR")]
+    pub(super) script: Vec<PathBuf>,
+    /// What they are given.
+    #[command(flatten)]
+    pub(super) given: Given,
     /// Print one JSON item a line on standard output, nothing else there.
     #[arg(long)]
     pub(super) json: bool,

@@ -86,6 +86,9 @@ impl Daemon {
 
     /// What came of [`Daemon::look`].
     pub(super) fn done(&mut self, result: anyhow::Result<()>) {
+        if let Some(pods) = &mut self.pods {
+            pods.done(result.as_ref().err());
+        }
         if let Some(reload) = &mut self.reload {
             reload.done(result);
         }
@@ -105,35 +108,59 @@ pub(super) struct Wanted {
 
 /// Pods that come and go, as networks of the kernel's filter.
 pub(super) struct PodNets {
-    kubernetes: Arc<Kubernetes>,
+    ips: Box<dyn Fn() -> Vec<IpAddr>>,
     /// The rest of the filter.
     filter: Wanted,
+    /// That before, while another one is being applied.
+    before: Option<Wanted>,
+    /// Empty: not what they should be.
     now: Vec<Net>,
     looked: Instant,
+    /// Why they could not be set, as the log said.
+    failed: Option<String>,
 }
 
 impl PodNets {
     /// `None` if all pods are wanted.
     pub(super) fn new(kubernetes: Arc<Kubernetes>, filter: Wanted) -> Option<Self> {
         let now = pod_nets(&kubernetes.wanted_ips()?);
-        Some(Self { kubernetes, filter, now, looked: Instant::now() })
+        let ips = Box::new(move || kubernetes.wanted_ips().unwrap_or_default());
+        Some(Self { ips, filter, before: None, now, looked: Instant::now(), failed: None })
     }
 
     fn look(&mut self, reloaded: Option<Wanted>) -> Option<Wanted> {
         let is_reloaded = reloaded.is_some();
         if let Some(filter) = reloaded {
-            self.filter = filter;
+            self.before = Some(std::mem::replace(&mut self.filter, filter));
         }
         if !is_reloaded && self.looked.elapsed() < LOOK_FOR_PODS {
             return None;
         }
         self.looked = Instant::now();
-        let nets = pod_nets(&self.kubernetes.wanted_ips().unwrap_or_default());
+        let nets = pod_nets(&(self.ips)());
         if !is_reloaded && nets == self.now {
             return None;
         }
         self.now.clone_from(&nets);
         Some(Wanted { nets, ..self.filter.clone() })
+    }
+
+    /// What came of it. Addresses that could not be set are tried again, and the log says so once.
+    fn done(&mut self, error: Option<&anyhow::Error>) {
+        let before = self.before.take();
+        let Some(error) = error else {
+            self.failed = None;
+            return;
+        };
+        self.filter = before.unwrap_or_else(|| std::mem::take(&mut self.filter));
+        self.now.clear();
+        let why = format!("{error:#}");
+        if self.failed.as_ref() != Some(&why) {
+            tracing::error!(
+                "the addresses of the targets' pods could not be set in the kernel's filter, which is tried again: {why}"
+            );
+        }
+        self.failed = Some(why);
     }
 }
 
@@ -282,4 +309,34 @@ impl Reload {
 
 fn is_or_below(key: &str, of: &str) -> bool {
     key.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_pods_that_could_not_be_set_are_tried_again() {
+        let ip: IpAddr = "10.1.0.1".parse().unwrap();
+        let pods = PodNets {
+            ips: Box::new(move || vec![ip]),
+            filter: Wanted { ports: vec![80], ..Wanted::default() },
+            before: None,
+            now: Vec::new(),
+            looked: Instant::now(),
+            failed: None,
+        };
+        let mut daemon = Daemon { pods: Some(pods), ..Daemon::default() };
+        let mut look = |result| {
+            let long_ago = Instant::now().checked_sub(LOOK_FOR_PODS).unwrap();
+            daemon.pods.as_mut().unwrap().looked = long_ago;
+            let wanted = daemon.look();
+            daemon.done(result);
+            wanted.map(|wanted| (wanted.ports, wanted.nets))
+        };
+        let wanted = Some((vec![80], vec![Net::host(ip)]));
+        assert_eq!(look(Err(anyhow::anyhow!("no memory"))), wanted);
+        assert_eq!(look(Ok(())), wanted);
+        assert_eq!(look(Ok(())), None, "nothing is new");
+    }
 }

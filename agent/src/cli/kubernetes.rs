@@ -151,7 +151,7 @@ mod with {
                 lists: stats.lists,
                 events: stats.events,
                 found: stats.lookups_found,
-                nobody: stats.lookups.saturating_sub(stats.lookups_found + stats.lookups_failed),
+                nobody: stats.lookups_nobody,
                 failed: stats.lookups_failed,
                 refused: stats.lookups_refused,
                 cached: stats.lookups_cached,
@@ -176,6 +176,7 @@ mod with {
                 "lookups": {
                     "asked": stats.lookups,
                     "found": stats.lookups_found,
+                    "nobody": stats.lookups_nobody,
                     "failed": stats.lookups_failed,
                     "refused": stats.lookups_refused,
                     "cached": stats.lookups_cached,

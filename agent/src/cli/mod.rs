@@ -28,6 +28,7 @@ mod streams;
 mod tap;
 pub(crate) mod units;
 mod vitals;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -7,15 +7,13 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::args::Assignment;
+use super::args::Given;
 use super::replay;
 use super::run::Run;
 use super::say;
 use super::settings::Settings;
 use super::stage::{Stage, Telling};
-use super::units;
 use crate::hooks::{self, Finding, Outline, ScriptFailure, Severity};
-use crate::kfl::Filter;
 
 /// `remora scripts …`.
 #[derive(Debug, Subcommand)]
@@ -68,15 +66,9 @@ pub(super) struct Test {
     /// Capture file to run them on (repeatable: one capture in parts).
     #[arg(long, required = true, value_name = "F.pcap")]
     pub(super) pcap: Vec<PathBuf>,
-    /// Variable for the scripts (repeatable).
-    #[arg(long, value_name = "K=V")]
-    pub(super) env: Vec<Assignment>,
-    /// File of K=V lines for the scripts (repeatable); `--env` wins.
-    #[arg(long, value_name = "F")]
-    pub(super) env_file: Vec<PathBuf>,
-    /// Only items that match this KFL filter are given to scripts.
-    #[arg(long, value_name = "KFL", value_parser = units::filter)]
-    pub(super) filter: Option<Arc<Filter>>,
+    /// What scripts are given.
+    #[command(flatten)]
+    pub(super) given: Given,
     /// What vendor.webhook and vendor.webhookForm return; without it they throw.
     #[arg(long, value_name = "TEXT")]
     webhook_answer: Option<String>,

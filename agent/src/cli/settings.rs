@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::args::{Assignment, Common, PcapMode};
+use super::args::{Assignment, Common, Given, PcapMode};
 use super::http::Http;
 use super::kubernetes::Kubernetes;
 use super::scripts::Test;
@@ -131,8 +131,8 @@ impl Settings {
         let redaction = if args.no_redact { Redaction::off() } else { Redaction::with(&args.redact) };
         Ok(Self {
             scripts: args.script.clone(),
-            env: Variables(environment(&args.env_file, &args.env, words)?),
-            filter: args.filter.clone(),
+            env: Variables(environment(&args.given, words)?),
+            filter: args.given.filter.clone(),
             format: match (args.json, args.quiet) {
                 (true, _) => Format::Json,
                 (false, true) => Format::None,
@@ -187,8 +187,8 @@ impl Settings {
         let redaction = if args.no_redact { Redaction::off() } else { Redaction::default() };
         Ok(Self {
             scripts: args.files.clone(),
-            env: Variables(environment(&args.env_file, &args.env, Words::Flags)?),
-            filter: args.filter.clone(),
+            env: Variables(environment(&args.given, Words::Flags)?),
+            filter: args.given.filter.clone(),
             format: Format::None,
             streams: None,
             hash: args.hash,
@@ -212,17 +212,13 @@ impl Settings {
     }
 }
 
-fn environment(
-    files: &[PathBuf],
-    flags: &[Assignment],
-    words: Words,
-) -> Result<BTreeMap<String, String>, UsageError> {
+fn environment(given: &Given, words: Words) -> Result<BTreeMap<String, String>, UsageError> {
     let mut env = BTreeMap::new();
-    for file in files {
+    for file in &given.env_file {
         let place = format!("{} {}", words.name("--env-file"), file.display());
         env.extend(if file.is_dir() { env_folder(file, &place)? } else { env_file(file, &place)? });
     }
-    for Assignment(flag) in flags {
+    for Assignment(flag) in &given.env {
         // The value may be a secret: only the name is ever repeated.
         let (key, value) = flag.split_once('=').ok_or_else(|| {
             UsageError("--env takes K=V, for example --env SLACK_CHANNEL_ID=C0123456789; found no '='".into())
@@ -340,12 +336,20 @@ pub(crate) fn base_url(url: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    fn given(files: &[&Path], flags: &[&str]) -> Given {
+        Given {
+            env: flags.iter().map(|flag| (*flag).to_owned().into()).collect(),
+            env_file: files.iter().map(|file| (*file).to_owned()).collect(),
+            filter: None,
+        }
+    }
+
     #[test]
     fn env_files_read_like_a_shell_would() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("slack.env");
         std::fs::write(&file, "# tokens\nexport A=1\nB = \"x y\" \n\nC='='\nD=a=b\n").unwrap();
-        let env = environment(std::slice::from_ref(&file), &["A=2".to_owned().into()], Words::Flags).unwrap();
+        let env = environment(&given(&[&file], &["A=2"]), Words::Flags).unwrap();
         let pairs: Vec<_> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("A", "2"), ("B", "x y"), ("C", "="), ("D", "a=b")]);
 
@@ -364,13 +368,12 @@ mod tests {
         std::os::unix::fs::symlink("..2026_11_21", dir.path().join("..data")).unwrap();
         std::os::unix::fs::symlink("..data/TOKEN", dir.path().join("TOKEN")).unwrap();
         std::fs::write(dir.path().join("LINES"), "a\nb").unwrap();
-        let files = [dir.path().to_owned()];
-        let env = environment(&files, &["LINES=c".to_owned().into()], Words::Keys).unwrap();
+        let env = environment(&given(&[dir.path()], &["LINES=c"]), Words::Keys).unwrap();
         let pairs: Vec<_> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("LINES", "c"), ("TOKEN", "xoxb-1")]);
 
         std::fs::write(dir.path().join("slack.env"), "hushhush").unwrap();
-        let error = environment(&files, &[], Words::Keys).unwrap_err().to_string();
+        let error = environment(&given(&[dir.path()], &[]), Words::Keys).unwrap_err().to_string();
         assert!(error.starts_with("scripts.envFiles") && error.contains("\"slack.env\""), "{error}");
         assert!(!error.contains("hushhush"), "{error}");
     }
@@ -380,31 +383,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("endless.env");
         std::fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
-        let error = environment(&[file], &[], Words::Flags).unwrap_err().to_string();
+        let error = environment(&given(&[&file], &[]), Words::Flags).unwrap_err().to_string();
         assert!(error.contains("larger than 1048576 bytes"), "{error}");
     }
 
     #[test]
     fn names_that_no_script_could_say_are_refused_without_their_value() {
-        for flag in ["1A=hushhush", "A-B=hushhush", "=hushhush"] {
-            let error = environment(&[], &[flag.to_owned().into()], Words::Flags).unwrap_err().to_string();
+        for flag in ["1A=hushhush", "A-B=hushhush", "=hushhush", "hushhush"] {
+            let error = environment(&given(&[], &[flag]), Words::Flags).unwrap_err().to_string();
             assert!(!error.contains("hushhush"), "{error}");
         }
-        assert!(
-            !environment(&[], &["hushhush".to_owned().into()], Words::Flags)
-                .unwrap_err()
-                .to_string()
-                .contains("hushhush")
-        );
     }
 
     #[test]
     fn debug_shows_no_variables_value() {
         let mut tap = crate::cli::args::Tap::usual().unwrap();
-        tap.common.env = ["TOKEN=hushhush", "hushhush"].map(|text| text.to_owned().into()).to_vec();
+        tap.common.given.env = ["TOKEN=hushhush", "hushhush"].map(|text| text.to_owned().into()).to_vec();
         let shown = format!("{tap:?}");
         assert!(shown.contains("[TOKEN, [REDACTED]]") && !shown.contains("hushhush"), "{shown}");
-        tap.common.env.pop();
+        tap.common.given.env.pop();
         let shown = format!("{:?}", Settings::new(&tap.common, Words::Flags).unwrap());
         assert!(shown.contains("TOKEN") && !shown.contains("hushhush"), "{shown}");
     }

@@ -89,8 +89,7 @@ pub(super) fn workers(args: &Tap) -> u16 {
 #[cfg(feature = "ebpf")]
 mod live {
     use std::process::ExitCode;
-    use std::thread::JoinHandle;
-    use std::time::{Duration, Instant, SystemTime};
+    use std::time::SystemTime;
 
     use agent_common::counters::Tally;
     use serde_json::{Value, json};
@@ -102,19 +101,14 @@ mod live {
     use crate::captured::Source;
     use crate::cli::args::{Tap, TcHookArg};
     use crate::cli::cores;
-    use crate::cli::daemon::Daemon;
+    use crate::cli::daemon::{Daemon, Wanted};
     use crate::cli::run::Run;
-    use crate::cli::settings::{Settings, Words};
+    use crate::cli::settings::Settings;
     use crate::cli::vitals::{self, Books, Phase, Ring, Vitals};
-    use crate::pipeline::WorkerReport;
+    use crate::cli::watch;
 
-    /// How often losses are looked at, to warn while there is time to act.
-    const WATCH: Duration = Duration::from_secs(10);
-    /// How often is looked whether what is watched is still there.
-    const LOOK: Duration = Duration::from_secs(1);
     /// Changes to what is watched that are told one by one in a look, and names in a line.
     const TOLD: usize = 16;
-    const TICK: Duration = Duration::from_millis(250);
 
     pub(super) fn run(args: &Tap, settings: &Settings, daemon: &mut Daemon) -> anyhow::Result<ExitCode> {
         let config = config(args, settings, daemon)?;
@@ -159,11 +153,11 @@ mod live {
         tracing::info!("mode: {}", live.mode());
         tracing::info!("capturing on {}; Ctrl-C ends it", places(&live.attachments()));
         daemon.begin(began, run.registry());
-        let watched = watch(&mut live, &run, &workers, settings.words, daemon);
+        let watched = watch::watch(&mut live, &run, &workers, settings.words, daemon);
         daemon.end();
         run.vitals().enter(Phase::Ending);
         live.stop()?;
-        let reports = workers.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
+        let reports = watch::reports(workers)?;
         let mut balance = balance_json(&live.balance()?, live.attach_stats());
         if let Some(identity) = live.identity() {
             balance["identity"] = identity_json(&identity.stats()?);
@@ -205,48 +199,20 @@ mod live {
         })
     }
 
-    /// Until the end is asked for, or every worker has ended by itself.
-    ///
-    /// # Errors
-    /// When a worker fails, or the kernel's counters cannot be read.
-    fn watch(
-        live: &mut Live,
-        run: &Run,
-        workers: &[JoinHandle<WorkerReport>],
-        words: Words,
-        daemon: &mut Daemon,
-    ) -> anyhow::Result<()> {
-        let (mut looked, mut balanced, mut known) = (Instant::now(), Instant::now(), 0);
-        while !run.stop().is_set() {
-            // A live source ends only when it is told to: who has ended before has failed, and its report says why.
-            if workers.iter().any(JoinHandle::is_finished) {
-                return Ok(());
-            }
-            std::thread::sleep(TICK);
-            run.vitals().watched();
-            if let Some(wanted) = daemon.look() {
-                let set = live.set_filter(&Filter {
-                    ports: wanted.ports,
-                    nets: wanted.nets,
-                    exclude: wanted.exclude,
-                    direction: wanted.direction,
-                    ..Filter::default()
-                });
-                daemon.done(set.map_err(anyhow::Error::from));
-            }
-            if looked.elapsed() >= LOOK {
-                looked = Instant::now();
-                tell(&live.changes(), live.attach_stats());
-                tell_books(live, run.vitals())?;
-            }
-            if balanced.elapsed() >= WATCH {
-                balanced = Instant::now();
-                let lost = live.balance()?.total().dropped().packets;
-                warn_of_loss(lost.saturating_sub(known), words);
-                known = lost;
-            }
+    impl watch::Capture for Live {
+        fn set_filter(&mut self, wanted: Wanted) -> anyhow::Result<()> {
+            let Wanted { ports, nets, exclude, direction, .. } = wanted;
+            Ok(Self::set_filter(self, &Filter { ports, nets, exclude, direction, ..Filter::default() })?)
         }
-        Ok(())
+
+        fn look(&mut self, vitals: &Vitals) -> anyhow::Result<()> {
+            tell(&self.changes(), self.attach_stats());
+            tell_books(self, vitals)
+        }
+
+        fn lost(&mut self) -> anyhow::Result<u64> {
+            Ok(self.balance()?.total().dropped().packets)
+        }
     }
 
     /// Tells the kernel's books to whoever asks for metrics.
@@ -313,22 +279,6 @@ mod live {
         if stats.now == 0 && changes.iter().any(|change| matches!(change, Change::Went(_))) {
             tracing::warn!("nothing is left to capture: waiting for what was asked for to come back");
         }
-    }
-
-    fn warn_of_loss(lost: u64, words: Words) {
-        if lost > 0 {
-            let mend = super::more_room(words);
-            tracing::warn!(
-                "{lost} packets lost in the last {} s, their rings were full: {mend}",
-                WATCH.as_secs()
-            );
-        }
-    }
-
-    fn joined(worker: JoinHandle<WorkerReport>) -> anyhow::Result<WorkerReport> {
-        worker
-            .join()
-            .map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
     }
 
     /// What became known of connections' processes.

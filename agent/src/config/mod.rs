@@ -3,7 +3,8 @@
 //! ```text
 //! agent.yaml ─► File (typed, every value within what is allowed) ─► cli: the same wishes and Settings as flags
 //! ```
-//! Invariants: a key that is not known is an error, never passed over; an error names file, line and key, what was found and what is allowed; values of variables are in no error.
+//! Invariants: a key that is not known is an error, never passed over; an error names file, line and key, what was found and
+//! what is allowed; values of variables are in no error.
 
 mod env;
 mod file;

@@ -67,6 +67,8 @@ pub struct KubeStats {
     pub lookups: u64,
     /// Of those: found.
     pub lookups_found: u64,
+    /// Of those: nobody's, as far as names go.
+    pub lookups_nobody: u64,
     /// Of those: answered by an error, or not at all.
     pub lookups_failed: u64,
     /// Not asked, for the rate or the queue was full.
@@ -227,6 +229,7 @@ impl Kube {
             broken: of(&counters.broken),
             lookups: of(&counters.lookups),
             lookups_found: of(&counters.lookups_found),
+            lookups_nobody: of(&counters.lookups_nobody),
             lookups_failed: of(&counters.lookups_failed),
             lookups_refused: of(&counters.lookups_refused),
             lookups_cached: of(&counters.lookups_cached),

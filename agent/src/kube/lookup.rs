@@ -164,7 +164,10 @@ pub(super) async fn answer(
                 cache.found(ip, Instant::now() + limits.found_for);
                 tell(ip, Some(Arc::new(known)));
             }
-            Ok(None) => cache.missed(ip, Instant::now()),
+            Ok(None) => {
+                Counters::add(&status.counters.lookups_nobody);
+                cache.missed(ip, Instant::now());
+            }
             Err(why) => {
                 Counters::add(&status.counters.lookups_failed);
                 tracing::debug!("Kubernetes: looking up the pod of {ip}: {why}");

@@ -27,6 +27,7 @@ pub type Listener = dyn Fn(PodEvent, &Arc<Value>) + Send + Sync;
 struct Held {
     /// As JSON.
     text: Box<str>,
+    uid: Option<String>,
     version: Option<String>,
     labels: BTreeMap<String, String>,
     watched: bool,
@@ -61,6 +62,10 @@ impl NodePods {
         let PodOfNode { metadata, short, json } = object;
         let (namespace, name) = (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
         let key: Key = (book.intern(&namespace), book.intern(&name));
+        // Another one of the same name, as a StatefulSet makes them, where nobody saw the first one go.
+        if self.held.get(&key).is_some_and(|held| held.uid != metadata.uid) {
+            self.remove(&key, None, book, at);
+        }
         let before = self.held.get(&key);
         if before.is_none() && self.held.len() >= MOST {
             self.refused += 1;
@@ -82,7 +87,8 @@ impl NodePods {
             before => event(before.is_some_and(|held| held.watched), watched),
         };
         let text = json.to_string().into_boxed_str();
-        self.held.insert(key, Held { text, version: metadata.resource_version, labels, watched });
+        let (uid, version) = (metadata.uid, metadata.resource_version);
+        self.held.insert(key, Held { text, uid, version, labels, watched });
         if let (Some(event), Some(listener)) = (event, &self.listener) {
             listener(event, &Arc::new(json));
         }

@@ -48,6 +48,7 @@ pub(super) struct Counters {
     pub(super) requests: AtomicU64,
     pub(super) lookups: AtomicU64,
     pub(super) lookups_found: AtomicU64,
+    pub(super) lookups_nobody: AtomicU64,
     pub(super) lookups_failed: AtomicU64,
     pub(super) lookups_refused: AtomicU64,
     pub(super) lookups_cached: AtomicU64,

@@ -35,8 +35,8 @@ pub(super) struct StreamNames {
     processes: Option<Remembered>,
     told: Option<Arc<Told>>,
     streams: Recent<StreamId, Ends>,
-    /// What was last told of an address: only to be compared with.
-    last: Recent<IpAddr, usize>,
+    /// What was last told of an address. Held, so that no other name can come to lie where it lay.
+    last: Recent<IpAddr, Option<Arc<Known>>>,
 }
 
 impl StreamNames {
@@ -93,12 +93,11 @@ impl StreamNames {
 
     /// Of each address and name once.
     fn tell(&mut self, ip: IpAddr, known: &Arc<Known>) {
-        let place = Arc::as_ptr(known) as usize;
-        let last = self.last.entry(ip, || 0);
-        if *last == place {
+        let last = self.last.entry(ip, || None);
+        if last.as_ref().is_some_and(|last| Arc::ptr_eq(last, known)) {
             return;
         }
-        *last = place;
+        *last = Some(Arc::clone(known));
         if let Some(name) = known.name() {
             self.resolver.history().record(SystemTime::now(), ip, name);
         }
@@ -119,5 +118,39 @@ impl StreamNames {
         self.look_up(&mut src, &summary.client, summary.first);
         self.look_up(&mut dst, &summary.server, summary.first);
         (src, dst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::resolve::Called;
+
+    #[test]
+    fn each_name_is_told_however_often_it_changes() {
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let told = Arc::clone(&heard);
+        let told: Arc<Told> =
+            Arc::new(move |_, known| told.lock().unwrap().extend(known.name().map(str::to_owned)));
+        let mut names = StreamNames::new(Resolver::of_this_node(), None, Some(told));
+        let end = Endpoint { addr: "10.1.2.3".parse().unwrap(), port: 80, cgroup: 0 };
+        let mut wanted = Vec::new();
+        // What nobody looked at comes and goes between, and its memory is used again.
+        for n in 0..2_000_u64 {
+            let name = format!("pod-{n:05}");
+            let known = Some(Arc::new(Known::pod(&name, "prod")));
+            let called = Called { known, ports: Vec::new() };
+            names.resolver.names().change(Timestamp(n), [(end.addr, called)]);
+            if n % (1 + n / 250) == 0 {
+                names.look_up(&mut Name::default(), &end, Timestamp(n));
+                names.look_up(&mut Name::default(), &end, Timestamp(n));
+                wanted.push(name);
+            }
+        }
+        let heard = heard.lock().unwrap();
+        assert_eq!(wanted.iter().find(|name| !heard.contains(name)), None, "never told");
+        assert_eq!(heard.len(), wanted.len(), "told twice");
     }
 }

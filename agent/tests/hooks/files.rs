@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::symlink;
 
+use testkit::disk::{SmallDisk, with_own_mounts};
+
 use crate::rig::{Rig, files_in};
 
 #[test]
@@ -43,17 +45,10 @@ fn temporary_files_and_folders_are_new_and_inside() {
 /// A real file system of 1 MiB, in a mount namespace of this thread's own, which others have filled.
 #[test]
 fn on_a_disk_that_others_filled_a_write_fails_and_the_next_may_not() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root: no file system can be mounted");
-        return;
-    }
-    let body = || {
-        use nix::mount::{MntFlags, MsFlags, mount, umount2};
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    with_own_mounts(|| {
         let rig = Rig::new();
         let data = rig.dir.path().join("data");
-        mount(Some("tmpfs"), &data, Some("tmpfs"), MsFlags::empty(), Some("size=1m")).unwrap();
+        let _disk = SmallDisk::over(&data, 1).unwrap();
         rig.body("file.write('kept', 'as it was'); file.write('log', 'one\\n')");
         let others = data.join("others");
         let _ = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&others).unwrap());
@@ -74,9 +69,7 @@ fn on_a_disk_that_others_filled_a_write_fails_and_the_next_may_not() {
         std::fs::remove_file(others).unwrap();
         rig.body("file.write('new', 'x'.repeat(9000)); file.write('log', 'two')");
         assert_eq!(rig.body("console.log(file.read('new').length, file.read('log'))"), ["9000 two"]);
-        umount2(&data, MntFlags::MNT_DETACH).unwrap();
-    };
-    std::thread::scope(|scope| scope.spawn(body).join().unwrap());
+    });
 }
 
 #[test]

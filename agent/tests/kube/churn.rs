@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use agent_core::Timestamp;
 use testkit::fakes::kube;
 
-use super::rig::{NODE, Rig, becomes, called, pod, service, slice, wait};
+use super::rig::{NODE, Rig, becomes, called, now, pod, service, slice, wait};
 
 /// Pods in all, and at a time.
 const PODS: u32 = 5_000;
@@ -56,6 +57,10 @@ fn five_thousand_pods_are_named_right_to_the_event_and_leave_nothing_behind() {
         (1, 0, 1, 0, 0)
     );
     assert!(most <= 2 + u64::from(AT_ONCE), "{most} addresses at once");
+    // Past the time for which names of what is gone are remembered.
+    let later = Timestamp(now().0 + 61_000_000_000);
+    kube.names().expire(later, |_| false);
+    assert_eq!(kube.names().stats().addresses, 2, "the service's and the one pod's");
     assert_eq!(stats.requests, begun.0.requests, "what is watched need not be asked for");
     let bytes: BTreeMap<_, _> = counts
         .iter()

@@ -58,8 +58,9 @@ fn scripts_hear_of_pods_from_the_first_to_the_last() {
     assert_eq!(words(&told)[1..], ["ADDED shop-2", "MODIFIED shop-1", "DELETED shop-2"]);
 
     // What happens while nobody watches is told by the next list, each thing once.
+    rig.put(&pod("set-0", "10.1.0.5", 5));
     rig.put(&pod("shop-3", "10.1.0.3", 3));
-    wait("told", || told.lock().unwrap().len() == 5);
+    wait("told", || told.lock().unwrap().len() == 6);
     rig.api.fail(Injection::new(
         "watch pods",
         2,
@@ -70,10 +71,17 @@ fn scripts_hear_of_pods_from_the_first_to_the_last() {
     wait("cut", || rig.api.count("watch", "pods").requests > asked);
     rig.remove(&pod("shop-3", "", 3));
     rig.put(&pod("shop-4", "10.1.0.4", 4));
+    rig.remove(&pod("set-0", "", 5));
+    rig.put(&pod("set-0", "10.1.0.6", 6));
     rig.api.forget();
-    wait("told", || told.lock().unwrap().len() >= 7);
+    wait("told", || told.lock().unwrap().len() >= 10);
     becomes(&kube, "10.1.0.4", Some("shop-4 - prod"));
-    let mut rest = words(&told)[5..].to_vec();
+    let mut rest = words(&told)[6..].to_vec();
+    let of_set = |told: &String| told.ends_with("set-0");
+    assert_eq!(
+        rest.extract_if(.., |told| of_set(told)).collect::<Vec<_>>(),
+        ["DELETED set-0", "ADDED set-0"]
+    );
     rest.sort();
     assert_eq!(rest, ["ADDED shop-4", "DELETED shop-3"], "and nothing of shop-1, which is as it was");
     let gone = told

@@ -53,6 +53,7 @@ fn an_address_that_is_used_again_gets_its_new_name_from_the_event_on() {
     becomes(&kube, "10.1.0.1", Some("next - prod"));
     let mut ending = pod("new", "10.1.0.1", 2);
     ending["metadata"]["annotations"] = json!({ "still": "here" });
+    ending["status"]["podIPs"] = json!([{ "ip": "10.1.0.1" }, { "ip": "fd00::1" }]);
     rig.put(&ending);
     rig.put(&pod("mark", "10.1.0.7", 7));
     becomes(&kube, "10.1.0.7", Some("mark - prod"));
@@ -164,6 +165,12 @@ fn what_only_traffic_shows_is_looked_up_and_within_bounds() {
         ["10.1.7.8", "10.1.7.9"].iter().for_each(|ip| drop(called(&kube, ip)));
         asked(&kube) == 3
     });
+    super::rig::wait("all three answered", || kube.stats().lookups_nobody == 2);
+    assert_eq!(
+        ["10.1.7.8", "10.1.7.9"].map(|ip| called(&kube, ip)),
+        [None, None],
+        "over, and in its node's network"
+    );
     // Far from any pod: not asked at all. Near, and too many: refused, and counted.
     for last in 0..200 {
         assert_eq!(called(&kube, &format!("203.0.113.{last}")), None);

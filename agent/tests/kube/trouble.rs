@@ -199,6 +199,28 @@ fn a_server_that_is_away_for_a_while_leaves_the_names_and_is_not_stormed() {
     becomes(&kube, "10.1.0.2", Some("next - prod"));
     becomes(&kube, "10.1.0.1", None);
     wait("all is well", || kube.standing().is_good());
+    // Once more, and nothing happens meanwhile.
+    wire.down();
+    wait("it is noticed", || !kube.standing().is_good());
+    wire.up();
+    wait("all is well, though there is no news", || kube.standing().is_good());
+}
+
+#[test]
+fn a_server_that_ends_each_watch_at_once_is_not_stormed() {
+    let rig = Rig::new();
+    rig.put(&pod("shop", "10.1.0.1", 1));
+    let kube = rig.kube();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(8) {
+        rig.api.cut_watches("*", Cut::Close);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // 30 in 10 s, which may begin twice.
+    let stats = kube.stats();
+    assert!((10..=60).contains(&stats.requests), "{stats:?}");
+    rig.put(&pod("next", "10.1.0.2", 2));
+    becomes(&kube, "10.1.0.2", Some("next - prod"));
 }
 
 #[test]

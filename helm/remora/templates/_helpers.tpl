@@ -126,11 +126,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toYaml $config -}}
 {{- end }}
 
-{{/* The same without what a running agent takes over by itself once the kubelet has brought it the file. */}}
+{{/* Whether only some pods are captured. */}}
+{{- define "remora.targeted" -}}
+{{- $targets := default dict .Values.config.targets -}}
+{{- if or $targets.namespaces $targets.excludedNamespaces $targets.podRegex $targets.labels }}true{{ end -}}
+{{- end }}
+
+{{/* The same without what a running agent takes over by itself once the kubelet has brought it the file: other targets, but not
+some pods for all, or back. */}}
 {{- define "remora.fixedYaml" -}}
 {{- $config := include "remora.agentYaml" . | fromYaml -}}
 {{- $_ := set $config "capture" (omit $config.capture "ports" "nets" "exclude") -}}
-{{- toYaml (omit $config "redaction" "targets") -}}
+{{- toYaml (set (omit $config "redaction" "targets") "targeted" (include "remora.targeted" .)) -}}
 {{- end }}
 
 {{/* What the agent reads, side by side: a folder inside a read-only volume could not be mounted on. */}}
@@ -193,11 +200,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.scripts.modules (empty .Values.scripts.files) -}}
 {{- fail "scripts.modules: there is no script in scripts.files that could import them" -}}
 {{- end -}}
-{{- $targets := default dict .Values.config.targets -}}
-{{- if and (not .Values.kubernetesApi.enabled) (or $targets.namespaces $targets.excludedNamespaces $targets.podRegex $targets.labels) -}}
+{{- if and (not .Values.kubernetesApi.enabled) (include "remora.targeted" .) -}}
 {{- fail "config.targets: only the Kubernetes API knows namespaces, names and labels of pods: set kubernetesApi.enabled" -}}
 {{- end -}}
-{{- if and $targets (or $targets.namespaces $targets.excludedNamespaces $targets.podRegex $targets.labels) (empty $capture.cgroups) -}}
+{{- if and (include "remora.targeted" .) (empty $capture.cgroups) -}}
 {{- fail "config.targets: pods are told apart by their cgroups, and config.capture.cgroups is empty" -}}
 {{- end -}}
 {{- $token := dig "token" "" (default dict .Values.config.api) -}}

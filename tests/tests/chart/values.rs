@@ -105,7 +105,7 @@ fn only_what_needs_new_pods_makes_them() {
     for values in [
         "config: {capture: {ports: [80]}}",
         "config: {redaction: {headers: [x-a]}}",
-        "config: {targets: {namespaces: [shop]}}",
+        "config: {targets: {namespaces: []}}",
     ] {
         assert_eq!(checksums(&render(&helm, values)), usual, "{values}");
     }
@@ -113,12 +113,20 @@ fn only_what_needs_new_pods_makes_them() {
         "config: {capture: {trim: true}}",
         "config: {capture: {direction: in}}",
         "config: {store: {maxBytes: 8G}}",
+        // Some pods for all.
+        "config: {targets: {namespaces: [shop]}}",
         // No script before: a volume more.
         "scripts: {files: {a.js: x}}",
         "env: {values: {A: b}}",
     ] {
         assert_ne!(checksums(&render(&helm, values)), usual, "{values}");
     }
+    let some = |values: &str| checksums(&render(&helm, values));
+    assert_eq!(
+        some("config: {targets: {namespaces: [shop]}}"),
+        some("config: {targets: {labels: {app: cart}}}"),
+        "other targets are taken over"
+    );
     let one = checksums(&render(&helm, "scripts: {files: {a.js: x}}"));
     for values in
         ["scripts: {files: {a.js: edited}}", "scripts: {files: {a.js: x, b.js: z}, modules: {c.mjs: z}}"]
@@ -183,4 +191,10 @@ fn the_notes_say_what_to_do_next() {
         assert!(more.contains(words), "{words:?} is not in {more}");
     }
     assert!(usual.contains("curl -N http://localhost:8899/") && !more.contains("curl"), "{more}");
+    let shared = "reads\nitems at 127.0.0.1:8899. Set config.api.token";
+    let on_node = "config.capture.interfaces={eth0}";
+    assert!(!usual.contains(shared) && notes(&["--set", on_node]).contains(shared), "{usual}");
+    for safe in ["config.api.token=${REMORA_API_TOKEN}", "config.api.listen=off"] {
+        assert!(!notes(&["--set", on_node, "--set-string", safe]).contains(shared), "{safe}");
+    }
 }

@@ -46,7 +46,9 @@ impl Shared {
             let id = self.room_for(&content).inspect_err(|_| {
                 self.folds().refused(folds::now(), script, &destination, &content);
             })?;
-            self.accept_as(id, script, destination, content, sources)
+            self.accept_as(id, script, destination, content, sources, |row| {
+                self.folds().refused(folds::now(), &row.script, &row.destination, &row.content);
+            })
         });
         match accepted {
             Ok(id) => {
@@ -73,10 +75,11 @@ impl Shared {
         content: Content,
     ) -> Result<DeliveryId, OutboxError> {
         let id = self.room_for(&content)?;
-        self.accept_as(id, script, destination, content, Vec::new())
+        self.accept_as(id, script, destination, content, Vec::new(), |_| ())
     }
 
     /// Takes a delivery over that there is room for: when this returns it is on the disk, or in memory if the disk refuses it.
+    /// `refused` is told if there is no room there, either.
     fn accept_as(
         self: &Arc<Self>,
         id: DeliveryId,
@@ -84,6 +87,7 @@ impl Shared {
         destination: Destination,
         content: Content,
         sources: Vec<Source>,
+        refused: impl FnOnce(&Row),
     ) -> Result<DeliveryId, OutboxError> {
         let text = content.bytes();
         let config = &self.config;
@@ -103,7 +107,7 @@ impl Shared {
         let row = Row { id, destination, script, made, content, files, bytes };
         let memory = match self.store.insert(row.clone()) {
             Ok(()) => None,
-            Err(cause) => Some(self.keep_in_memory(&row, &cause)?),
+            Err(cause) => Some(self.keep_in_memory(&row, &cause).inspect_err(|_| refused(&row))?),
         };
         let waiting = Waiting { id, bytes, queued: folds::now(), attempts: 0, answered: 0, memory };
         self.counters.queued.add();

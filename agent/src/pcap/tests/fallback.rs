@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::faults::wait_until_ready;
+use testkit::disk::with_small_disk;
+
 use super::*;
 use crate::pcap::StoreError;
 
@@ -116,7 +118,7 @@ fn files_go_to_memory_when_the_disk_is_full() {
         eprintln!("not root: no file system can be mounted");
         return;
     }
-    with_file_system(2, |folder| {
+    with_small_disk(2, |folder| {
         let mut config = StoreConfig::new(folder);
         (config.reserve_bytes, config.fallback_bytes) = (Some(0), 2 << 20);
         (config.extracted_grace, config.retry_after) = (Duration::ZERO, Duration::from_millis(20));

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use testkit::disk::with_small_disk;
+
 use super::*;
 use crate::pcap::StoreError;
 
@@ -61,7 +63,7 @@ fn a_real_full_disk() {
         eprintln!("not root: no file system can be mounted; the simulated disk stands for it");
         return;
     }
-    with_file_system(2, |folder| {
+    with_small_disk(2, |folder| {
         let mut config = StoreConfig::new(folder);
         (config.reserve_bytes, config.fallback_bytes) = (Some(0), 0);
         let (store, mut appenders) = SegmentStore::open(config, 1).unwrap();

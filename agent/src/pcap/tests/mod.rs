@@ -176,26 +176,3 @@ fn judge(path: &Path) -> Vec<Sent> {
     }
     packets
 }
-
-/// Runs `body` in a mount namespace of its own, with a tmpfs of so many MiB in a folder that is given to it.
-fn with_file_system(mib: u32, body: impl FnOnce(&Path) + Send) {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("not root: no file system can be mounted; the simulated disk stands for it");
-        return;
-    }
-    std::thread::scope(|scope| {
-        let run = || {
-            use nix::mount::{MsFlags, mount, umount};
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-                .unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            let size = format!("size={mib}m");
-            mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
-                .unwrap();
-            body(folder.path());
-            umount(folder.path()).unwrap();
-        };
-        scope.spawn(run).join().unwrap();
-    });
-}

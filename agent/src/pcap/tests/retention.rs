@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use testkit::disk::with_small_disk;
+
 use super::*;
 use crate::pcap::StoreError;
 
@@ -73,7 +75,7 @@ fn what_is_too_old_at_the_start_goes_at_once_and_the_error_says_how_far_the_stor
 
 #[test]
 fn the_oldest_go_for_the_disks_reserve_and_none_that_is_read() {
-    with_file_system(16, |folder| {
+    with_small_disk(16, |folder| {
         let mut bench = bench_in(folder, |c| {
             c.segment_bytes = 256 << 10;
             c.reserve_bytes = Some(4 << 20);
@@ -105,7 +107,7 @@ fn the_oldest_go_for_the_disks_reserve_and_none_that_is_read() {
 
 #[test]
 fn a_file_system_filled_to_its_end_stops_storage_until_there_is_room() {
-    with_file_system(64, |folder| {
+    with_small_disk(64, |folder| {
         let mut bench = bench_in(folder, |c| c.fallback_bytes = 0);
         let mut n = 0;
         // Somebody else writes until nothing is left, while packets come.
