@@ -29,7 +29,7 @@ impl Lines {
 }
 
 impl<W: Write> Lines<W> {
-    fn new(out: W) -> Self {
+    pub(super) fn new(out: W) -> Self {
         Self { out, waiting: Vec::with_capacity(MOST), head: Vec::new() }
     }
 
@@ -48,6 +48,11 @@ impl<W: Write> Lines<W> {
             place.copy_from_slice(&self.head);
             self.waiting.push((from, start..line.end));
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn into_inner(self) -> W {
+        self.out
     }
 
     /// Whether no more should wait.
