@@ -86,10 +86,7 @@ impl PacketSource for Files {
 }
 
 impl BlockSource for Files {
-    fn poll_block(
-        &mut self,
-        sink: &mut dyn FnMut(usize, &Packet<'_>),
-    ) -> anyhow::Result<Option<Arc<Block>>> {
+    fn poll_block(&mut self, sink: &mut dyn FnMut(usize, &Packet<'_>)) -> anyhow::Result<Option<Arc<Block>>> {
         while let Some(file) = self.left.last_mut() {
             if let Some(block) = file.poll_block(sink)? {
                 self.bar.set_position(self.done + file.position_bytes());

@@ -502,19 +502,11 @@ fn load_scripts(
     Ok(scripts)
 }
 
-fn start_output(
-    settings: &Settings,
-    format: Format,
-    stop: &Stop,
-) -> anyhow::Result<Option<Arc<Output>>> {
+fn start_output(settings: &Settings, format: Format, stop: &Stop) -> anyhow::Result<Option<Arc<Output>>> {
     if format == Format::None && settings.streams.is_none() {
         return Ok(None);
     }
-    let config = OutputConfig {
-        format,
-        streams: settings.streams.clone(),
-        view: Arc::clone(&settings.view),
-    };
+    let config = OutputConfig { format, streams: settings.streams.clone(), view: Arc::clone(&settings.view) };
     Ok(Some(Arc::new(Output::start(config, stop.clone())?)))
 }
 

@@ -110,10 +110,7 @@ pub trait BlockSource: Send {
     ///
     /// # Errors
     /// When the source cannot go on.
-    fn poll_block(
-        &mut self,
-        sink: &mut dyn FnMut(usize, &Packet<'_>),
-    ) -> anyhow::Result<Option<Arc<Block>>>;
+    fn poll_block(&mut self, sink: &mut dyn FnMut(usize, &Packet<'_>)) -> anyhow::Result<Option<Arc<Block>>>;
 }
 
 enum Format {
@@ -325,10 +322,7 @@ impl PacketSource for FileSource {
 }
 
 impl BlockSource for FileSource {
-    fn poll_block(
-        &mut self,
-        sink: &mut dyn FnMut(usize, &Packet<'_>),
-    ) -> anyhow::Result<Option<Arc<Block>>> {
+    fn poll_block(&mut self, sink: &mut dyn FnMut(usize, &Packet<'_>)) -> anyhow::Result<Option<Arc<Block>>> {
         let place = |input: &Input, packet: &Packet<'_>| {
             packet.data.as_ptr() as usize - input.block().bytes().as_ptr() as usize
         };

@@ -144,7 +144,8 @@ impl ByFlow {
         let Self { source, parts, sinks, lines } = self;
         let number = u16::try_from(parts.len()).context("too many workers")?;
         let config = parts.first().map(|part| part.engine.clone()).unwrap_or_default();
-        let sharder = Sharder::new(number, config.limits, config.hash_seed.rotate_left(32) ^ 0x7368_6172_6465_7273);
+        let sharder =
+            Sharder::new(number, config.limits, config.hash_seed.rotate_left(32) ^ 0x7368_6172_6465_7273);
         let stored = parts.iter().any(|part| part.store.is_some());
         let mut merge = Merge::new(&sinks, lines.is_some(), stored)?;
         std::thread::scope(|scope| {

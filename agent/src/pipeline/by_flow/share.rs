@@ -123,6 +123,8 @@ impl Share {
             self.send_if_much(to)?;
         }
         self.others(hand, at, hand.times.len());
+        // Should this be the end: what ends with the capture ends at the time of its last packet.
+        self.pass(hand, hand.times.len().saturating_sub(1));
         Ok(())
     }
 
@@ -161,7 +163,10 @@ impl Share {
         let packet = Packet {
             time: dealt.time,
             link: LinkType(dealt.link),
-            data: data.get(dealt.start as usize..).and_then(|d| d.get(..dealt.len as usize)).unwrap_or_default(),
+            data: data
+                .get(dealt.start as usize..)
+                .and_then(|d| d.get(..dealt.len as usize))
+                .unwrap_or_default(),
             original_len: dealt.original_len,
             origin: Origin { interface: dealt.interface, ..Origin::default() },
         };

@@ -64,10 +64,7 @@ fn lines_of_several_buffers_are_written_whole_with_their_numbers() {
 struct Endless(Arc<AtomicUsize>);
 
 impl BlockSource for Endless {
-    fn poll_block(
-        &mut self,
-        sink: &mut dyn FnMut(usize, &Packet<'_>),
-    ) -> anyhow::Result<Option<Arc<Block>>> {
+    fn poll_block(&mut self, sink: &mut dyn FnMut(usize, &Packet<'_>)) -> anyhow::Result<Option<Arc<Block>>> {
         let number = self.0.fetch_add(1, Ordering::SeqCst);
         let time = Timestamp(number as u64);
         let origin = Origin::default();
@@ -111,7 +108,11 @@ fn limits_are_shared_out_and_stay_of_use() {
     let all = Limits::default();
     let one = shared_out(&all, 4);
     assert_eq!((one.streams, one.dissect_total), (all.streams / 4, all.dissect_total / 4));
-    assert_eq!((one.body, one.idle_timeout), (all.body, all.idle_timeout), "of one message or stream: as they were");
+    assert_eq!(
+        (one.body, one.idle_timeout),
+        (all.body, all.idle_timeout),
+        "of one message or stream: as they were"
+    );
     let many = shared_out(&all, 64);
     assert!(many.reassembly_total >= all.reassembly_per_direction && many.fragment_memory >= 128 << 10);
     assert_eq!(shared_out(&Limits { streams: 0, ..all }, 2).streams, 0);

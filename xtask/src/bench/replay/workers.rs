@@ -168,7 +168,10 @@ mod tests {
         };
         let all = [Scaling { shape: "small", packets: 1_000_000, measured: vec![one(1, 1.0), one(4, 0.4)] }];
         let table = table(&all, 5);
-        assert_eq!(table.rows[1], ["small", "4", "0.400", "1.00", "2.50", "2.50", "worker-0 0.40, deal 0.10"]);
+        assert_eq!(
+            table.rows[1],
+            ["small", "4", "0.400", "1.00", "2.50", "2.50", "worker-0 0.40, deal 0.10"]
+        );
         assert!(table.rows.iter().all(|row| row.len() == table.head.len()));
         assert_eq!(json(&all, 5)["shapes"][0]["workers"][1]["threads"]["deal"], 0.1);
     }
