@@ -1,5 +1,5 @@
 //! `remora replay --workers N`: several workers tell what one tells, in its order.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -281,7 +281,7 @@ fn files_that_end_or_break_off_are_told_as_by_one() {
     let cut = dir.path().join("cut.pcap");
     fs::write(&cut, &whole[..whole.len() - 7]).unwrap();
     assert!(agree(&cut, &["--json"]) > 0);
-    let mut damaged = whole.clone();
+    let mut damaged = whole;
     damaged.extend([0xff; 64]);
     let broken = dir.path().join("damaged.pcap");
     fs::write(&broken, damaged).unwrap();
