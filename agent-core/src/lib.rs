@@ -25,6 +25,7 @@ pub mod limits;
 pub mod packet;
 pub mod pair;
 pub mod redact;
+pub mod shard;
 pub mod stats;
 mod tcp;
 #[cfg(test)]

@@ -110,24 +110,45 @@ impl Fragments {
 
     /// Drops what has been incomplete for too long; how many datagrams.
     pub(crate) fn expire(&mut self, now: Timestamp, limits: &Limits) -> u64 {
-        let mut dropped = 0;
+        std::iter::from_fn(|| self.expired(now, limits)).count() as u64
+    }
+
+    /// Drops one datagram that has been incomplete for too long, and tells which.
+    pub(crate) fn expired(&mut self, now: Timestamp, limits: &Limits) -> Option<FragmentKey> {
         while let Some(&(since, _)) = self.order.front() {
             if since.after(limits.fragment_timeout) > now {
                 break;
             }
-            dropped += u64::from(self.drop_oldest());
+            if let Some(key) = self.drop_oldest() {
+                return Some(key);
+            }
         }
-        dropped
+        None
     }
 
-    fn drop_oldest(&mut self) -> bool {
-        let Some((since, key)) = self.order.pop_front() else { return false };
+    /// Drops one datagram to make room for a piece, as [`Self::insert`] does, and tells which.
+    pub(crate) fn crowded_out(&mut self, piece: &Fragment<'_>, limits: &Limits) -> Option<FragmentKey> {
+        while self.memory + cost(piece) > limits.fragment_memory && !self.order.is_empty() {
+            if let Some(key) = self.drop_oldest() {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Whether pieces of that datagram are held.
+    pub(crate) fn holds(&self, key: &FragmentKey) -> bool {
+        self.partial.contains_key(key)
+    }
+
+    fn drop_oldest(&mut self) -> Option<FragmentKey> {
+        let (since, key) = self.order.pop_front()?;
         // The same key may have come again since; then this entry is not that datagram's.
         if self.partial.get(&key).is_some_and(|p| p.since == since) {
             self.remove(&key);
-            return true;
+            return Some(key);
         }
-        false
+        None
     }
 
     fn remove(&mut self, key: &FragmentKey) -> Option<Partial> {
@@ -146,11 +167,10 @@ impl Fragments {
             result.refused = true;
             return result;
         }
-        let cost = piece.frame.data.len() + PIECE_OVERHEAD + PARTIAL_OVERHEAD;
-        while self.memory + cost > limits.fragment_memory && !self.order.is_empty() {
-            result.evicted += u64::from(self.drop_oldest());
+        while self.crowded_out(piece, limits).is_some() {
+            result.evicted += 1;
         }
-        if self.memory + cost > limits.fragment_memory {
+        if self.memory + cost(piece) > limits.fragment_memory {
             result.refused = true;
             return result;
         }
@@ -177,6 +197,11 @@ impl Fragments {
         }
         result
     }
+}
+
+/// What a piece is charged when it is the first of its datagram.
+fn cost(piece: &Fragment<'_>) -> usize {
+    piece.frame.data.len() + PIECE_OVERHEAD + PARTIAL_OVERHEAD
 }
 
 impl Partial {

@@ -10,6 +10,7 @@
 mod config;
 mod feed;
 mod hook;
+mod order;
 mod stream;
 mod summary;
 mod trim;
@@ -20,6 +21,8 @@ pub use config::{
     DirectionSummary, EngineConfig, Event, Handled, HashedRun, Place, Reason, StreamSummary, Text, Trim,
     TrimWindow,
 };
+
+pub use order::Turn;
 
 use crate::decode::{self, Decoded, Fragment, Fragments, Malformed, Reject, TcpPacket};
 use crate::flow::{Class, FlowKey, Table};
@@ -85,10 +88,7 @@ impl Engine {
         if let Some(taken) = &mut self.shared.taken {
             taken.clear();
         }
-        let stats = &mut self.shared.stats;
-        stats.packets += 1;
-        stats.bytes += u64::from(packet.original_len);
-        stats.truncated += u64::from(packet.data.len() < packet.original_len as usize);
+        self.count(packet);
         match decode::decode(packet.link, packet.data, packet.original_len) {
             Ok(Decoded::Tcp(tcp)) => self.tcp(&tcp, packet),
             Ok(Decoded::Fragment(fragment)) => self.fragment(&fragment, packet),
@@ -97,6 +97,14 @@ impl Engine {
                 Handled::default()
             }
         }
+    }
+
+    #[inline]
+    fn count(&mut self, packet: &Packet<'_>) {
+        let stats = &mut self.shared.stats;
+        stats.packets += 1;
+        stats.bytes += u64::from(packet.original_len);
+        stats.truncated += u64::from(packet.data.len() < packet.original_len as usize);
     }
 
     /// Where the payload of the packet that was handled last lies; `None`: it is a fragment, or nothing of a
@@ -145,10 +153,7 @@ impl Engine {
 
     /// The capture ended: what is held is handed on, holes as gaps, and all streams are closed.
     pub fn finish(&mut self) {
-        while let Some(at) = self.table.any() {
-            self.close(at, Reason::CaptureEnd);
-            self.remove(at);
-        }
+        while self.finish_next().is_some() {}
     }
 
     /// The counters.
@@ -424,29 +429,8 @@ impl Engine {
 
     /// Does all that is due.
     fn expire(&mut self) {
-        while let Some(&(due, at)) = self.timers.first() {
-            if due > self.now {
-                break;
-            }
-            let rules = self.config.rules(self.now);
-            let closed = self
-                .table
-                .get_mut(at)
-                .is_some_and(|(key, stream)| stream.timer(&mut Cx { key, rules, shared: &mut self.shared }));
-            self.after_timer(at, closed);
-            // What is due must not stay first: a stream that is gone, or did not move on, would hold the loop.
-            self.timers.remove(&(due, at));
-        }
-        for class in Class::ALL {
-            while self.class_deadline(class).is_some_and(|due| due <= self.now) {
-                let Some((at, _)) = self.table.oldest(class) else { break };
-                let reason = if class == Class::HalfClosed { Reason::Fin } else { Reason::Timeout };
-                self.close(at, reason);
-                self.remove(at);
-            }
-        }
-        self.shared.stats.fragments_timed_out += self.fragments.expire(self.now, &self.config.limits);
-        self.next_check = self.poll_timeout().unwrap_or(Timestamp(u64::MAX));
+        while self.expire_next().is_some() {}
+        self.expired();
     }
 }
 

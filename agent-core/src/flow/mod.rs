@@ -55,8 +55,9 @@ impl FlowKey {
         }
     }
 
+    /// Hash of the key: the same for both directions.
     #[inline]
-    fn hash(&self, state: &KeyedState) -> u64 {
+    pub(crate) fn hash(&self, state: &KeyedState) -> u64 {
         let [a, b] = self.addrs;
         let ports = u64::from(self.ports[0]) << 32 | u64::from(self.ports[1]) << 8 | u64::from(self.v6);
         state.words([a as u64, (a >> 64) as u64, b as u64, (b >> 64) as u64, ports, self.tag])

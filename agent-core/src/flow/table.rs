@@ -42,6 +42,8 @@ struct Slot<T> {
     queued: Timestamp,
     prev: u32,
     next: u32,
+    /// [`Table::serial`] at that time.
+    serial: u32,
     class: Class,
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct Table<T> {
     chunks: Vec<Vec<Slot<T>>>,
     free: Vec<u32>,
     lists: [List; 4],
+    /// Number of the packet at hand, as far as anybody told: which of two streams was queued first at one time.
+    pub(crate) serial: u32,
 }
 
 impl<T> Table<T> {
@@ -70,6 +74,7 @@ impl<T> Table<T> {
             chunks: Vec::new(),
             free: Vec::new(),
             lists: [empty; 4],
+            serial: 0,
         }
     }
 
@@ -112,7 +117,7 @@ impl<T> Table<T> {
 
     /// Adds a stream, whose key must not be there yet.
     pub(crate) fn insert(&mut self, key: FlowKey, value: T, class: Class, now: Timestamp) -> u32 {
-        let slot = Slot { key, value: Some(value), queued: now, prev: NONE, next: NONE, class };
+        let slot = Slot { key, value: Some(value), queued: now, prev: NONE, next: NONE, serial: 0, class };
         let at = match self.free.pop() {
             Some(at) => {
                 if let Some(place) = self.slot_mut(at) {
@@ -189,21 +194,27 @@ impl<T> Table<T> {
         self.slot(head).map(|s| (head, s.queued))
     }
 
+    /// [`Self::serial`] when the stream at a place was queued.
+    pub(crate) fn serial_of(&self, at: u32) -> u32 {
+        self.slot(at).map_or(0, |s| s.serial)
+    }
+
     /// All places, those of no stream included.
     pub(crate) fn places(&self) -> std::ops::Range<u32> {
         // The number of streams is limited far below 2^32.
         0..self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len()) as u32
     }
 
-    /// Any stream at all.
-    pub(crate) fn any(&self) -> Option<u32> {
-        Class::ALL.iter().find_map(|&c| self.oldest(c)).map(|(at, _)| at)
+    /// Any stream at all: its class, its place, and since when it has been idle.
+    pub(crate) fn any(&self) -> Option<(Class, u32, Timestamp)> {
+        Class::ALL.iter().find_map(|&class| self.oldest(class).map(|(at, since)| (class, at, since)))
     }
 
     fn link(&mut self, at: u32, class: Class, now: Timestamp) {
-        let tail = self.lists[class as usize].tail;
+        let (tail, serial) = (self.lists[class as usize].tail, self.serial);
         if let Some(slot) = self.slot_mut(at) {
             (slot.prev, slot.next, slot.class, slot.queued) = (tail, NONE, class, now);
+            slot.serial = serial;
         }
         match self.slot_mut(tail) {
             Some(last) => last.next = at,

@@ -92,6 +92,7 @@ const REPLAY_EXAMPLES: &str = "\
 Examples:
   remora replay shop.pcap
   remora replay shop.pcap --json > items.jsonl
+  remora replay day.pcap.gz --json --workers 4 > items.jsonl
   remora replay shop.pcap --filter 'http && (status_code >= 500 || elapsed_time > 2000000)'
   remora replay shop.pcap --script alert.js --env SLACK_AUTH_TOKEN=xoxb-… --env SLACK_CHANNEL_ID=C0123456789
   tcpdump -w - -i lo port 8080 | remora replay -";
@@ -154,6 +155,11 @@ pub(super) struct Replay {
     /// Capture files, read one after the other as one capture; `-` is standard input.
     #[arg(required = true, value_name = "FILE.pcap")]
     pub(super) files: Vec<PathBuf>,
+    /// Workers, each with an engine for a part of the flows. More are faster where there are cores and many connections; what comes
+    /// out, and its order, is the same. Limits on memory are shared out among them, and with a PCAP store (--pcap-dir, --script)
+    /// streams bear other numbers.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) workers: u16,
     /// Shared options.
     #[command(flatten)]
     pub(super) common: Common,

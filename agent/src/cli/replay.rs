@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::Packet;
@@ -11,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::Replay;
 use super::run::Run;
 use super::settings::{Settings, Words};
-use crate::capture::file::FileSource;
+use crate::capture::file::{Block, BlockSource, FileSource};
 use crate::capture::{PacketSource, Progress};
 use crate::captured::Source;
 use crate::pipeline::Format;
@@ -33,11 +34,14 @@ pub(super) fn run(args: &Replay) -> anyhow::Result<ExitCode> {
     } else {
         ProgressBar::hidden()
     };
-    let mut run = Run::start(&settings, Source::Pcap, 1)?;
+    let mut run = Run::start(&settings, Source::Pcap, args.workers)?;
     source.bar = bar.clone();
-    let report = run.worker(Box::new(source)).run();
+    let reports = match args.workers {
+        0 | 1 => vec![run.worker(Box::new(source)).run()],
+        _ => run.by_flow(args.workers, Box::new(source)).run()?,
+    };
     bar.finish_and_clear();
-    run.finish(vec![report], None)
+    run.finish(reports, None)
 }
 
 /// Opens all files before the first is read.
@@ -78,5 +82,19 @@ impl PacketSource for Files {
             }
         }
         Ok(Progress::End)
+    }
+}
+
+impl BlockSource for Files {
+    fn poll_block(&mut self, sink: &mut dyn FnMut(usize, &Packet<'_>)) -> anyhow::Result<Option<Arc<Block>>> {
+        while let Some(file) = self.left.last_mut() {
+            if let Some(block) = file.poll_block(sink)? {
+                self.bar.set_position(self.done + file.position_bytes());
+                return Ok(Some(block));
+            }
+            self.done += file.position_bytes();
+            self.left.pop();
+        }
+        Ok(None)
     }
 }

@@ -21,15 +21,18 @@ use super::vitals::Vitals;
 use super::{metrics, serving};
 use crate::api::{Bound, Feed, Registry, ServeLimits, Server};
 use crate::capture::PacketSource;
+use crate::capture::file::BlockSource;
 use crate::captured::{Known, Source};
 use crate::hooks::{Backpressure, HostServices, Rehearsal, ScriptLog, Scripts, TracingLog};
 use crate::outbox::{self, DurableOutbox, OutboxConfig, Recorded, RecordingOutbox};
 use crate::pcap::{InterfaceInfo, Mode, Overflow, PcapAppender, PcapStore, SegmentStore, StoreConfig};
 use crate::pipeline::{
-    Format, ItemSinks, Output, OutputConfig, Pace, SinkConfig, Sinks, Stop, Told, Worker, WorkerReport,
+    ByFlow, Format, ItemSinks, Output, OutputConfig, Pace, Part, SinkConfig, Sinks, Stop, Told, Worker,
+    WorkerReport,
 };
 use crate::resolve::Resolver;
 use crate::scratch::Scratch;
+use crate::view::ItemView;
 
 /// Patience with scripts at the end of a run, counted anew whenever one gets on.
 const SCRIPTS_PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +43,8 @@ const SCRIPTS_END: Duration = Duration::from_secs(5);
 /// A started run: everything behind the engine.
 pub(super) struct Run {
     sinks: Sinks,
+    /// How a file's workers show items, where they write them themselves.
+    lines: Option<Arc<ItemView>>,
     pace: Pace,
     hash: bool,
     store: Option<Arc<SegmentStore>>,
@@ -169,7 +174,13 @@ impl Run {
             _ => None,
         };
         let items = start_sinks(settings, outbox.as_ref(), pace)?;
-        let output = start_output(settings, &stop)?;
+        // The workers of a file write lines themselves where nobody else has to see items.
+        let seen = scripts.is_some() || items.is_some() || settings.http.api.is_some();
+        let by_number = settings.filter.as_ref().is_some_and(|filter| filter.asks_for_numbers());
+        let by_workers = pace == Pace::Replay && workers > 1 && settings.format == Format::Json;
+        let lines = (by_workers && !seen && !by_number).then(|| Arc::clone(&settings.view));
+        let format = if lines.is_some() { Format::None } else { settings.format };
+        let output = start_output(settings, format, &stop)?;
         let api = settings.http.api.as_ref().map(|_| Feed::start(settings.http.feed.clone()));
         let api = api.transpose().context("starting the API")?.map(Arc::new);
         let filter = settings.filter.clone().map(|filter| (filter, Arc::clone(&settings.view)));
@@ -186,6 +197,7 @@ impl Run {
                 output,
                 stop,
             },
+            lines,
             pace,
             hash: settings.hash,
             store,
@@ -213,6 +225,17 @@ impl Run {
 
     /// The next worker, over this source.
     pub(super) fn worker(&mut self, source: Box<dyn PacketSource>) -> Worker {
+        let Part { id, store, engine, pulse } = self.part();
+        Worker { id, source, store, engine, pace: self.pace, sinks: self.sinks.clone(), pulse }
+    }
+
+    /// So many workers that share the flows of a file.
+    pub(super) fn by_flow(&mut self, workers: u16, source: Box<dyn BlockSource>) -> ByFlow {
+        let parts = (0..workers).map(|_| self.part()).collect();
+        ByFlow { source, parts, sinks: self.sinks.clone(), lines: self.lines.clone() }
+    }
+
+    fn part(&mut self) -> Part {
         let id = self.next_worker;
         self.next_worker += 1;
         let ids = self.store.as_ref().and_then(|store| store.stream_ids(id.into()));
@@ -226,7 +249,7 @@ impl Run {
         };
         let store = (!self.appenders.is_empty()).then(|| self.appenders.remove(0));
         let pulse = self.vitals.worker();
-        Worker { id, source, store, engine, pace: self.pace, sinks: self.sinks.clone(), pulse }
+        Part { id, store, engine, pulse }
     }
 
     /// How the run is.
@@ -479,15 +502,11 @@ fn load_scripts(
     Ok(scripts)
 }
 
-fn start_output(settings: &Settings, stop: &Stop) -> anyhow::Result<Option<Arc<Output>>> {
-    if settings.format == Format::None && settings.streams.is_none() {
+fn start_output(settings: &Settings, format: Format, stop: &Stop) -> anyhow::Result<Option<Arc<Output>>> {
+    if format == Format::None && settings.streams.is_none() {
         return Ok(None);
     }
-    let config = OutputConfig {
-        format: settings.format,
-        streams: settings.streams.clone(),
-        view: Arc::clone(&settings.view),
-    };
+    let config = OutputConfig { format, streams: settings.streams.clone(), view: Arc::clone(&settings.view) };
     Ok(Some(Arc::new(Output::start(config, stop.clone())?)))
 }
 

@@ -87,6 +87,12 @@ impl Filter {
         })
     }
 
+    /// Whether it asks for what an item is called: the numbers of item or stream.
+    #[must_use]
+    pub fn asks_for_numbers(&self) -> bool {
+        self.slots.iter().any(Slot::is_number)
+    }
+
     fn parse(text: &str) -> Result<Self, KflError> {
         let read = reserved::replaced(text);
         let depth = u16::try_from(resolve::DEPTH).unwrap_or(u16::MAX);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::names::{Kind, Name};
+use super::names::{Field, Kind, Name};
 use super::source::{Source, value};
 use super::value::Datum;
 
@@ -72,6 +72,15 @@ impl Slot {
             Self::Time(_) => Some(Kind::Time),
             Self::Member(..) | Self::Pattern(_) => None,
         }
+    }
+
+    /// Whether it is the number of an item or stream, or made from it.
+    pub(super) fn is_number(&self) -> bool {
+        let name = match self {
+            Self::Read(name) | Self::Has(name) | Self::Member(name, _) | Self::HasMember(name, _) => name,
+            Self::Time(_) | Self::Pattern(_) => return false,
+        };
+        matches!(name.field, Field::Id | Field::Index | Field::Stream)
     }
 
     /// Whether it tells of an item.

@@ -4,9 +4,11 @@
 //! Invariants:
 //! - A worker owns its flows from source to item; nothing on that way takes a lock for each packet.
 //! - A batch is stored and committed before its items reach a sink: what a script asks for is there.
+//! - A file's flows may be several workers' ([`ByFlow`]): what they find is put back into the order of one.
 //! - Live, no sink can hold a worker back: each has a bounded queue and counts what it refused. In replay the worker
 //!   waits instead, because a file can.
 
+mod by_flow;
 mod names;
 mod output;
 mod pulse;
@@ -16,6 +18,7 @@ mod worker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use by_flow::{ByFlow, Part};
 pub use names::Told;
 pub use output::{Format, Output, OutputConfig, OutputStats};
 pub use pulse::{ItemCounts, Progress, Pulse};

@@ -28,7 +28,7 @@ const REPLAY_BYTES: usize = 1 << 20;
 const BUFFER: usize = 256 << 10;
 /// Memory for lines that is kept, in bytes: an item with a body of the usual limit, or many small ones, but not the largest.
 const KEPT: usize = 2 << 20;
-const STDOUT: &str = "writing to standard output";
+pub(super) const STDOUT: &str = "writing to standard output";
 
 /// How items are written to standard output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,13 +138,12 @@ impl Output {
         let (sender, receiver) = sync_channel(QUEUE);
         let (wants_items, wants_streams) = (config.format != Format::None, streams.is_some());
         let room = Arc::new(Room::default());
-        // Not through the standard library's own buffer, which would look for the ends of lines and copy.
-        let out = io::stdout().as_fd().try_clone_to_owned().context(STDOUT)?;
+        let out = stdout()?;
         let mut writer = Writer {
             room: Arc::clone(&room),
             format: config.format,
             lines: Lines::new(config.view),
-            out: out.into(),
+            out,
             text: Page::default(),
             streams,
             line: Vec::new(),
@@ -161,6 +160,11 @@ impl Output {
             counters: Counters::default(),
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Whether items, and whether streams are written at all.
+    pub(super) fn wants(&self) -> (bool, bool) {
+        (self.wants_items, self.wants_streams)
     }
 
     /// Takes a batch. Live, it is dropped and counted where there is no room; in replay this waits for room.
@@ -240,11 +244,7 @@ impl Writer {
         if let Err(error) = result {
             // Nobody reads any more, or the disk refuses: let the workers end rather than work for nothing.
             stop.set();
-            let closed_pipe = error
-                .root_cause()
-                .downcast_ref::<io::Error>()
-                .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
-            return if closed_pipe { Ok(()) } else { Err(error) };
+            return if is_closed_pipe(&error) { Ok(()) } else { Err(error) };
         }
         Ok(())
     }
@@ -311,6 +311,16 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Standard output, not through the standard library's own buffer, which would look for the ends of lines and copy.
+pub(super) fn stdout() -> anyhow::Result<File> {
+    Ok(io::stdout().as_fd().try_clone_to_owned().context(STDOUT)?.into())
+}
+
+/// Whether nobody reads what is written any more, which is no error.
+pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn to(path: &Path) -> String {

@@ -76,8 +76,7 @@ impl Worker {
             items: ItemCounts::default(),
             wishes: Vec::new(),
         };
-        line.packets =
-            line.sinks.scripts.as_ref().filter(|scripts| scripts.wants_packets()).map(|_| Vec::new());
+        line.packets = line.sinks.wants_packets().then(Vec::new);
         let error = loop {
             let progress = source.poll(BATCH, WAIT, &mut |packet| line.packet(packet));
             if pace == Pace::Live {
@@ -176,7 +175,7 @@ impl Line {
                 }
                 Event::StreamClosed(summary) => {
                     let (src, dst) = self.names.closed(&summary);
-                    if self.sinks.scripts.as_ref().is_some_and(|scripts| scripts.wants_streams()) {
+                    if self.sinks.wants_streams() {
                         let closed = ClosedStream { summary: StreamSummary::clone(&summary), src, dst };
                         self.batch.closed.push(Arc::new(closed));
                     }
@@ -193,24 +192,8 @@ impl Line {
         if let Some(store) = &mut self.store {
             store.commit();
         }
-        if let Some(scripts) = &self.sinks.scripts {
-            if let Some(packets) = self.packets.take().filter(|packets| !packets.is_empty()) {
-                scripts.packets_captured(&packets.into());
-            }
-            self.packets = scripts.wants_packets().then(Vec::new);
-            for item in &self.batch.items {
-                scripts.deliver(item);
-            }
-            for stream in &self.batch.closed {
-                scripts.stream_closed(stream);
-            }
-        }
-        if let Some(items) = self.sinks.items.as_ref().filter(|_| !self.batch.items.is_empty()) {
-            items.deliver(&self.batch.items, self.pace);
-        }
-        if let Some(api) = self.sinks.api.as_ref().filter(|_| !self.batch.items.is_empty()) {
-            api.deliver(&self.batch.items);
-        }
+        self.sinks.scripts_and_sinks(&self.batch, self.packets.take().unwrap_or_default(), self.pace);
+        self.packets = self.sinks.wants_packets().then(Vec::new);
         let mut batch = std::mem::take(&mut self.batch);
         if let Some((home, done)) = &self.home {
             batch.home = Some(home.clone());
@@ -250,12 +233,12 @@ impl Batch {
     }
 }
 
-fn info(packet: &Packet<'_>, fragmented: bool) -> PacketInfo {
+pub(super) fn info(packet: &Packet<'_>, fragmented: bool) -> PacketInfo {
     let capture_length = u32::try_from(packet.data.len()).unwrap_or(u32::MAX);
     PacketInfo { time: packet.time, capture_length, length: packet.original_len, fragmented }
 }
 
-fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, names: &mut StreamNames) -> Captured {
+pub(super) fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, names: &mut StreamNames) -> Captured {
     let (src, dst) = names.of_item(&item);
     Captured {
         outgoing: item.client.cgroup != 0
@@ -271,6 +254,35 @@ fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, names: &mut StreamNames
 }
 
 impl Sinks {
+    pub(super) fn wants_packets(&self) -> bool {
+        self.scripts.as_ref().is_some_and(|scripts| scripts.wants_packets())
+    }
+
+    pub(super) fn wants_streams(&self) -> bool {
+        self.scripts.as_ref().is_some_and(|scripts| scripts.wants_streams())
+    }
+
+    /// Gives a batch to all but the output.
+    pub(super) fn scripts_and_sinks(&self, batch: &Batch, packets: Vec<PacketInfo>, pace: Pace) {
+        if let Some(scripts) = &self.scripts {
+            if !packets.is_empty() {
+                scripts.packets_captured(&packets.into());
+            }
+            for item in &batch.items {
+                scripts.deliver(item);
+            }
+            for stream in &batch.closed {
+                scripts.stream_closed(stream);
+            }
+        }
+        if let Some(items) = self.items.as_ref().filter(|_| !batch.items.is_empty()) {
+            items.deliver(&batch.items, pace);
+        }
+        if let Some(api) = self.api.as_ref().filter(|_| !batch.items.is_empty()) {
+            api.deliver(&batch.items);
+        }
+    }
+
     /// Whether the address is this node's own, where packets are taken from this node at all.
     fn is_local(&self, ip: std::net::IpAddr) -> bool {
         self.source != crate::captured::Source::Pcap && self.resolver.is_local(ip)

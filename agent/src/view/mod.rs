@@ -1,6 +1,7 @@
 //! Views of an item for the outside: the contract's JSON, from which scripts get theirs, and a line for a person.
 
 mod escape;
+pub(crate) mod head;
 mod item;
 mod item_text;
 mod json;

@@ -33,6 +33,16 @@ impl Page {
         self.bytes.get(..self.used).unwrap_or_default()
     }
 
+    /// The same, to be changed in place.
+    pub(crate) fn text_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.used).unwrap_or_default()
+    }
+
+    /// Appends so many spaces.
+    pub(crate) fn blank<const N: usize>(&mut self) {
+        self.put(&[b' '; N]);
+    }
+
     /// Lets `write` append to the text.
     pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.bytes.truncate(self.used);

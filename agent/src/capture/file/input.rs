@@ -112,6 +112,31 @@ impl Ahead {
     }
 }
 
+/// Bytes of a capture file, shared by those who read packets in it. The last one who does gives its memory back to be read
+/// into again.
+#[derive(Debug, Default)]
+pub struct Block {
+    bytes: Vec<u8>,
+    spent: Option<Sender<Vec<u8>>>,
+}
+
+impl Block {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Some(spent) = self.spent.take() {
+            // Err: the thread has ended, and needs none.
+            let _ = spent.send(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
 /// What there was of the bytes asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Filled {
@@ -124,7 +149,7 @@ pub(super) enum Filled {
 /// The window.
 pub(super) struct Input {
     way: Way,
-    buffer: Vec<u8>,
+    buffer: Arc<Block>,
     start: usize,
     end: usize,
     /// Offset, in the uncompressed file, of the first unread byte.
@@ -153,7 +178,7 @@ impl Input {
         };
         let compressed = compressed.then_some(read);
         let way = Way::Here(reader, Vec::new());
-        Ok(Self { way, buffer: Vec::new(), start: 0, end: 0, offset: 0, compressed, cut: false })
+        Ok(Self { way, buffer: Arc::default(), start: 0, end: 0, offset: 0, compressed, cut: false })
     }
 
     /// From here on a thread reads ahead.
@@ -170,7 +195,12 @@ impl Input {
 
     /// Bytes read and not yet consumed.
     pub(super) fn unread(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.buffer.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The block that the unread bytes lie in.
+    pub(super) fn block(&self) -> &Arc<Block> {
+        &self.buffer
     }
 
     /// Marks the first `n` unread bytes as done with.
@@ -219,25 +249,47 @@ impl Input {
     /// Goes on with a block, whose bytes end at `end`.
     fn take(&mut self, mut block: Vec<u8>, end: usize) {
         let left = self.end - self.start;
-        let spent = match ROOM.checked_sub(left) {
+        match ROOM.checked_sub(left) {
             Some(start) => {
-                block[start..ROOM].copy_from_slice(&self.buffer[self.start..self.end]);
+                block[start..ROOM].copy_from_slice(self.unread());
+                let before = self.replace(block);
                 (self.start, self.end) = (start, end);
-                std::mem::replace(&mut self.buffer, block)
+                if let Some(mut before) = Arc::into_inner(before).filter(|before| before.spent.is_none()) {
+                    self.give_back(std::mem::take(&mut before.bytes));
+                }
             }
             // A record larger than the room: it is put together here.
             None => {
-                self.buffer.truncate(self.end);
-                self.buffer.drain(..self.start);
-                self.buffer.extend_from_slice(&block[ROOM..end]);
-                (self.start, self.end) = (0, self.buffer.len());
-                block
+                if Arc::get_mut(&mut self.buffer).is_none() {
+                    let own = self.unread().to_vec();
+                    self.replace(own);
+                    (self.start, self.end) = (0, left);
+                }
+                if let Some(Block { bytes, .. }) = Arc::get_mut(&mut self.buffer) {
+                    bytes.truncate(self.end);
+                    bytes.drain(..self.start);
+                    bytes.extend_from_slice(&block[ROOM..end]);
+                    (self.start, self.end) = (0, bytes.len());
+                }
+                self.give_back(block);
             }
+        }
+    }
+
+    /// Puts a block into the place of the one at hand.
+    fn replace(&mut self, bytes: Vec<u8>) -> Arc<Block> {
+        let spent = match &self.way {
+            Way::Ahead(ahead) => Some(ahead.spent.clone()),
+            Way::Here(..) | Way::Ended => None,
         };
+        std::mem::replace(&mut self.buffer, Arc::new(Block { bytes, spent }))
+    }
+
+    fn give_back(&mut self, block: Vec<u8>) {
         match &mut self.way {
-            Way::Here(_, block) => *block = spent,
+            Way::Here(_, next) => *next = block,
             // Err: the thread has ended, and needs none.
-            Way::Ahead(ahead) => drop(ahead.spent.send(spent)),
+            Way::Ahead(ahead) => drop(ahead.spent.send(block)),
             Way::Ended => {}
         }
     }

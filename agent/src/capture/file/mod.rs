@@ -17,12 +17,14 @@ mod tests;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::Packet;
 
 use super::{PacketSource, Progress};
 use classic::Classic;
+pub use input::Block;
 use input::{BLOCK, Filled, Input};
 use ng::Ng;
 
@@ -99,6 +101,16 @@ enum Step<'a> {
     Skip(u64),
     /// At least so many bytes must be at hand.
     Need(usize),
+}
+
+/// A source whose packets lie in blocks of memory that others may hold on to.
+pub trait BlockSource: Send {
+    /// Hands the packets of the next block to `sink`, each with the place of its data in [`Block::bytes`]; `None`: there are no
+    /// more.
+    ///
+    /// # Errors
+    /// When the source cannot go on.
+    fn poll_block(&mut self, sink: &mut dyn FnMut(usize, &Packet<'_>)) -> anyhow::Result<Option<Arc<Block>>>;
 }
 
 enum Format {
@@ -254,7 +266,12 @@ impl FileSource {
     }
 
     /// Hands at most `max` packets to `sink`. Stops short, rather than wait for the file, once there is one.
-    fn read(&mut self, max: usize, sink: &mut dyn FnMut(&Packet<'_>)) -> Result<Progress, CaptureFileError> {
+    #[inline]
+    fn read(
+        &mut self,
+        max: usize,
+        mut sink: impl FnMut(&Input, &Packet<'_>),
+    ) -> Result<Progress, CaptureFileError> {
         let mut count = 0;
         if !std::mem::replace(&mut self.begun, true) && self.len.is_none_or(|len| len > BLOCK as u64) {
             self.input.read_ahead().map_err(|e| self.unreadable(e))?;
@@ -266,7 +283,7 @@ impl FileSource {
             };
             let more = match step {
                 Ok(Step::Packet(packet, size)) => {
-                    sink(&packet);
+                    sink(&self.input, &packet);
                     self.input.consume(size);
                     count += 1;
                     true
@@ -277,6 +294,7 @@ impl FileSource {
                 }
                 // What comes next is for the next call: an error, a wait or the end after packets that are in hand.
                 Ok(Step::Need(_)) | Err(_) if count > 0 => break,
+                Ok(Step::Skip(size)) if count > 0 && size > self.input.unread().len() as u64 => break,
                 Ok(Step::Skip(size)) => self.skip(size)?,
                 Ok(Step::Need(want)) => self.fill(want)?,
                 Err(Defect(found)) => {
@@ -299,7 +317,21 @@ impl PacketSource for FileSource {
         _wait: Duration,
         sink: &mut dyn FnMut(&Packet<'_>),
     ) -> anyhow::Result<Progress> {
-        Ok(self.read(max.max(1), sink)?)
+        Ok(self.read(max.max(1), |_, packet| sink(packet))?)
+    }
+}
+
+impl BlockSource for FileSource {
+    fn poll_block(&mut self, sink: &mut dyn FnMut(usize, &Packet<'_>)) -> anyhow::Result<Option<Arc<Block>>> {
+        let place = |input: &Input, packet: &Packet<'_>| {
+            packet.data.as_ptr() as usize - input.block().bytes().as_ptr() as usize
+        };
+        let progress = self.read(usize::MAX, |input, packet| sink(place(input, packet), packet))?;
+        Ok(match progress {
+            // Reading stops short of the next block once there is a packet: all of them lie in this one.
+            Progress::Packets(_) => Some(Arc::clone(self.input.block())),
+            Progress::Idle | Progress::End => None,
+        })
     }
 }
 

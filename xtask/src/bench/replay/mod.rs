@@ -7,8 +7,9 @@
 mod load;
 mod peers;
 mod report;
+mod workers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -23,7 +24,7 @@ use peers::{Peer, Run};
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  sudo cargo xtask bench replay\n  sudo cargo xtask bench replay --shape small --rounds 9\n  \
-                  sudo cargo xtask bench replay --dir /var/tmp/loads --write\n  cargo xtask bench --json replay --dir /var/tmp/loads"
+                  sudo cargo xtask bench replay --dir /var/tmp/loads --write\n  sudo cargo xtask bench replay --workers 1,2,4 --write\n  cargo xtask bench --json replay --dir /var/tmp/loads"
 )]
 pub(crate) struct Replay {
     /// Only this shape of load; may be repeated [default: all].
@@ -41,6 +42,9 @@ pub(crate) struct Replay {
     /// Only against this tool; may be repeated [default: all that are installed].
     #[arg(long, value_enum)]
     peer: Vec<Peer>,
+    /// Instead of other tools, measure so many workers in turn, such as 1,2,4; without --shape on small exchanges.
+    #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "peer", value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: Vec<u16>,
 }
 
 /// One tool on one capture.
@@ -70,7 +74,11 @@ struct Line {
 
 /// The command.
 pub(super) fn run(options: &Replay, output: Output) -> Result<()> {
-    let wanted = if options.shape.is_empty() { &SHAPES[..] } else { &options.shape };
+    let wanted = match &options.shape[..] {
+        [] if !options.workers.is_empty() => &[Shape::Small],
+        [] => &SHAPES[..],
+        shapes => shapes,
+    };
     let there = |shape: &Shape| options.dir.as_ref().is_some_and(|dir| Capture::is_there(dir, *shape));
     if !is_root() && !wanted.iter().all(there) {
         return Err(
@@ -85,6 +93,9 @@ pub(super) fn run(options: &Replay, output: Output) -> Result<()> {
         None => temporary.path().to_owned(),
     };
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    if !options.workers.is_empty() {
+        return scaling(options, &wanted, &dir, output);
+    }
     let peers = installed(options, output.json);
     let mut lines = Vec::new();
     for shape in wanted {
@@ -107,6 +118,23 @@ pub(super) fn run(options: &Replay, output: Output) -> Result<()> {
     Ok(())
 }
 
+/// Several numbers of workers on the same files.
+fn scaling(options: &Replay, wanted: &[Shape], dir: &Path, output: Output) -> Result<()> {
+    let mut all = Vec::new();
+    for &shape in wanted {
+        interrupt::check()?;
+        let capture = Capture::have(dir, shape, options.seconds)?;
+        all.push(workers::measure(&capture, &options.workers, options.rounds)?);
+    }
+    let table = workers::table(&all, options.rounds);
+    if output.json {
+        term::say(&workers::json(&all, options.rounds).to_string());
+    } else {
+        table.show();
+    }
+    if output.write { table.write() } else { Ok(()) }
+}
+
 /// Remora optimised and without eBPF, which a file does not need; the judges as they are.
 fn build() -> Result<()> {
     let remora =
@@ -127,9 +155,9 @@ fn installed(options: &Replay, quiet: bool) -> Vec<Peer> {
     there
 }
 
-fn measure(options: &Replay, capture: &Capture, peers: &[Peer], scratch: &std::path::Path) -> Result<Line> {
+fn measure(options: &Replay, capture: &Capture, peers: &[Peer], scratch: &Path) -> Result<Line> {
     capture.verify()?;
-    let remora = || Run::of(peers::remora(&capture.pcap), None);
+    let remora = || Run::of(peers::remora(&capture.pcap, 1), None);
     let peer = |peer: &Peer| peer.run(&capture.pcap, scratch);
     // A round that does not count brings the file into memory, and tells what each finds.
     remora()?;

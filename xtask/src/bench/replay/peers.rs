@@ -65,10 +65,10 @@ fn children_of(stat: &str) -> Option<f64> {
     Some((next()? + next()?) / 100.0)
 }
 
-/// Remora on a capture: JSON, no store.
-pub(super) fn remora(pcap: &Path) -> Command {
+/// Remora on a capture, with so many workers: JSON, no store.
+pub(super) fn remora(pcap: &Path, workers: u16) -> Command {
     let mut command = run::command(super::remora());
-    command.args(["replay", "--json"]).arg(pcap);
+    command.args(["replay", "--json", "--workers", &workers.to_string()]).arg(pcap);
     command
 }
 
