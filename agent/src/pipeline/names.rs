@@ -25,6 +25,8 @@ pub type Told = dyn Fn(IpAddr, &Arc<Known>) + Send + Sync;
 struct Ends {
     src: Name,
     dst: Name,
+    /// Whether the client's address is this node's own.
+    local: bool,
     /// [`crate::resolve::Names::version`] when they were looked up.
     version: u64,
 }
@@ -45,8 +47,8 @@ impl StreamNames {
         Self { resolver, processes, told, streams, last }
     }
 
-    /// What the ends of an item's stream are called.
-    pub(super) fn of_item(&mut self, item: &Item) -> (Name, Name) {
+    /// What the ends of an item's stream are called, and whether the client's address is this node's own.
+    pub(super) fn of_item(&mut self, item: &Item) -> (Name, Name, bool) {
         let version = self.resolver.names().version();
         let mut is_new = false;
         let ends = self.streams.entry(item.stream, || {
@@ -54,16 +56,17 @@ impl StreamNames {
             Ends::default()
         });
         if !is_new && ends.version == version {
-            return (ends.src.clone(), ends.dst.clone());
+            return (ends.src.clone(), ends.dst.clone(), ends.local);
         }
         let mut ends = std::mem::take(ends);
         if is_new {
             self.look_at_cgroups(item, &mut ends);
+            ends.local = self.resolver.is_local(item.client.addr);
         }
         ends.version = version;
         self.look_up(&mut ends.src, &item.client, item.started);
         self.look_up(&mut ends.dst, &item.server, item.started);
-        let names = (ends.src.clone(), ends.dst.clone());
+        let names = (ends.src.clone(), ends.dst.clone(), ends.local);
         *self.streams.entry(item.stream, Ends::default) = ends;
         names
     }

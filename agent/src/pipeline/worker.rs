@@ -10,12 +10,12 @@ use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, Packet, StreamS
 use super::names::StreamNames;
 use super::{ItemCounts, Pace, Progress as Told, Pulse, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
-use crate::captured::{Captured, ClosedStream};
+use crate::captured::{Captured, ClosedStream, Source};
 use crate::hooks::PacketInfo;
 use crate::pcap::PcapAppender;
 use crate::process::Remembered;
 
-/// Packets taken before the store is committed and items go out.
+/// Packets taken before the store is committed and items go out: what they bring stays in the caches until it is used.
 const BATCH: usize = 64;
 /// Memory of items that ends a batch before that, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
@@ -239,11 +239,12 @@ pub(super) fn info(packet: &Packet<'_>, fragmented: bool) -> PacketInfo {
 }
 
 pub(super) fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, names: &mut StreamNames) -> Captured {
-    let (src, dst) = names.of_item(&item);
+    let (src, dst, local) = names.of_item(&item);
     Captured {
         outgoing: item.client.cgroup != 0
             || src.known.as_ref().is_some_and(|known| known.watched)
-            || sinks.is_local(item.client.addr),
+            // Of a file nobody knows on which node it was made.
+            || (local && sinks.source != Source::Pcap),
         item,
         src,
         dst,
@@ -281,11 +282,6 @@ impl Sinks {
         if let Some(api) = self.api.as_ref().filter(|_| !batch.items.is_empty()) {
             api.deliver(&batch.items);
         }
-    }
-
-    /// Whether the address is this node's own, where packets are taken from this node at all.
-    fn is_local(&self, ip: std::net::IpAddr) -> bool {
-        self.source != crate::captured::Source::Pcap && self.resolver.is_local(ip)
     }
 }
 
