@@ -1,3 +1,5 @@
+//! Where packets are put: both ways of a flow together, fragments with their whole, bounds kept.
+
 use std::time::Duration;
 
 use super::*;

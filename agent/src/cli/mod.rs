@@ -24,6 +24,7 @@ mod settings;
 mod signals;
 mod stage;
 mod stats;
+mod stored;
 mod streams;
 mod tap;
 pub(crate) mod units;

@@ -1,3 +1,5 @@
+//! Lines in the order of the file, each with its numbers; a worker that stalls holds up the reader and nothing grows.
+
 use std::io::{self, IoSlice, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
