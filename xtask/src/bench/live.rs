@@ -84,11 +84,20 @@ struct Run {
     lost: u64,
     /// Requests that nginx answered and nobody found, or the other way round.
     missing: i64,
+    /// Requests that nginx answered.
+    served: u64,
+    /// The most memory that the process had resident, in MiB.
+    memory: f64,
 }
 
 impl Run {
     fn cpu_per_million(&self) -> f64 {
         self.cpu_seconds / (self.packets.max(1) as f64 / 1e6)
+    }
+
+    /// CPU time of a request with its response, and of its connection where each has one of its own, in µs.
+    fn cpu_per_request(&self) -> f64 {
+        self.cpu_seconds * 1e6 / self.served.max(1) as f64
     }
 }
 
@@ -100,6 +109,10 @@ struct Line {
     remora: f64,
     tcpdump_cpu: f64,
     remora_cpu: f64,
+    /// µs a request.
+    request_cpu: f64,
+    /// MiB.
+    memory: f64,
     tcpdump_lost: u64,
     remora_lost: u64,
     missing: i64,
@@ -123,6 +136,8 @@ impl Line {
             format!("{:.3}", self.tcpdump_cpu),
             format!("{:.3}", self.remora_cpu),
             format!("{:.2}", self.remora_cpu / self.tcpdump_cpu),
+            format!("{:.2}", self.request_cpu),
+            format!("{:.0}", self.memory),
             self.tcpdump_lost.to_string(),
             self.remora_lost.to_string(),
             self.missing.to_string(),
@@ -136,6 +151,7 @@ impl Line {
             "tcpdump_cpu_seconds_per_million_packets": self.tcpdump_cpu,
             "remora_cpu_seconds_per_million_packets": self.remora_cpu,
             "cpu_ratio": self.remora_cpu / self.tcpdump_cpu,
+            "remora_cpu_microseconds_per_request": self.request_cpu, "remora_peak_mib": self.memory,
             "tcpdump_dropped": self.tcpdump_lost, "remora_lost": self.remora_lost, "remora_missing": self.missing,
         })
     }
@@ -197,6 +213,8 @@ fn measure(shape: Shape, options: &Live) -> Result<Line> {
         remora: middle(remora, |run| run.per_second),
         tcpdump_cpu: middle(tcpdump, Run::cpu_per_million),
         remora_cpu: middle(remora, Run::cpu_per_million),
+        request_cpu: middle(remora, Run::cpu_per_request),
+        memory: middle(remora, |run| run.memory),
         tcpdump_lost: tcpdump.iter().map(|run| run.lost).sum(),
         remora_lost: remora.iter().map(|run| run.lost).sum(),
         missing: remora.iter().map(|run| run.missing).sum(),
@@ -242,7 +260,7 @@ fn under_tcpdump(web: &mut Web, seconds: u32) -> Result<Run> {
         packets,
         cpu_seconds,
         lost: number("dropped by kernel")?,
-        missing: 0,
+        ..Run::default()
     })
 }
 
@@ -290,6 +308,7 @@ fn under_remora(web: &mut Web, seconds: u32, workers: Option<u16>) -> Result<Run
     let load = web.load(seconds)?;
     let served = web.served()?;
     let cpu_seconds = cpu_seconds(tap.process.id())?;
+    let memory = peak_mib(tap.process.id())?;
     let stats = tap.end()?;
     let number =
         |at: &str| stats.pointer(at).and_then(Value::as_u64).with_context(|| format!("no {at} in {stats}"));
@@ -304,6 +323,8 @@ fn under_remora(web: &mut Web, seconds: u32, workers: Option<u16>) -> Result<Run
         cpu_seconds,
         lost: number("/lost/kernel_ring")? + number("/store/refused").unwrap_or(0),
         missing,
+        served,
+        memory,
     })
 }
 
@@ -356,6 +377,14 @@ fn cpu_seconds(id: u32) -> Result<f64> {
     Ok(nanoseconds as f64 / 1e9)
 }
 
+/// The most memory that a process had resident so far, in MiB.
+fn peak_mib(id: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    Ok(kib.with_context(|| format!("no VmHWM in {status}"))? / 1024.0)
+}
+
 fn wait_for_line(log: &Path, part: &str, process: &mut Running) -> Result<()> {
     let there = interrupt::wait_for(Duration::from_secs(10), || {
         let said = fs::read_to_string(log)?;
@@ -378,7 +407,8 @@ fn table(lines: &[Line], options: &Live, start: f64, idle: Option<f64>) -> Table
         format!(
             "wrk against nginx over a veth pair, {place}; medians of {} rounds of {} s (1 MiB responses: 2 s at most), every load with \
              nothing attached, under tcpdump and under Remora in turn. Shares are of the requests a second with nothing \
-             attached; CPU is in seconds of the process for a million packets that it captured. Remora: eBPF, engine, store \
+             attached; CPU is in seconds of the process for a million packets that it captured, and in us for a request with its response; memory is \
+             the most that was resident, rings of 32 MiB a worker not counted (the kernel's). Remora: eBPF, engine, store \
              on, one script with a registered filter that matches nothing.",
             options.rounds, options.seconds
         ),
@@ -411,6 +441,8 @@ fn table(lines: &[Line], options: &Live, start: f64, idle: Option<f64>) -> Table
             "CPU tcpdump",
             "CPU Remora",
             "ratio",
+            "CPU us/request",
+            "peak MiB",
             "dropped tcpdump",
             "lost Remora",
             "missing",
@@ -431,6 +463,8 @@ mod tests {
             remora,
             tcpdump_cpu: 1.0,
             remora_cpu,
+            request_cpu: 2.0,
+            memory: 90.0,
             tcpdump_lost: 7,
             remora_lost,
             missing: 0,
@@ -456,5 +490,6 @@ mod tests {
         let until = Instant::now() + Duration::from_millis(60);
         while Instant::now() < until {}
         assert!(cpu_seconds(id).unwrap() > before);
+        assert!((1.0..1e6).contains(&peak_mib(id).unwrap()));
     }
 }
