@@ -98,7 +98,7 @@ impl StoreConfig {
             reserve_bytes: None,
             segment_bytes: 64 << 20,
             queue_bytes: 32 << 20,
-            flush_bytes: 256 << 10,
+            flush_bytes: 1 << 20,
             flush_age: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),
             overflow: Overflow::Refuse,

@@ -140,7 +140,7 @@ impl Apache {
         let mut command = world.server.enter(program);
         // One process in the foreground: nothing is left of it when that ends, and it signals no process group, which is ours.
         command.arg("-X").arg("-f").arg(folder.path().join("apache.conf"));
-        let running = Running::start("apache2", &command, Stdio::null(), Stdio::null())?;
+        let running = Running::start_family("apache2", &command, Stdio::null(), Stdio::null())?;
         let waited = world.wait_for_server();
         let log = fs::read_to_string(folder.path().join("error.log")).unwrap_or_default();
         waited.with_context(|| format!("apache2 says: {log}"))?;

@@ -80,7 +80,7 @@ impl Nginx {
             project::program("nginx").context("nginx is not installed; `cargo xtask setup` does that")?;
         let mut command = world.server.enter(program);
         command.arg("-c").arg(folder.path().join("nginx.conf")).arg("-p").arg(folder.path());
-        let running = Running::start("nginx", &command, Stdio::null(), Stdio::null())?;
+        let running = Running::start_family("nginx", &command, Stdio::null(), Stdio::null())?;
         world.wait_for_server()?;
         fs::write(folder.path().join("access.log"), "")?;
         Ok(Self { running, folder })

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -92,19 +92,33 @@ fn telling(stderr: &str) -> Vec<&str> {
 pub(crate) struct Running {
     child: Child,
     name: String,
+    /// It has workers of its own, which it ends when it is told to end.
+    family: bool,
 }
+
+/// How long one with workers may take to end them.
+const FAMILY_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Running {
     /// Starts it. It has no input, and dies with this process (util-linux' setpriv sees to that, where it is there).
     pub(crate) fn start(name: &str, command: &Command, stdout: Stdio, stderr: Stdio) -> Result<Self> {
-        let mut tied = tied_to_us(command);
+        Self::begin(name, command, stdout, stderr, false)
+    }
+
+    /// The same for one that has workers of its own, like nginx: killed it would leave them behind, so it is told to end.
+    pub(crate) fn start_family(name: &str, command: &Command, stdout: Stdio, stderr: Stdio) -> Result<Self> {
+        Self::begin(name, command, stdout, stderr, true)
+    }
+
+    fn begin(name: &str, command: &Command, stdout: Stdio, stderr: Stdio, family: bool) -> Result<Self> {
+        let mut tied = tied_to_us(command, if family { "TERM" } else { "KILL" });
         let child = tied
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
             .spawn()
             .with_context(|| format!("cannot start {name}: {}", shown(command)))?;
-        Ok(Self { child, name: name.to_owned() })
+        Ok(Self { child, name: name.to_owned(), family })
     }
 
     /// Its standard output, if that is a pipe; once.
@@ -148,20 +162,26 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.family && self.pid().is_ok_and(|pid| kill(pid, Signal::SIGTERM).is_ok()) {
+            let until = Instant::now() + FAMILY_PATIENCE;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         // Fails only where it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn tied_to_us(command: &Command) -> Command {
+fn tied_to_us(command: &Command, signal: &str) -> Command {
     let Some(setpriv) = project::program("setpriv") else {
         let mut same = Command::new(command.get_program());
         same.args(command.get_args());
         return with_surroundings(same, command);
     };
     let mut tied = Command::new(setpriv);
-    tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    tied.args(["--pdeathsig", signal, "--"]).arg(command.get_program()).args(command.get_args());
     with_surroundings(tied, command)
 }
 
@@ -207,5 +227,23 @@ mod tests {
         assert!(!process.exists());
         let mut again = Running::start("sleep", &sleep, Stdio::null(), Stdio::null()).unwrap();
         assert!(!again.interrupt(Duration::from_secs(5)).unwrap().success());
+    }
+    #[test]
+    fn workers_end_with_the_one_that_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("worker");
+        // Killed, it would leave the worker behind.
+        let script = "sleep 60 & worker=$!; trap 'kill $worker; exit 0' TERM; echo $worker > \"$1\"; wait";
+        let mut shell = command("sh");
+        shell.args(["-c", script, "sh"]).arg(&there);
+        let running = Running::start_family("sh", &shell, Stdio::null(), Stdio::null()).unwrap();
+        let pid = || Ok(std::fs::read_to_string(&there).is_ok_and(|text| text.ends_with('\n')));
+        assert!(interrupt::wait_for(Duration::from_secs(10), pid).unwrap());
+        let worker = std::fs::read_to_string(&there).unwrap();
+        let process = std::path::PathBuf::from(format!("/proc/{}/exe", worker.trim()));
+        assert!(process.read_link().is_ok());
+        drop(running);
+        let gone = || Ok(process.read_link().is_err());
+        assert!(interrupt::wait_for(Duration::from_secs(5), gone).unwrap());
     }
 }

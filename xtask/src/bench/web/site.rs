@@ -112,7 +112,7 @@ pub(in super::super) fn nginx(
     let errors = folder.join("error.log");
     let mut command = wrapped(&program);
     command.arg("-c").arg(&config).arg("-e").arg(&errors);
-    let running = Running::start("nginx", &command, Stdio::null(), Stdio::null())?;
+    let running = Running::start_family("nginx", &command, Stdio::null(), Stdio::null())?;
     let address: SocketAddr = server.parse()?;
     let open = || Ok(std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
     if !netns.inside(|| interrupt::wait_for(Duration::from_secs(10), open))?? {
