@@ -370,10 +370,12 @@ fn cpu_seconds(id: u32) -> Result<f64> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
         let path = task?.path().join("schedstat");
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        // A thread that has just ended.
+        let Ok(text) = fs::read_to_string(&path) else { continue };
         let first = text.split(' ').next().and_then(|text| text.parse::<u64>().ok());
         nanoseconds += first.with_context(|| format!("{}: {text}", path.display()))?;
     }
+    ensure!(nanoseconds > 0, "the kernel does not tell CPU times of process {id}");
     Ok(nanoseconds as f64 / 1e9)
 }
 
