@@ -1,6 +1,9 @@
-//! Strings of JSON: what needs no escape is copied as it is looked at, eight or sixteen bytes at a time.
+//! Strings of JSON: what needs no escape is copied as it is looked at, eight or sixteen bytes at a time; of long text, what does is
+//! found as bits, 64 bytes at a time.
 //!
 //! Escaped as `JSON.stringify` does it: `"`, `\` and control characters, the shortest form of each.
+
+use wide::{i8x16, u8x16};
 
 use super::page::Page;
 use super::spell::hex_of;
@@ -11,6 +14,13 @@ const ESCAPE: usize = 6;
 const WORD: usize = 8;
 /// Room for them and an escape.
 const STEP: usize = WORD + ESCAPE;
+
+/// Bytes of long text that are looked at together.
+const WINDOW: usize = 64;
+/// Bytes that are copied at once, of which the last ones may be too many: there is as much text and room behind a window.
+const PART: usize = 16;
+/// Room for a window, whatever is in it.
+const ROOM: usize = WINDOW * ESCAPE + PART;
 
 /// What stands behind the backslash; 0: the code does.
 const SHORT: [u8; 128] = {
@@ -42,7 +52,7 @@ pub(super) fn ascii(page: &mut Page, text: &[u8]) -> bool {
 
 /// Escapes text until it ends, is not ASCII, or there might be too little room. How much of the text that is, and of the room.
 fn run(into: &mut [u8], text: &[u8]) -> (usize, usize) {
-    let (mut rest, mut at) = (text, 0);
+    let (mut rest, mut at) = long(into, text);
     // Eight first: where one byte needed an escape, the next one that does is mostly near.
     while let Some((chunk, after)) = rest.split_first_chunk::<WORD>() {
         let Some(room) = into.get_mut(at..).and_then(|into| into.first_chunk_mut::<STEP>()) else { break };
@@ -80,6 +90,63 @@ fn run(into: &mut [u8], text: &[u8]) -> (usize, usize) {
         rest = after;
     }
     (text.len() - rest.len(), at)
+}
+
+/// Escapes windows of long text, for as long as they are ASCII and there is room for anything. The text left, and how much of the
+/// room was taken.
+fn long<'t>(into: &mut [u8], text: &'t [u8]) -> (&'t [u8], usize) {
+    let (mut rest, mut at) = (text, 0);
+    while let Some(chunk) = rest.first_chunk::<{ WINDOW + PART }>()
+        && let Some(room) = into.get_mut(at..).and_then(|into| into.first_chunk_mut::<ROOM>())
+        && let Some(written) = window(room, chunk)
+    {
+        rest = rest.get(WINDOW..).unwrap_or_default();
+        at += written;
+    }
+    (rest, at)
+}
+
+/// Escapes the window that the chunk begins with. How much that came to; `None`: it is not all ASCII.
+#[inline]
+fn window(into: &mut [u8; ROOM], chunk: &[u8; WINDOW + PART]) -> Option<usize> {
+    let (mut special, mut strange) = (0_u64, 0_u32);
+    for (n, part) in chunk.as_chunks().0.iter().take(WINDOW / PART).enumerate() {
+        let bytes = u8x16::new(*part);
+        let is = |byte| bytes.simd_eq(u8x16::splat(byte)).cast_signed();
+        strange |= bytes.cast_signed().to_bitmask();
+        let found = bytes.cast_signed().simd_lt(i8x16::splat(0x20)) | is(b'"') | is(b'\\');
+        special |= u64::from(found.to_bitmask()) << (n * PART);
+    }
+    if strange != 0 {
+        return None;
+    }
+    let (mut from, mut at) = (0, 0);
+    while special != 0 {
+        let next = special.trailing_zeros() as usize;
+        at = copy(into, at, chunk, from, next)?;
+        at += escape(into.get_mut(at..)?.first_chunk_mut()?, *chunk.get(next)?);
+        from = next + 1;
+        special &= special - 1;
+    }
+    copy(into, at, chunk, from, WINDOW)
+}
+
+/// Copies a part of the chunk, and says where it ends.
+#[inline(always)]
+fn copy(
+    into: &mut [u8; ROOM],
+    at: usize,
+    chunk: &[u8; WINDOW + PART],
+    from: usize,
+    to: usize,
+) -> Option<usize> {
+    let mut done = 0;
+    while from + done < to {
+        let part = chunk.get(from + done..)?.first_chunk::<PART>()?;
+        *into.get_mut(at + done..)?.first_chunk_mut()? = *part;
+        done += PART;
+    }
+    Some(at + (to - from))
 }
 
 /// Copies sixteen bytes at a time for as long as none is special, and says how many they were.
@@ -209,6 +276,29 @@ mod tests {
         for text in ["\u{1}".repeat(20_000), "\"".repeat(20_000), "ab\u{1}cdefghijklm".repeat(3000)] {
             let want = serde_json::to_string(&text).unwrap();
             assert!(escaped(text.as_bytes()) == want.as_bytes()[1..want.len() - 1]);
+        }
+    }
+
+    #[test]
+    fn long_text_is_as_serde_writes_it() {
+        // A small generator will do.
+        let mut seed = 1_u64;
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize % below
+        };
+        let alphabets: [&[char]; 4] = [
+            &['a', '"', ':', '1'],
+            &['\u{0}', '\u{1f}', '\u{7f}', '\\', ' '],
+            &['x'; 1],
+            &['a', 'b', 'c', 'd', 'e', 'f', 'g', '"', 'é', '🐟'],
+        ];
+        for length in (60..200).chain([1000, 5000]) {
+            for alphabet in alphabets {
+                let text: String = (0..length).map(|_| alphabet[random(alphabet.len())]).collect();
+                let want = serde_json::to_string(&text).unwrap();
+                assert!(escaped(text.as_bytes()) == want.as_bytes()[1..want.len() - 1], "{text:?}");
+            }
         }
     }
 

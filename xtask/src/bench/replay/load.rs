@@ -20,6 +20,9 @@ const SERVER: &str = "127.0.0.1:8080";
 pub(super) const SHAPES: [Shape; 7] =
     [Shape::Small, Shape::Medium, Shape::Large, Shape::Close, Shape::Chunked, Shape::Gzip, Shape::Loss];
 
+/// After a second without more the kernel gives tcpdump the block that it is filling; what is in it when tcpdump ends is lost.
+const LAST_BLOCK: Duration = Duration::from_millis(1500);
+
 /// A bound on the rate: what loopback does in a second, tcpdump cannot write.
 fn rate(shape: Shape) -> Option<&'static str> {
     match shape {
@@ -141,7 +144,7 @@ fn record_once(dir: &Path, shape: Shape, seconds: u32, connections: u32) -> Resu
     std::thread::sleep(Duration::from_millis(500));
     // Its log is flushed when it ends.
     nginx.interrupt(Duration::from_secs(10))?;
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(LAST_BLOCK);
     tcpdump.interrupt(Duration::from_secs(10))?;
     Ok(fs::read_to_string(said)?)
 }
