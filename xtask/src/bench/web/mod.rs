@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{Resource, getrlimit};
 use tempfile::TempDir;
 
 pub(super) use self::site::Shape;
@@ -22,6 +23,9 @@ use crate::world::{SERVER, World};
 
 /// CPUs from which on each has its own.
 const PINNED_FROM: usize = 4;
+
+/// Files that wrk opens beside its connections, at most.
+const OTHER_FILES: u64 = 64;
 
 /// What wrk says of a load.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +79,13 @@ impl Web {
         let wrk = project::program("wrk").context("wrk is not installed; `cargo xtask setup` does that")?;
         // Few connections need no more than everybody may have anyway.
         let mut command = if connections > 500 {
+            let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            ensure!(
+                most > u64::from(connections) + OTHER_FILES,
+                "{connections} connections need more than the {most} files that a process may open here (`ulimit -Hn`)"
+            );
             let mut command = on_cpus(&self.world.client, Some(1), "prlimit");
-            command.args(["--nofile=65536", "--"]).arg(wrk);
+            command.arg(format!("--nofile={most}:{most}")).arg("--").arg(wrk);
             command
         } else {
             on_cpus(&self.world.client, Some(1), wrk)
