@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use testkit::fakes::dead::{Dead, Death};
+
 use crate::rig::{Rig, item};
 
 /// Answers each connection with the next of `answers` and hands over what was asked.
@@ -101,10 +103,7 @@ fn a_form_is_form_encoded() {
 #[test]
 fn errors_name_the_cause_and_hide_the_urls_secrets() {
     let rig = Rig::new();
-    let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("127.0.0.1:{}", listener.local_addr().unwrap().port())
-    };
+    let closed = Dead::new(Death::Refused).unwrap().address();
     let said = rig.thrown(&format!(
         "vendor.webhook('POST', 'http://user:pass@{closed}/SECREThushhush?key=SECREThushhush', 'x')"
     ));

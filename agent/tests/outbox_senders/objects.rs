@@ -11,6 +11,7 @@ use agent::outbox::{Delivery, GcsTarget, S3Target};
 use agent::secret::Secret;
 use serde_json::json;
 use testkit::fakes::Fake;
+use testkit::fakes::dead::{Dead, Death};
 use testkit::fakes::objects::{Account, Objects};
 use testkit::slack::{Fault, Injection};
 
@@ -131,7 +132,7 @@ struct Moto(Child, String);
 impl Moto {
     fn start(program: &std::ffi::OsStr) -> Self {
         // A port that is free now; somebody might take it first, which the wait below would show.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Dead::new(Death::Refused).unwrap().address().port();
         let child = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())

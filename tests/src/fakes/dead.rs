@@ -2,16 +2,17 @@
 //!
 //! The address stays the same for as long as it is dead and after, so that something alive can take the place.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 
-use super::Server;
+use super::{LINGERS, Server, listen};
 
 /// In which way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,8 +50,14 @@ impl Dead {
         let calls = Arc::new(AtomicU64::new(0));
         let status = match death {
             Death::Refused => {
-                let address = TcpListener::bind(address).and_then(|listener| listener.local_addr());
-                return Ok(Self { address: address.context("a free port")?, calls, server: None });
+                let address =
+                    listen(address).and_then(|listener| listener.local_addr()).context("a free port")?;
+                // See `listen`: a copy of the listener may live a little longer.
+                let began = Instant::now();
+                while TcpStream::connect(address).is_ok() && began.elapsed() < LINGERS {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                return Ok(Self { address, calls, server: None });
             }
             Death::Silent => None,
             Death::Status(status) => Some(StatusCode::from_u16(status).context("a status")?),
@@ -97,8 +104,6 @@ impl Dead {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::net::TcpStream;
-    use std::time::Duration;
 
     use super::*;
 
@@ -114,7 +119,7 @@ mod tests {
             let read = stream.read(&mut got).unwrap_or(0);
             assert_eq!(std::str::from_utf8(&got[..read]).unwrap(), answer);
             assert_eq!(dead.calls(), 1);
-            TcpListener::bind(dead.bury()).unwrap();
+            listen(dead.bury()).unwrap();
         }
     }
 }

@@ -12,10 +12,11 @@ pub mod objects;
 pub mod splunk;
 mod tls;
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -191,6 +192,29 @@ async fn take<S: Service>(
     }
 }
 
+/// How long an address that was just given up may still be in use.
+const LINGERS: Duration = Duration::from_secs(10);
+
+/// Listens on `address`, also where another server has only just left it.
+///
+/// A process that is being started holds copies of all our descriptors until it runs its program, so a listener that was
+/// closed meanwhile listens on for that long.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && address.port() != 0
+                    && began.elapsed() < LINGERS =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
+}
+
 /// A server on a thread of its own: callers need no runtime.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -222,7 +246,7 @@ impl Server {
         tls: Option<Arc<ServerConfig>>,
     ) -> Result<Self> {
         let router = router.layer(axum::middleware::from_fn(canary::record_request));
-        let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+        let listener = listen(address).with_context(|| format!("listen on {address}"))?;
         listener.set_nonblocking(true).context("set the listener non-blocking")?;
         let address = listener.local_addr().context("ask for the listener's address")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -270,5 +294,26 @@ async fn serve(
             }
         }
         _ = stopped => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_about_to_be_free_is_waited_for() {
+        let first = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = first.local_addr().unwrap();
+        // As a process does that is being started.
+        let copy = first.try_clone().unwrap();
+        drop(first);
+        assert_eq!(TcpListener::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let holder = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(copy);
+        });
+        assert_eq!(listen(address).unwrap().local_addr().unwrap(), address);
+        holder.join().unwrap();
     }
 }

@@ -3,6 +3,7 @@
 //! A check that fails does not keep the others from running: one run tells all. What cannot be checked on this machine
 //! is said where it would have been.
 
+mod heard;
 pub(crate) mod steps;
 mod summary;
 mod types;

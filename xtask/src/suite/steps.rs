@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::Outcome;
+use super::heard::Heard;
 use super::summary::Counts;
 use crate::setup::{self, Ready};
 use crate::sys::{calm, is_root, project, run, term};
@@ -156,45 +157,65 @@ pub(super) fn secrets() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// All tests, with what the runner says passed on and its summaries counted.
+/// All tests, with what the runner says passed on and its summaries counted. What failed runs once more, alone.
 pub(super) fn tests(ready: &Ready, filter: &[String], counts: &mut Counts) -> Result<Outcome> {
-    let mut cargo = workspace(ready, "test");
-    cargo.arg("--no-fail-fast").env("REMORA_BIN", project::built("remora"));
     let records = records();
     if records.exists() {
         std::fs::remove_dir_all(&records)?;
     }
     std::fs::create_dir_all(records.join("rightful"))?;
-    cargo.env("REMORA_TRACE_DIR", &records);
+    if setup::helm_program().is_none() {
+        term::say("Helm is not there (`cargo xtask setup --only helm`): the tests of the chart are skipped.");
+    }
+    let heard = runner(ready, filter)?;
+    *counts = heard.counts;
+    if counts.is_empty() {
+        bail!("no test ran: does the filter match any?");
+    }
+    if heard.success {
+        return Ok(Outcome::Passed);
+    }
+    let again = heard.again();
+    let names = again.join(", ");
+    if again.is_empty() {
+        bail!("`cargo test` ended with an error");
+    }
+    term::say(&format!("\n{}", term::yellow(&format!("Once more, alone: {names}"))));
+    let options = ["--exact", "--test-threads=1"].map(str::to_owned);
+    if !runner(ready, &[&options, again].concat())?.passed(again) {
+        bail!("failed twice, the second time alone: {names}");
+    }
+    counts.pass_again();
+    term::say(&term::yellow(&format!("Failed at first, passed when run again, alone: {names}")));
+    Ok(Outcome::Passed)
+}
+
+/// `cargo test` with these arguments for the test programs.
+fn runner(ready: &Ready, arguments: &[String]) -> Result<Heard> {
+    let mut cargo = workspace(ready, "test");
+    cargo.arg("--no-fail-fast").env("REMORA_BIN", project::built("remora"));
+    cargo.env("REMORA_TRACE_DIR", records());
     if let Some(python) = setup::judge_python() {
         cargo.env("REMORA_JUDGE_PYTHON", python);
     }
     if let Some(server) = setup::s3_server() {
         cargo.env("REMORA_MOTO_SERVER", server);
     }
-    match setup::helm_program() {
-        Some(helm) => drop(cargo.env("REMORA_HELM", helm)),
-        None => term::say(
-            "Helm is not there (`cargo xtask setup --only helm`): the tests of the chart are skipped.",
-        ),
+    if let Some(helm) = setup::helm_program() {
+        cargo.env("REMORA_HELM", helm);
     }
-    if !filter.is_empty() {
-        cargo.arg("--").args(filter);
+    if !arguments.is_empty() {
+        cargo.arg("--").args(arguments);
     }
     let mut child = cargo.stdout(Stdio::piped()).spawn().with_context(|| run::shown(&cargo))?;
     let stdout = child.stdout.take().context("no pipe")?;
+    let mut heard = Heard::default();
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
-        counts.add(&line);
+        heard.line(&line);
         term::say(&line);
     }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("{} ended with {status}", run::shown(&cargo));
-    }
-    if counts.is_empty() {
-        bail!("no test ran: does the filter match any?");
-    }
-    Ok(Outcome::Passed)
+    heard.success = child.wait()?.success();
+    Ok(heard)
 }
