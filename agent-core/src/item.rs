@@ -66,6 +66,25 @@ pub struct Item {
 }
 
 impl Item {
+    /// An item that is whole, at the beginning of time: for what does not come from an engine.
+    #[must_use]
+    pub fn new(stream: StreamId, index: u64, client: Endpoint, server: Endpoint, record: Record) -> Self {
+        Self {
+            stream,
+            index,
+            client,
+            server,
+            tls: false,
+            record,
+            started: Timestamp(0),
+            finished: Timestamp(0),
+            anomalies: Vec::new(),
+            error: None,
+            gaps: 0,
+            truncated: false,
+        }
+    }
+
     /// Memory held, in bytes: what a queue that holds the item has to count.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -237,27 +237,16 @@ fn own_cpu_time() -> anyhow::Result<Duration> {
 fn item(index: u64) -> Captured {
     let end = |last: u8, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
     let started = Timestamp(1_700_000_000_000_000_000 + index * 1000);
+    let record = Record::Http(Box::new(exchange(index)));
+    let item = Item {
+        started,
+        finished: Timestamp(started.0 + 1_234_567),
+        ..Item::new(StreamId(index / 10), index, end(1, 40_000), end(2, 80), record)
+    };
+    let node = Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
     Captured {
-        outgoing: false,
-        item: Box::new(Item {
-            stream: StreamId(index / 10),
-            index,
-            client: end(1, 40_000),
-            server: end(2, 80),
-            tls: false,
-            record: Record::Http(Box::new(exchange(index))),
-            started,
-            finished: Timestamp(started.0 + 1_234_567),
-            anomalies: Vec::new(),
-            error: None,
-            gaps: 0,
-            truncated: false,
-        }),
-        src: Name::default(),
         dst: Name::from(Known::pod("shop", "prod")),
-        node: Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
-        worker: 0,
-        source: Source::Pcap,
+        ..Captured::nameless(Box::new(item), node, Source::Pcap)
     }
 }
 
@@ -285,15 +274,7 @@ fn exchange(index: u64) -> HttpExchange {
 }
 
 fn message<const N: usize>(words: [&str; N], fields: &[(&str, &str)], body: &[u8]) -> ([Span; N], Message) {
-    let mut buffer = Vec::new();
-    let mut put = |text: &str| {
-        let start = buffer.len() as u32;
-        buffer.extend_from_slice(text.as_bytes());
-        Span { start, end: buffer.len() as u32 }
-    };
-    let words = words.map(&mut put);
-    let fields = fields.iter().map(|(name, value)| (put(name), put(value))).collect();
-    let head = HeaderBlock::new(buffer.into(), fields);
+    let (words, head) = HeaderBlock::with_words(words.map(str::as_bytes), fields);
     let size = body.len() as u64;
     let body = Body { size, content: body.into(), content_size: size, ..Body::default() };
     (words, Message { minor_version: 1, head, body, ..Message::default() })

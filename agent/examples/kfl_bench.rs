@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent::captured::{Captured, Name, Node, Source};
+use agent::captured::{Captured, Node, Source};
 use agent::kfl::Filter;
 use agent::view::ItemView;
-use agent_core::item::{Endpoint, HeaderBlock, Message, Request, Response, Span, StreamId};
+use agent_core::item::{Endpoint, HeaderBlock, Message, Request, Response, StreamId};
 use agent_core::{HttpExchange, Item, Record, Timestamp};
 
 const ITEMS: u64 = 1024;
@@ -45,59 +45,32 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A head of a line's parts and fields.
-fn head(parts: &[&str], fields: &[(&str, &str)]) -> (HeaderBlock, Vec<Span>) {
-    let mut buffer = Vec::new();
-    let mut put = |text: &str| {
-        let start = buffer.len() as u32;
-        buffer.extend_from_slice(text.as_bytes());
-        Span { start, end: buffer.len() as u32 }
-    };
-    let parts = parts.iter().map(|part| put(part)).collect();
-    let fields = fields.iter().map(|(name, value)| (put(name), put(value))).collect();
-    (HeaderBlock::new(buffer.into(), fields), parts)
-}
-
 fn item(index: u64) -> Captured {
     let id = format!("{index:032x}");
     let fields =
         [("Host", "shop.test"), ("User-Agent", "bench"), ("Accept", "*/*"), ("X-Request-Id", id.as_str())];
-    let (request, line) = head(&["GET", "/api/v1/items?page=2"], &fields);
-    let (response, reason) = head(&["OK"], &[("Content-Type", "application/json"), ("Content-Length", "0")]);
+    let ([method, target], request) = HeaderBlock::with_words([b"GET", b"/api/v1/items?page=2"], &fields);
+    let fields = [("Content-Type", "application/json"), ("Content-Length", "0")];
+    let ([reason], response) = HeaderBlock::with_words([b"OK"], &fields);
     let exchange = HttpExchange {
         request: Some(Request {
-            method: line[0],
-            target: line[1],
+            method,
+            target,
             message: Message { head: request, head_size: 200, ..Message::default() },
         }),
         response: Some(Response {
             status: 200,
-            reason: reason[0],
+            reason,
             message: Message { head: response, head_size: 90, ..Message::default() },
         }),
         interim: Vec::new(),
     };
     let end = |last, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
-    Captured {
-        item: Box::new(Item {
-            stream: StreamId(index),
-            index,
-            client: end(1, 40_000),
-            server: end(2, 80),
-            tls: false,
-            record: Record::Http(Box::new(exchange)),
-            started: Timestamp(1_700_000_000_000_000_000),
-            finished: Timestamp(1_700_000_000_010_000_000),
-            anomalies: Vec::new(),
-            error: None,
-            gaps: 0,
-            truncated: false,
-        }),
-        src: Name::default(),
-        dst: Name::default(),
-        node: Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
-        outgoing: false,
-        worker: 0,
-        source: Source::Pcap,
-    }
+    let item = Item {
+        started: Timestamp(1_700_000_000_000_000_000),
+        finished: Timestamp(1_700_000_000_010_000_000),
+        ..Item::new(StreamId(index), index, end(1, 40_000), end(2, 80), Record::Http(Box::new(exchange)))
+    };
+    let node = Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
+    Captured::nameless(Box::new(item), node, Source::Pcap)
 }

@@ -186,6 +186,13 @@ impl ClosedStream {
 }
 
 impl Captured {
+    /// An item of the first worker, of whose ends nothing is known.
+    #[must_use]
+    pub fn nameless(item: Box<Item>, node: Arc<Node>, source: Source) -> Self {
+        let (src, dst) = (Name::default(), Name::default());
+        Self { item, src, dst, node, outgoing: false, worker: 0, source }
+    }
+
     /// The namespace that the item is of: that of the pod for whose sake it was captured, the server first; where none is
     /// known to be that, the server's or else the client's.
     #[must_use]

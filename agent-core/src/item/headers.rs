@@ -210,6 +210,23 @@ impl HeaderBlock {
         Self::of(&[&buffer], fields.iter().copied())
     }
 
+    /// A block that holds `words`, as those of a start line, and these fields. It tells where the words are.
+    #[must_use]
+    pub fn with_words<const N: usize>(
+        words: [&[u8]; N],
+        fields: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)],
+    ) -> ([Span; N], Self) {
+        let mut buffer = Vec::new();
+        let mut put = |text: &[u8]| {
+            let start = length(buffer.len());
+            buffer.extend_from_slice(text);
+            Span { start, end: length(buffer.len()) }
+        };
+        let words = words.map(&mut put);
+        let fields = fields.iter().map(|(name, value)| (put(name.as_ref()), put(value.as_ref()))).collect();
+        (words, Self::new(buffer.into(), fields))
+    }
+
     /// A block over these bytes one after the other.
     pub(crate) fn of(parts: &[&[u8]], fields: impl ExactSizeIterator<Item = (Span, Span)>) -> Self {
         let head = parts.iter().map(|part| part.len()).sum::<usize>();

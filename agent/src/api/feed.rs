@@ -19,8 +19,8 @@ use crate::captured::Captured;
 use crate::kfl::Filter;
 use crate::view::ItemView;
 
-/// Batches that may wait for the thread…
-const QUEUE: usize = 1024;
+/// Batches that may wait for the thread, a second's…
+const QUEUE: usize = 16_384;
 /// …and the memory that their items hold.
 const QUEUE_BYTES: usize = 32 << 20;
 
@@ -299,39 +299,19 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
-    use agent_core::Timestamp;
     use agent_core::item::{Endpoint, HttpExchange, Item, Record, StreamId};
 
     use super::*;
     use crate::api::client::Told;
-    use crate::captured::{Name, Node, Source};
+    use crate::captured::{Node, Source};
 
     fn item() -> Arc<Captured> {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let end = Endpoint { addr: ip, port: 80, cgroup: 0 };
         let exchange = HttpExchange { request: None, response: None, interim: Vec::new() };
-        Arc::new(Captured {
-            item: Box::new(Item {
-                stream: StreamId(1),
-                index: 0,
-                client: end,
-                server: end,
-                tls: false,
-                record: Record::Http(Box::new(exchange)),
-                started: Timestamp(0),
-                finished: Timestamp(0),
-                anomalies: Vec::new(),
-                error: None,
-                gaps: 0,
-                truncated: false,
-            }),
-            src: Name::default(),
-            dst: Name::default(),
-            node: Arc::new(Node { name: String::new(), ip }),
-            outgoing: false,
-            worker: 0,
-            source: Source::Pcap,
-        })
+        let item = Item::new(StreamId(1), 0, end, end, Record::Http(Box::new(exchange)));
+        let node = Arc::new(Node { name: String::new(), ip });
+        Arc::new(Captured::nameless(Box::new(item), node, Source::Pcap))
     }
 
     #[tokio::test]

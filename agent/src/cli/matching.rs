@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agent_core::item::StreamId;
 use agent_core::{Engine, EngineConfig, Event};
 
-use crate::captured::{Captured, Name, Source};
+use crate::captured::{Captured, Source};
 use crate::kfl::Filter;
 use crate::pcap::{Select, StoreFolder};
 use crate::resolve::Resolver;
@@ -59,15 +59,7 @@ impl Matching<'_> {
                 Event::Item(item) => {
                     let stored = self.numbers.get(&item.stream).copied();
                     let Some(stored) = stored.filter(|stored| !self.found.contains(stored)) else { continue };
-                    let captured = Captured {
-                        outgoing: false,
-                        item,
-                        src: Name::default(),
-                        dst: Name::default(),
-                        node: Arc::clone(self.node.node()),
-                        worker: 0,
-                        source: Source::Pcap,
-                    };
+                    let captured = Captured::nameless(item, Arc::clone(self.node.node()), Source::Pcap);
                     if self.filter.matches(&captured, &self.view) {
                         self.found.insert(stored);
                     }

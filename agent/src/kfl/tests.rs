@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use agent_core::item::{
-    Body, Endpoint, ErrorKind, HeaderBlock, ItemError, Message, Request, Response, Span, StreamId,
+    Body, Endpoint, ErrorKind, HeaderBlock, ItemError, Message, Request, Response, StreamId,
 };
 use agent_core::{HttpExchange, Item, Record, Timestamp};
 use proptest::prelude::*;
@@ -18,19 +18,6 @@ use crate::captured::{Known, Name, Node, Source as Origin};
 use crate::process::{PodUid, ProcessInfo};
 use crate::view::Redaction;
 
-/// A head of a start line and fields.
-fn head(fields: &[(&str, &[u8])], extra: &[&[u8]]) -> (HeaderBlock, Vec<Span>) {
-    let mut buffer = Vec::new();
-    let mut put = |bytes: &[u8]| {
-        let start = u32::try_from(buffer.len()).unwrap();
-        buffer.extend_from_slice(bytes);
-        Span { start, end: u32::try_from(buffer.len()).unwrap() }
-    };
-    let extra = extra.iter().map(|bytes| put(bytes)).collect();
-    let fields = fields.iter().map(|(name, value)| (put(name.as_bytes()), put(value))).collect();
-    (HeaderBlock::new(buffer.into(), fields), extra)
-}
-
 fn message(head: HeaderBlock, body: &[u8], minor_version: u8) -> Message {
     let body = Body {
         size: body.len() as u64,
@@ -42,13 +29,13 @@ fn message(head: HeaderBlock, body: &[u8], minor_version: u8) -> Message {
 }
 
 fn request(method: &str, target: &str, fields: &[(&str, &[u8])], body: &[u8]) -> Request {
-    let (head, spans) = head(fields, &[method.as_bytes(), target.as_bytes()]);
-    Request { method: spans[0], target: spans[1], message: message(head, body, 1) }
+    let ([method, target], head) = HeaderBlock::with_words([method.as_bytes(), target.as_bytes()], fields);
+    Request { method, target, message: message(head, body, 1) }
 }
 
 fn response(status: u16, fields: &[(&str, &[u8])], body: &[u8]) -> Response {
-    let (head, spans) = head(fields, &[b"Whatever"]);
-    Response { status, reason: spans[0], message: message(head, body, 1) }
+    let ([reason], head) = HeaderBlock::with_words([b"Whatever"], fields);
+    Response { status, reason, message: message(head, body, 1) }
 }
 
 fn captured(request: Option<Request>, response: Option<Response>) -> Captured {
@@ -63,21 +50,14 @@ fn captured(request: Option<Request>, response: Option<Response>) -> Captured {
     };
     let whole = request.is_some() && response.is_some();
     let error = ItemError { kind: ErrorKind::Timeout, msg: "nothing came".into() };
+    let record = Record::Http(Box::new(HttpExchange { request, response, interim: Vec::new() }));
     Captured {
         outgoing: true,
         item: Box::new(Item {
-            stream: StreamId(25258),
-            index: 7,
-            client: end(1, 40000),
-            server: end(2, 8080),
-            tls: false,
-            record: Record::Http(Box::new(HttpExchange { request, response, interim: Vec::new() })),
             started: Timestamp(1_700_000_000_123_456_789),
             finished: Timestamp(1_700_000_000_135_801_789),
-            anomalies: Vec::new(),
             error: (!whole).then_some(error),
-            gaps: 0,
-            truncated: false,
+            ..Item::new(StreamId(25258), 7, end(1, 40000), end(2, 8080), record)
         }),
         src: Name { process: Some(Arc::new(process)), ..Name::default() },
         dst: Name::from(Known { service: Some(Arc::from("orders")), ..Known::pod("orders-1", "prod") }),

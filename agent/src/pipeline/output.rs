@@ -15,9 +15,9 @@ use super::worker::Batch;
 use super::{Pace, Stop};
 use crate::view::{self, ItemView, Lines, Page};
 
-/// Batches that may wait for the writer. Live ones are small, a few packets each, and come every few milliseconds: a
-/// writer that does not get its turn for a second must not lose any.
-const QUEUE: usize = 4096;
+/// Batches that may wait for the writer. Live ones are of 64 packets at most and thousands a second: a writer that does
+/// not get its turn for a second must not lose any.
+const QUEUE: usize = 16_384;
 /// Batches written before what was written is flushed.
 const FLUSH: usize = 64;
 /// Memory that the items of waiting batches may hold together, in bytes; one batch alone may hold more.

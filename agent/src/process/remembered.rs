@@ -61,7 +61,6 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use agent_core::item::{HttpExchange, Record};
-    use agent_core::time::Timestamp;
 
     use super::*;
     use crate::process::ProcessInfo;
@@ -86,24 +85,9 @@ mod tests {
 
     fn item(stream: u64) -> Item {
         let end = |port| Endpoint { addr: "192.0.2.1".parse().unwrap(), port, cgroup: stream };
-        Item {
-            stream: StreamId(stream),
-            index: 0,
-            client: end(stream as u16),
-            server: end(80),
-            tls: false,
-            record: Record::Http(Box::new(HttpExchange {
-                request: None,
-                response: None,
-                interim: Vec::new(),
-            })),
-            started: Timestamp(0),
-            finished: Timestamp(0),
-            anomalies: Vec::new(),
-            error: None,
-            gaps: 0,
-            truncated: false,
-        }
+        let exchange = HttpExchange { request: None, response: None, interim: Vec::new() };
+        let record = Record::Http(Box::new(exchange));
+        Item::new(StreamId(stream), 0, end(stream as u16), end(80), record)
     }
 
     #[test]

@@ -169,19 +169,12 @@ impl World {
             }),
             interim: Vec::new(),
         };
+        let record = Record::Http(Box::new(exchange));
         let item = Item {
-            stream: StreamId(*stream),
-            index,
-            client: end(0),
-            server: end(1),
             tls: *tls,
-            record: Record::Http(Box::new(exchange)),
             started: Timestamp(*time),
             finished: Timestamp(time.saturating_add(index * 1_234_567)),
-            anomalies: Vec::new(),
-            error: None,
-            gaps: 0,
-            truncated: false,
+            ..Item::new(StreamId(*stream), index, end(0), end(1), record)
         };
         Captured {
             item: Box::new(item),
@@ -196,15 +189,8 @@ impl World {
 }
 
 fn head(words: [&[u8]; 2], fields: &[(usize, usize)]) -> ([Span; 2], HeaderBlock) {
-    let mut buffer = Vec::new();
-    let mut put = |text: &[u8]| {
-        let start = buffer.len() as u32;
-        buffer.extend_from_slice(text);
-        Span { start, end: buffer.len() as u32 }
-    };
-    let words = words.map(&mut put);
-    let fields = fields.iter().map(|&(name, value)| (put(NAMES[name]), put(VALUES[value]))).collect();
-    (words, HeaderBlock::new(buffer.into(), fields))
+    let fields: Vec<_> = fields.iter().map(|&(name, value)| (NAMES[name], VALUES[value])).collect();
+    HeaderBlock::with_words(words, &fields)
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use agent::api::{Bound, Feed, FeedConfig, Listen, Registry, ServeLimits, Server, Services};
 use agent::capture::file::FileSource;
 use agent::capture::{PacketSource as _, Progress};
-use agent::captured::{Captured, Name, Node, Source};
+use agent::captured::{Captured, Node, Source};
 use agent::secret::Secret;
 use agent_core::{Engine, EngineConfig, Event, Item};
 use serde_json::Value;
@@ -46,15 +46,7 @@ pub(crate) fn items() -> Vec<Arc<Captured>> {
 
 pub(crate) fn captured(item: Item) -> Captured {
     let node = Node { name: "node-7".to_owned(), ip: "10.0.0.7".parse().unwrap() };
-    Captured {
-        item: Box::new(item),
-        src: Name::default(),
-        dst: Name::default(),
-        node: Arc::new(node),
-        outgoing: false,
-        worker: 0,
-        source: Source::Pcap,
-    }
+    Captured::nameless(Box::new(item), Arc::new(node), Source::Pcap)
 }
 
 /// The same item under another number.

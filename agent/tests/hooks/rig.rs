@@ -13,7 +13,7 @@ use agent::hooks::{
 use agent::outbox::{Delivery, DeliveryId, Outbox, OutboxError};
 use agent::pcap::{CaptureFile, PcapStore, StoreError};
 use agent::resolve::NameHistory;
-use agent_core::item::{Endpoint, HeaderBlock, Message, Request, Response, Span, StreamId};
+use agent_core::item::{Endpoint, HeaderBlock, Message, Request, Response, StreamId};
 use agent_core::{HttpExchange, Item, Record, Timestamp};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -240,53 +240,29 @@ pub(crate) fn item(index: u64) -> Arc<Captured> {
     captured(index, HttpExchange { request: Some(request), response, interim: Vec::new() })
 }
 
-/// A head of these words and fields, and where the words are in it.
-fn head<const N: usize>(words: [&str; N], fields: &[(&str, &str)]) -> ([Span; N], HeaderBlock) {
-    let mut buffer = Vec::new();
-    let mut put = |text: &str| {
-        let start = u32::try_from(buffer.len()).unwrap();
-        buffer.extend_from_slice(text.as_bytes());
-        Span { start, end: u32::try_from(buffer.len()).unwrap() }
-    };
-    let words = words.map(&mut put);
-    let fields = fields.iter().map(|(name, value)| (put(name), put(value))).collect();
-    (words, HeaderBlock::new(buffer.into(), fields))
-}
-
 pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request {
-    let ([method, target], head) = head([method, target], fields);
+    let ([method, target], head) = HeaderBlock::with_words([method.as_bytes(), target.as_bytes()], fields);
     Request { method, target, message: Message { minor_version: 1, head, ..Message::default() } }
 }
 
 pub(crate) fn response(status: u16, fields: &[(&str, &str)]) -> Response {
-    let ([reason], head) = head(["x"], fields);
+    let ([reason], head) = HeaderBlock::with_words([b"x"], fields);
     Response { status, reason, message: Message { minor_version: 1, head, ..Message::default() } }
 }
 
 /// What was said, as an item.
 pub(crate) fn captured(index: u64, exchange: HttpExchange) -> Arc<Captured> {
     let end = |last: u8, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
+    let stream = StreamId(if index == 0 { 1 } else { 100 + index });
+    let record = Record::Http(std::boxed::Box::new(exchange));
+    let item = Item {
+        finished: Timestamp(12_500_000),
+        ..Item::new(stream, index, end(1, 40000), end(2, 80), record)
+    };
+    let node = Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
     Arc::new(Captured {
-        outgoing: false,
-        item: std::boxed::Box::new(Item {
-            stream: StreamId(if index == 0 { 1 } else { 100 + index }),
-            index,
-            client: end(1, 40000),
-            server: end(2, 80),
-            tls: false,
-            record: Record::Http(std::boxed::Box::new(exchange)),
-            started: Timestamp::default(),
-            finished: Timestamp(12_500_000),
-            anomalies: Vec::new(),
-            error: None,
-            gaps: 0,
-            truncated: false,
-        }),
-        src: Name::default(),
         dst: Name::from(Known::pod("shop", "prod")),
-        node: Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
-        worker: 0,
-        source: Source::Pcap,
+        ..Captured::nameless(std::boxed::Box::new(item), node, Source::Pcap)
     })
 }
 

@@ -1,8 +1,9 @@
 //! Reads one message head: start line and header section (RFC 9112 sections 2 to 5).
 //!
-//! Most heads are as plain as can be, and read by `plain`. httparse reads all that is well formed. What it refuses and servers accept nevertheless (folded headers, white space
-//! before the colon, lines without a colon, more fields than expected) is read by the lenient reader below, with an
-//! anomaly for each kind of oddity. Either way the head is copied once, into the item's own buffer.
+//! Most heads are as plain as can be, and read by `plain`. httparse reads all that is well formed. What it refuses and
+//! servers accept nevertheless (folded headers, white space before the colon, lines without a colon, more fields than
+//! expected) is read by the lenient reader below, with an anomaly for each kind of oddity. Either way the head is copied
+//! once, into the item's own buffer.
 
 use std::mem::MaybeUninit;
 
@@ -155,19 +156,7 @@ pub(super) fn parse_lenient(side: Side, bytes: &[u8], cut: bool, max_fields: usi
     let mut lines = Lines { bytes, at: 0, bare_lf: false, cut };
     let (first, end) = lines.next()?;
     let (start, minor_version) = start_line(side, &bytes[first..end], first)?;
-    let mut fields = LenientFields {
-        bytes,
-        spans: Vec::new(),
-        folded: Vec::new(),
-        odd: Oddities::default(),
-        max: max_fields,
-    };
-    for (from, to) in &mut lines {
-        if from == to {
-            break;
-        }
-        fields.line(from, to);
-    }
+    let mut fields = LenientFields::read(bytes, &mut lines, max_fields);
     let size = if cut { bytes.len() } else { lines.at };
     fields.odd.bare_lf = lines.bare_lf;
     Some(fields.finish(start, minor_version, size))
@@ -217,7 +206,19 @@ struct LenientFields<'a> {
     max: usize,
 }
 
-impl LenientFields<'_> {
+impl<'a> LenientFields<'a> {
+    /// Reads lines up to the empty one.
+    fn read(bytes: &'a [u8], lines: &mut Lines<'_>, max: usize) -> Self {
+        let mut fields = Self { bytes, spans: Vec::new(), folded: Vec::new(), odd: Oddities::default(), max };
+        for (from, to) in lines {
+            if from == to {
+                break;
+            }
+            fields.line(from, to);
+        }
+        fields
+    }
+
     fn line(&mut self, from: usize, to: usize) {
         let line = &self.bytes[from..to];
         self.odd.control |= line.iter().any(|&b| (b < b' ' && b != b'\t') || b == 0x7f);
@@ -283,19 +284,7 @@ impl LenientFields<'_> {
 /// The header fields of a trailer section (RFC 9112 section 7.1.2), which ends with its empty line.
 pub(super) fn parse_trailers(bytes: &[u8], max_fields: usize) -> (HeaderBlock, Vec<Anomaly>) {
     let mut lines = Lines { bytes, at: 0, bare_lf: false, cut: false };
-    let mut fields = LenientFields {
-        bytes,
-        spans: Vec::new(),
-        folded: Vec::new(),
-        odd: Oddities::default(),
-        max: max_fields,
-    };
-    for (from, to) in &mut lines {
-        if from == to {
-            break;
-        }
-        fields.line(from, to);
-    }
+    let fields = LenientFields::read(bytes, &mut lines, max_fields);
     let start = StartLine::Response { status: 0, reason: Span::default() };
     let head = fields.finish(start, 1, bytes.len());
     (head.block, head.anomalies)

@@ -121,6 +121,7 @@ impl AfPacketSource {
     /// Sleeps until a block is handed over, at most for `left`.
     fn sleep(&self, left: Duration) -> anyhow::Result<()> {
         let limit = if self.ending.is_some() { PATIENCE / 4 } else { LONGEST_SLEEP };
+        // Rounded up, or the last part of a millisecond would be a wake-up of its own.
         let limit = u16::try_from(left.min(limit).as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         let mut fds = [PollFd::new(self.shared.socket.as_fd(), PollFlags::POLLIN)];
         match nix::poll::poll(&mut fds, PollTimeout::from(limit)) {

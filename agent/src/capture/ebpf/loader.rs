@@ -5,6 +5,7 @@
 //! the rings.
 
 use std::os::fd::AsFd as _;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use agent_common::MAX_RINGS;
 use agent_common::config::{Endpoint, MAX_CLIENTS, Sleeper};
@@ -53,7 +54,7 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
         .map_err(|e| LiveError::kernel("loading the eBPF maps", &e))?;
     let ring_bytes = memory::ring_bytes(config.ring_bytes, config.workers);
     let rings = std::thread::scope(|scope| {
-        let rings = scope.spawn(|| make_rings(workers, ring_bytes));
+        let rings = thread(scope, || make_rings(workers, ring_bytes))?;
         // Before any map is taken out: the instructions name maps by descriptor.
         let programs = load_programs(&mut ebpf, config);
         let rings = join(rings);
@@ -97,7 +98,16 @@ fn absent(name: &str) -> LiveError {
     LiveError::Kernel { what: format!("map {name}"), cause: String::from("not in the embedded object") }
 }
 
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T, LiveError>>) -> Result<T, LiveError> {
+/// Starts a thread. There may be none left: a container's pids are limited.
+fn thread<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> Result<T, LiveError> + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, Result<T, LiveError>>, LiveError> {
+    let builder = std::thread::Builder::new().name(String::from("ebpf-load"));
+    builder.spawn_scoped(scope, work).map_err(|e| LiveError::kernel("starting a thread", &e))
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, Result<T, LiveError>>) -> Result<T, LiveError> {
     let panicked = |_| LiveError::Kernel {
         what: String::from("loading the eBPF programs"),
         cause: String::from("a thread has panicked: please report it"),
@@ -117,8 +127,8 @@ fn load_programs(ebpf: &mut Ebpf, config: &LiveConfig) -> Result<(), LiveError> 
         result.map_err(|e| LiveError::kernel(format!("loading {name}"), &e))
     };
     std::thread::scope(|scope| {
-        let threads = ebpf.programs_mut().map(|(name, program)| scope.spawn(move || load(name, program)));
-        let threads: Vec<_> = threads.collect();
+        let threads = ebpf.programs_mut().map(|(name, program)| thread(scope, move || load(name, program)));
+        let threads: Vec<_> = threads.collect::<Result<_, _>>()?;
         threads.into_iter().try_for_each(join)
     })
 }
@@ -136,9 +146,9 @@ fn make_rings(count: u32, bytes: u32) -> Result<Rings, LiveError> {
         let starts = (0..count).step_by(share as usize);
         let threads = starts.map(|first| {
             let last = count.min(first + share);
-            scope.spawn(move || (first..last).map(make).collect::<Result<Rings, _>>())
+            thread(scope, move || (first..last).map(make).collect::<Result<Rings, _>>())
         });
-        let threads: Vec<_> = threads.collect();
+        let threads: Vec<_> = threads.collect::<Result<_, _>>()?;
         let mut rings = Vec::with_capacity(count as usize);
         for thread in threads {
             rings.append(&mut join(thread)?);

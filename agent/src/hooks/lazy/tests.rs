@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use agent_core::item::{Body, Endpoint, ErrorKind, HeaderBlock, ItemError, Message, Span, StreamId};
+use agent_core::item::{Body, Endpoint, ErrorKind, HeaderBlock, ItemError, Message, StreamId};
 use agent_core::item::{Request, Response};
 use agent_core::{Engine, EngineConfig, Event, HttpExchange, Item, Record, Timestamp};
 use proptest::collection::vec;
@@ -60,18 +60,6 @@ impl Bench {
         }
         assert_eq!(self.meter.used(), 0);
     }
-}
-
-fn head<const N: usize>(words: [&[u8]; N], fields: &[(Vec<u8>, Vec<u8>)]) -> ([Span; N], HeaderBlock) {
-    let mut buffer = Vec::new();
-    let mut put = |text: &[u8]| {
-        let start = buffer.len() as u32;
-        buffer.extend_from_slice(text);
-        Span { start, end: buffer.len() as u32 }
-    };
-    let words = words.map(&mut put);
-    let fields = fields.iter().map(|(name, value)| (put(name), put(value))).collect();
-    (words, HeaderBlock::new(buffer.into(), fields))
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -132,7 +120,7 @@ fn message() -> impl Strategy<Value = (Message, Headers)> {
                 sha256,
                 ..Body::default()
             };
-            let trailers = trailers.map(|fields| head([], &fields).1);
+            let trailers = trailers.map(|fields| HeaderBlock::with_words([], &fields).1);
             (Message { minor_version: 1, head_size: 99, body, trailers, ..Message::default() }, fields)
         },
     )
@@ -145,14 +133,14 @@ fn request() -> impl Strategy<Value = Request> {
         Just(b"http://h/p?q".to_vec())
     ];
     (target, message()).prop_map(|(target, (message, fields))| {
-        let ([method, target], head) = head([b"POST", &target], &fields);
+        let ([method, target], head) = HeaderBlock::with_words([b"POST", &target], &fields);
         Request { method, target, message: Message { head, ..message } }
     })
 }
 
 fn response() -> impl Strategy<Value = Response> {
     (100_u16..600, bytes(), message()).prop_map(|(status, reason, (message, fields))| {
-        let ([reason], head) = head([&reason], &fields);
+        let ([reason], head) = HeaderBlock::with_words([&reason], &fields);
         Response { status, reason, message: Message { head, ..message } }
     })
 }
@@ -169,21 +157,17 @@ fn item() -> impl Strategy<Value = Arc<Captured>> {
             };
             let started = Timestamp(1_700_000_000_123_456_789);
             let error = ItemError { kind: ErrorKind::Gap, msg: "bytes are \"missing\"\x08\x0c".into() };
+            let record = Record::Http(Box::new(exchange));
             Arc::new(Captured {
                 outgoing: odd,
                 item: Box::new(Item {
-                    stream: StreamId(index.into()),
-                    index: index.into(),
-                    client: end(1),
-                    server: end(2),
                     tls: odd,
-                    record: Record::Http(Box::new(exchange)),
                     started,
                     finished: Timestamp(started.0 + elapsed),
-                    anomalies: Vec::new(),
                     error: odd.then_some(error),
                     gaps: 3,
                     truncated: odd,
+                    ..Item::new(StreamId(index.into()), index.into(), end(1), end(2), record)
                 }),
                 src: Name::default(),
                 dst: Name::from(Known::pod("shop", "prod")),
@@ -221,15 +205,7 @@ fn recorded(file: &Path) -> Vec<Arc<Captured>> {
     let mut items = Vec::new();
     while let Some(event) = engine.poll_event() {
         if let Event::Item(item) = event {
-            items.push(Arc::new(Captured {
-                outgoing: false,
-                item,
-                src: Name::default(),
-                dst: Name::default(),
-                node: Arc::clone(&node),
-                worker: 0,
-                source: Source::Pcap,
-            }));
+            items.push(Arc::new(Captured::nameless(item, Arc::clone(&node), Source::Pcap)));
         }
     }
     items

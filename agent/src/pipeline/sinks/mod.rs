@@ -30,7 +30,7 @@ use crate::outbox::Outbox;
 use crate::view::ItemView;
 
 /// Batches of workers that may wait for a sink; [`Room`] bounds their memory.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 16_384;
 
 /// Items of a worker's batch that a sink wants, with their memory.
 type Wanted = (Vec<Arc<Captured>>, usize);
