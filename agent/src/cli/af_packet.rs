@@ -45,12 +45,15 @@ pub(super) fn run(
     let watched = watch::watch(&mut capture, &run, &workers, settings.words, daemon);
     daemon.end();
     run.vitals().enter(Phase::Ending);
-    capture.stop()?;
-    let reports = watch::reports(workers)?;
-    let balance = balance_json(&capture.balance()?);
+    // Whatever fails from here on, scripts and deliveries get their end.
+    let stopped = capture.stop();
+    let reports = watch::reports(workers);
+    let balance = capture.balance();
     // Closed before scripts and deliveries are waited for: nobody pays for our end.
     drop(capture);
-    let code = run.finish(reports, Some(balance))?;
+    let code = run.finish(reports, balance.as_ref().ok().map(balance_json))?;
+    stopped?;
+    balance?;
     watched.map(|()| code)
 }
 

@@ -156,16 +156,25 @@ mod live {
         let watched = watch::watch(&mut live, &run, &workers, settings.words, daemon);
         daemon.end();
         run.vitals().enter(Phase::Ending);
-        live.stop()?;
-        let reports = watch::reports(workers)?;
+        // Whatever fails from here on, scripts and deliveries get their end.
+        let stopped = live.stop();
+        let reports = watch::reports(workers);
+        let balance = told(&mut live);
+        // Detached before scripts and deliveries are waited for: the application pays nothing for our end.
+        drop(live);
+        let code = run.finish(reports, balance.as_ref().ok().cloned())?;
+        stopped?;
+        balance?;
+        watched.map(|()| code)
+    }
+
+    /// The kernel's books, for people and programs.
+    fn told(live: &mut Live) -> Result<Value, LiveError> {
         let mut balance = balance_json(&live.balance()?, live.attach_stats());
         if let Some(identity) = live.identity() {
             balance["identity"] = identity_json(&identity.stats()?);
         }
-        // Detached before scripts and deliveries are waited for: the application pays nothing for our end.
-        drop(live);
-        let code = run.finish(reports, Some(balance))?;
-        watched.map(|()| code)
+        Ok(balance)
     }
 
     fn places(names: &[String]) -> String {

@@ -81,15 +81,28 @@ fn warn_of_loss(lost: u64, words: Words) {
     }
 }
 
-/// What the workers did, once all have ended.
-///
-/// # Errors
-/// When one has panicked.
-pub(super) fn reports(workers: Vec<JoinHandle<WorkerReport>>) -> anyhow::Result<Vec<WorkerReport>> {
+/// What the workers did, once all have ended. Of one that has panicked only that: what the others and it have found is
+/// still to be delivered.
+pub(super) fn reports(workers: Vec<JoinHandle<WorkerReport>>) -> Vec<WorkerReport> {
     let report = |worker: JoinHandle<WorkerReport>| {
-        worker
-            .join()
-            .map_err(|_| anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it"))
+        worker.join().unwrap_or_else(|_| {
+            let error = anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it");
+            WorkerReport { error: Some(error), ..WorkerReport::default() }
+        })
     };
     workers.into_iter().map(report).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panicked_takes_nobody_elses_report_along() {
+        let well = std::thread::spawn(|| WorkerReport { filtered: 7, ..WorkerReport::default() });
+        let ill = std::thread::spawn(|| -> WorkerReport { panic!("on purpose") });
+        let reports = reports(vec![ill, well]);
+        assert!(reports[0].error.as_ref().unwrap().to_string().contains("please report it"));
+        assert!(reports[1].error.is_none() && reports[1].filtered == 7);
+    }
 }

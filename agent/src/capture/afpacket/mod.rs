@@ -294,14 +294,14 @@ impl AfPacket {
         self.interfaces.there().is_empty() && !self.interfaces.has_patterns()
     }
 
-    /// Stops to capture: what the rings still hold can be read to the end.
+    /// Stops to capture: what the rings still hold can be read to the end. Sources end also where this fails.
     ///
     /// # Errors
     /// When the kernel refuses the filter.
     pub fn stop(&self) -> Result<(), AfPacketError> {
-        self.attach(&NOTHING)?;
+        let attached = self.attach(&NOTHING);
         self.ended.store(true, Ordering::Release);
-        Ok(())
+        attached
     }
 }
 
