@@ -161,6 +161,7 @@ mod with {
                 slices: stats.slices,
                 no_room: stats.refused,
                 addresses: stats.names.addresses,
+                nameless: stats.names.refused,
             }
         }
 

@@ -23,6 +23,7 @@ pub(in super::super) struct Counts {
     pub(in super::super) slices: u64,
     pub(in super::super) no_room: u64,
     pub(in super::super) addresses: u64,
+    pub(in super::super) nameless: u64,
 }
 
 /// `None`: the API is not asked.
@@ -68,6 +69,7 @@ pub(super) fn all(to: &mut Exposition, counts: Option<&Counts>) {
         |c| c.no_room,
     );
     one(false, "remora_names_addresses", "Addresses that have a name.", |c| c.addresses);
+    one(true, "remora_names_refused_total", "Addresses whose name there was no room for.", |c| c.nameless);
     let mut lookups =
         to.counter("remora_kubernetes_lookups_total", "Pods looked up by their address, by what came of it.");
     if let Some(c) = counts {
