@@ -387,11 +387,13 @@ fn dead_destinations_cost_no_packet_and_no_bound() {
     // There is room again.
     let before = settled(&data);
     pair.client.run(|| round(10));
-    wait_until("ten more of each", &tap, || {
-        let now = books(&data);
-        // Scripts may still have had items from before.
-        ORDERED.iter().all(|name| kept(&now, name) >= kept(&before, name) + 10)
-    });
+    let (deadline, mut now) = (Instant::now() + PATIENCE, books(&data));
+    // Scripts may still have had items from before.
+    while !ORDERED.iter().all(|name| kept(&now, name) >= kept(&before, name) + 10) {
+        assert!(Instant::now() < deadline, "ten more of each: {before:?}, then {now:?}: {}", tap.said());
+        std::thread::sleep(Duration::from_millis(100));
+        now = books(&data);
+    }
     wait_for_all(&alive, &data, &tap);
     let books = books(&data);
     let ran = tap.end().exits(0);
@@ -400,15 +402,6 @@ fn dead_destinations_cost_no_packet_and_no_bound() {
     let log = nginx.stop().unwrap();
     assert_eq!(ran.stats()["items"]["http"], log.len(), "an item for each request: {}", ran.stats());
     eprintln!("{} requests; {early:?}, then {late:?}; {books:#?}\n{}", log.len(), ran.stderr);
-}
-
-#[track_caller]
-fn wait_until(what: &str, tap: &Background, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: {}", tap.said());
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 fn wait_for_all(alive: &Alive, data: &Path, tap: &Background) {
