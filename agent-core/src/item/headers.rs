@@ -227,8 +227,29 @@ impl HeaderBlock {
         Self { bytes: bytes.into(), head: length(head), first, repeated, plain }
     }
 
-    fn head(&self) -> &[u8] {
+    /// All of its bytes but the spans.
+    #[inline]
+    pub(crate) fn head(&self) -> &[u8] {
         self.bytes.get(..self.head as usize).unwrap_or_default()
+    }
+
+    /// The same fields behind another start line, which takes the place of the first `before` bytes.
+    pub(crate) fn behind(&self, line: &[u8], before: usize) -> Self {
+        let (head, spans) = self.bytes.split_at(self.head().len());
+        let section = head.get(before..).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(line.len() + section.len() + spans.len());
+        bytes.extend_from_slice(line);
+        bytes.extend_from_slice(section);
+        let head = bytes.len();
+        let by = length(line.len()).wrapping_sub(length(before));
+        for places in spans.as_chunks::<SPANS>().0 {
+            let mut moved = [0; SPANS];
+            for (into, place) in moved.as_chunks_mut::<4>().0.iter_mut().zip(places.as_chunks::<4>().0) {
+                *into = u32::from_le_bytes(*place).wrapping_add(by).to_le_bytes();
+            }
+            bytes.extend_from_slice(&moved);
+        }
+        Self { bytes: bytes.into(), head: length(head), ..*self }
     }
 
     fn spans(&self) -> impl ExactSizeIterator<Item = (Span, Span)> {

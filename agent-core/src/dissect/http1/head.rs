@@ -6,12 +6,13 @@
 
 use std::mem::MaybeUninit;
 
+use super::again::Heads;
+use super::framing::Framing;
 use super::looks::Looks;
-use super::plain;
 use super::probe::{MAX_METHOD, is_token};
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::dissect::Side;
-use crate::item::{Fields, HeaderBlock, Span};
+use crate::item::{HeaderBlock, Span};
 
 /// Fields that the strict readers have room for; heads with more go to the lenient one.
 pub(super) const FAST_FIELDS: usize = 64;
@@ -25,6 +26,8 @@ pub(super) struct Head {
     /// Length as captured.
     pub(super) size: usize,
     pub(super) anomalies: Vec<Anomaly>,
+    /// Where the body ends, if that was looked for already.
+    pub(super) framing: Option<Framing>,
 }
 
 /// Request line or status line.
@@ -49,8 +52,8 @@ pub(super) fn note(kind: AnomalyKind, msg: &'static str) -> Anomaly {
 }
 
 /// Reads a well-formed head at the start of `bytes`, which may hold more.
-pub(super) fn parse_strict(side: Side, bytes: &[u8], fields: &mut Fields) -> Result<Head, NoHead> {
-    plain::read(side, bytes, fields).map_or_else(|| parse_well_formed(side, bytes), Ok)
+pub(super) fn parse_strict(side: Side, bytes: &[u8], heads: &mut Heads) -> Result<Head, NoHead> {
+    heads.read(side, bytes).map_or_else(|| parse_well_formed(side, bytes), Ok)
 }
 
 /// The same, whatever is odd about it.
@@ -121,6 +124,7 @@ fn whole(
         block: HeaderBlock::of(&[bytes], spans).known_plain(looks.plain),
         size,
         anomalies,
+        framing: None,
     }
 }
 
@@ -276,7 +280,7 @@ impl LenientFields<'_> {
             }
         }
         let block = HeaderBlock::of(&[self.bytes, &self.folded], self.spans.into_iter());
-        Head { start, minor_version, block, size, anomalies }
+        Head { start, minor_version, block, size, anomalies, framing: None }
     }
 }
 
@@ -392,7 +396,7 @@ mod tests {
     }
 
     fn strict(side: Side, bytes: &[u8]) -> Head {
-        parse_strict(side, bytes, &mut Fields::default()).unwrap()
+        parse_strict(side, bytes, &mut Heads::default()).unwrap()
     }
 
     #[test]
@@ -434,7 +438,7 @@ mod tests {
     fn oddities_are_read_and_named() {
         let bytes =
             b"GET /a b HTTP/1.1\nHost : x\r\nFold: one\r\n\t two \r\n   three\r\nnocolon\r\nC: a\0b\r\n\r\n";
-        assert_eq!(parse_strict(Side::Client, bytes, &mut Fields::default()).unwrap_err(), NoHead::Invalid);
+        assert_eq!(parse_strict(Side::Client, bytes, &mut Heads::default()).unwrap_err(), NoHead::Invalid);
         let head = parse_lenient(Side::Client, bytes, false, 512).unwrap();
         let want = [("Host", "x"), ("Fold", "one two three"), ("nocolon", ""), ("C", "a\0b")];
         assert_eq!(fields(&head), want.map(|(n, v)| (n.to_owned(), v.to_owned())));
@@ -473,7 +477,7 @@ mod tests {
             bytes.extend_from_slice(format!("h{n}: {n}\r\n").as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
-        assert_eq!(parse_strict(Side::Client, &bytes, &mut Fields::default()).unwrap_err(), NoHead::Invalid);
+        assert_eq!(parse_strict(Side::Client, &bytes, &mut Heads::default()).unwrap_err(), NoHead::Invalid);
         let head = parse_lenient(Side::Client, &bytes, false, 512).unwrap();
         assert_eq!(head.block.len(), 512);
         assert_eq!(kinds(&head), [AnomalyKind::HttpHeadTooLarge]);

@@ -199,7 +199,7 @@ impl Reader {
         }
         self.begin(at);
         let limits = env.cx.limits;
-        match parse_strict(self.side, data, &mut env.cx.spare.http1.fields) {
+        match parse_strict(self.side, data, &mut env.cx.spare.http1.heads) {
             Ok(head)
                 if head.size <= limits.head && head.block.len() <= limits.headers && method_fits(&head) =>
             {
@@ -375,7 +375,7 @@ impl Reader {
         size: usize,
         env: &mut Env<'_, '_>,
     ) -> (usize, Turn) {
-        let framing = framing(&mut head);
+        let framing = head.framing.unwrap_or_else(|| framing(&mut head));
         let status = match head.start {
             StartLine::Response { status, .. } => Some(status),
             StartLine::Request { .. } => None,
