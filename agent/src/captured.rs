@@ -146,7 +146,7 @@ impl Name {
 #[derive(Debug)]
 pub struct Captured {
     /// What the engine found.
-    pub item: Box<Item>,
+    pub item: Item,
     /// The client end's name.
     pub src: Name,
     /// The server end's name.

@@ -224,6 +224,9 @@ impl Engine {
             return Handled::default();
         };
         self.shared.stats.segments += 1;
+        if let Some(handled) = self.next_data(&key, from, tcp, packet) {
+            return handled;
+        }
         let at = self.place(&key, from, tcp);
         let rules = self.config.rules(self.now);
         let Some((key, stream)) = self.table.get_mut(at) else { return Handled::default() };
@@ -264,9 +267,33 @@ impl Engine {
         Handled { stream: Some(id), fragment: false, copy: effect == Effect::Copy }
     }
 
+    /// Takes a packet as nearly all are that bring payload. `None`: it is no such one, and nothing was done.
+    #[inline]
+    fn next_data(
+        &mut self,
+        key: &FlowKey,
+        from: usize,
+        tcp: &TcpPacket<'_>,
+        packet: &Packet<'_>,
+    ) -> Option<Handled> {
+        if !tcp.plain_data() || self.watching {
+            return None;
+        }
+        let at = self.table.find_next(key)?;
+        let rules = self.config.rules(self.now);
+        let (key, stream) = self.table.get_mut(at)?;
+        let effect = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared })?;
+        let id = stream.meta.id;
+        self.table.touch(at, self.now);
+        if self.shared.stats.dissect > self.config.limits.dissect_total as u64 / 2 {
+            self.keep_dissect_budget();
+        }
+        Some(Handled { stream: Some(id), fragment: false, copy: effect == Effect::Copy })
+    }
+
     /// The place of a packet's stream, which is made if there is none.
     fn place(&mut self, key: &FlowKey, from: usize, tcp: &TcpPacket<'_>) -> u32 {
-        if let Some(at) = self.table.find(key) {
+        if let Some(at) = self.table.find_next(key) {
             let replaced = self.table.get(at).is_some_and(|s| s.replaced_by(from, tcp));
             if !replaced {
                 return at;

@@ -353,6 +353,12 @@ impl HeaderBlock {
         self.len() == other.len() && self.spans().zip(other.spans()).all(same)
     }
 
+    /// Whether both are of the very same bytes, the start line included.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.head == other.head && self.bytes == other.bytes
+    }
+
     /// Memory held, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
@@ -434,6 +440,7 @@ mod tests {
         };
         let fields = [(0, 1, 3, 4), (6, 7, 9, 10)];
         let one = block("GET / ", &fields, "a: 1\r\nb: 2\r\n");
+        assert!(one.is_same(&one) && !one.is_same(&block("PUT / ", &fields, "a: 1\r\nb: 2\r\n")));
         assert!(one.is_like(&one) && one.is_like(&block("POST /long ", &fields, "a: 1\r\nb: 2\r\n")));
         for other in [
             block("GET / ", &fields, "a: 1\r\nb: 3\r\n"),

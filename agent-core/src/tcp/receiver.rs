@@ -416,31 +416,28 @@ impl Receiver {
     /// Whether nothing is out of the ordinary: no hole, no FIN, nothing held, none of what [`Extra`] is for.
     #[inline]
     fn calm(&self) -> bool {
-        self.started && self.extra.is_none() && self.fin == NO_FIN && self.end <= self.next
+        self.started && self.extra.is_none() && self.fin == NO_FIN && self.end <= self.next && !self.waiting
     }
 
-    /// Takes the next segment where nothing is out of the ordinary, which is nearly always: one that lost nothing and begins where
-    /// the last one ended, and acknowledges all that was captured of the other direction. What [`Self::acknowledged`] and
-    /// [`Self::segment`] would do comes to this. Where it is in both directions; `None`: nothing was done.
+    /// Whether nothing is out of the ordinary with a segment, as nearly always: it begins where the last one ended, and
+    /// acknowledges all that was captured of the other direction.
     #[inline]
-    pub(crate) fn next_in_order(
-        &mut self,
-        peer: &mut Self,
-        seq: Seq,
-        ack: Seq,
-        length: u64,
-    ) -> Option<(u64, u64)> {
+    pub(crate) fn expects(&self, peer: &Self, seq: Seq, ack: Seq) -> bool {
         let expected = seq == self.base.plus(self.next) && ack == peer.base.plus(peer.next);
-        if !(expected && self.calm() && peer.calm()) {
-            return None;
-        }
+        expected && self.calm() && peer.calm()
+    }
+
+    /// Takes a segment that lost nothing and that it [expects](Self::expects). What [`Self::acknowledged`] and [`Self::segment`]
+    /// would do comes to this. Where it is in both directions.
+    #[inline]
+    pub(crate) fn take_expected(&mut self, peer: &mut Self, seq: Seq, length: u64) -> (u64, u64) {
         peer.told |= self.is_first(seq);
         let offset = self.next;
         self.wild = 0;
         self.next += length;
         self.end = self.next;
         self.bytes += length;
-        Some((offset, peer.next))
+        (offset, peer.next)
     }
 
     /// A segment. A retransmission gives nothing new.

@@ -311,7 +311,7 @@ mod tests {
         let end = Endpoint { addr: ip, port: 80, cgroup: 0 };
         let exchange = HttpExchange { request: None, response: None, interim: Vec::new() };
         Arc::new(Captured {
-            item: Box::new(Item {
+            item: Item {
                 stream: StreamId(1),
                 index: 0,
                 client: end,
@@ -324,7 +324,7 @@ mod tests {
                 error: None,
                 gaps: 0,
                 truncated: false,
-            }),
+            },
             src: Name::default(),
             dst: Name::default(),
             node: Arc::new(Node { name: String::new(), ip }),

@@ -61,7 +61,7 @@ impl Matching<'_> {
                     let Some(stored) = stored.filter(|stored| !self.found.contains(stored)) else { continue };
                     let captured = Captured {
                         outgoing: false,
-                        item,
+                        item: *item,
                         src: Name::default(),
                         dst: Name::default(),
                         node: Arc::clone(self.node.node()),

@@ -65,7 +65,7 @@ fn captured(request: Option<Request>, response: Option<Response>) -> Captured {
     let error = ItemError { kind: ErrorKind::Timeout, msg: "nothing came".into() };
     Captured {
         outgoing: true,
-        item: Box::new(Item {
+        item: Item {
             stream: StreamId(25258),
             index: 7,
             client: end(1, 40000),
@@ -78,7 +78,7 @@ fn captured(request: Option<Request>, response: Option<Response>) -> Captured {
             error: (!whole).then_some(error),
             gaps: 0,
             truncated: false,
-        }),
+        },
         src: Name { process: Some(Arc::new(process)), ..Name::default() },
         dst: Name::from(Known { service: Some(Arc::from("orders")), ..Known::pod("orders-1", "prod") }),
         node: Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),

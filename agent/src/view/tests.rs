@@ -184,7 +184,7 @@ impl World {
             truncated: false,
         };
         Captured {
-            item: Box::new(item),
+            item,
             src: self.names[*src].clone(),
             dst: self.names[*dst].clone(),
             node: Arc::clone(&self.nodes[*node]),

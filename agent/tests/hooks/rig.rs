@@ -268,7 +268,7 @@ pub(crate) fn captured(index: u64, exchange: HttpExchange) -> Arc<Captured> {
     let end = |last: u8, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
     Arc::new(Captured {
         outgoing: false,
-        item: std::boxed::Box::new(Item {
+        item: Item {
             stream: StreamId(if index == 0 { 1 } else { 100 + index }),
             index,
             client: end(1, 40000),
@@ -281,7 +281,7 @@ pub(crate) fn captured(index: u64, exchange: HttpExchange) -> Arc<Captured> {
             error: None,
             gaps: 0,
             truncated: false,
-        }),
+        },
         src: Name::default(),
         dst: Name::from(Known::pod("shop", "prod")),
         node: Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),

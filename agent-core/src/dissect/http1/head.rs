@@ -6,6 +6,7 @@
 
 use std::mem::MaybeUninit;
 
+#[cfg(test)]
 use super::again::Heads;
 use super::framing::Framing;
 use super::looks::Looks;
@@ -51,12 +52,13 @@ pub(super) fn note(kind: AnomalyKind, msg: &'static str) -> Anomaly {
     Anomaly { kind, msg: msg.into() }
 }
 
-/// Reads a well-formed head at the start of `bytes`, which may hold more.
+/// Reads a well-formed head at the start of `bytes`, which may hold more, in one way or the other.
+#[cfg(test)]
 pub(super) fn parse_strict(side: Side, bytes: &[u8], heads: &mut Heads) -> Result<Head, NoHead> {
     heads.read(side, bytes).map_or_else(|| parse_well_formed(side, bytes), Ok)
 }
 
-/// The same, whatever is odd about it.
+/// Reads a well-formed head at the start of `bytes`, which may hold more.
 pub(super) fn parse_well_formed(side: Side, bytes: &[u8]) -> Result<Head, NoHead> {
     let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FAST_FIELDS];
     match side {

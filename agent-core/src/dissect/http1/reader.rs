@@ -13,7 +13,7 @@
 //! well formed to be believed.
 
 use super::framing::{Framing, Length, framing};
-use super::head::{Head, StartLine, is_field_line, is_start_line, note, parse_lenient, parse_strict};
+use super::head::{Head, StartLine, is_field_line, is_start_line, note, parse_lenient, parse_well_formed};
 use super::message::{Current, Skipped, Taken};
 use super::probe::{KNOWN, is_token};
 use crate::anomaly::{Anomaly, AnomalyKind};
@@ -199,18 +199,24 @@ impl Reader {
         }
         self.begin(at);
         let limits = env.cx.limits;
-        match parse_strict(self.side, data, &mut env.cx.spare.http1.heads) {
-            Ok(head)
-                if head.size <= limits.head && head.block.len() <= limits.headers && method_fits(&head) =>
-            {
+        let fits =
+            |head: &Head| head.size <= limits.head && head.block.len() <= limits.headers && method_fits(head);
+        // Not one after the other in one expression: a head is moved as seldom as can be.
+        match env.cx.spare.http1.heads.read(self.side, data) {
+            Some(head) if fits(&head) => {
                 let size = head.size;
-                self.accept(head, at, data, size, env)
+                return self.accept(head, at, data, size, env);
             }
-            _ => {
-                self.state = State::Head;
-                self.collect(data, at, env)
+            Some(_) => {}
+            None => {
+                if let Some(head) = parse_well_formed(self.side, data).ok().filter(fits) {
+                    let size = head.size;
+                    return self.accept(head, at, data, size, env);
+                }
             }
         }
+        self.state = State::Head;
+        self.collect(data, at, env)
     }
 
     fn begin(&mut self, at: Arrival) {

@@ -129,10 +129,10 @@ fn message() -> impl Strategy<Value = (Message, Headers)> {
                 content: content.into(),
                 content_size: size,
                 truncated,
-                sha256,
+                sha256: sha256.map(Box::new),
                 ..Body::default()
             };
-            let trailers = trailers.map(|fields| head([], &fields).1);
+            let trailers = trailers.map(|fields| Box::new(head([], &fields).1));
             (Message { minor_version: 1, head_size: 99, body, trailers, ..Message::default() }, fields)
         },
     )
@@ -171,7 +171,7 @@ fn item() -> impl Strategy<Value = Arc<Captured>> {
             let error = ItemError { kind: ErrorKind::Gap, msg: "bytes are \"missing\"\x08\x0c".into() };
             Arc::new(Captured {
                 outgoing: odd,
-                item: Box::new(Item {
+                item: Item {
                     stream: StreamId(index.into()),
                     index: index.into(),
                     client: end(1),
@@ -184,7 +184,7 @@ fn item() -> impl Strategy<Value = Arc<Captured>> {
                     error: odd.then_some(error),
                     gaps: 3,
                     truncated: odd,
-                }),
+                },
                 src: Name::default(),
                 dst: Name::from(Known::pod("shop", "prod")),
                 node: Arc::new(Node { name: "node".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
