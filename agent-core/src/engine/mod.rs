@@ -14,6 +14,7 @@ mod order;
 mod stream;
 mod summary;
 mod trim;
+mod usual;
 
 use std::collections::BTreeSet;
 
@@ -265,30 +266,6 @@ impl Engine {
             self.keep_dissect_budget();
         }
         Handled { stream: Some(id), fragment: false, copy: effect == Effect::Copy }
-    }
-
-    /// Takes a packet as nearly all are that bring payload. `None`: it is no such one, and nothing was done.
-    #[inline]
-    fn next_data(
-        &mut self,
-        key: &FlowKey,
-        from: usize,
-        tcp: &TcpPacket<'_>,
-        packet: &Packet<'_>,
-    ) -> Option<Handled> {
-        if !tcp.plain_data() || self.watching {
-            return None;
-        }
-        let at = self.table.find_next(key)?;
-        let rules = self.config.rules(self.now);
-        let (key, stream) = self.table.get_mut(at)?;
-        let effect = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared })?;
-        let id = stream.meta.id;
-        self.table.touch(at, self.now);
-        if self.shared.stats.dissect > self.config.limits.dissect_total as u64 / 2 {
-            self.keep_dissect_budget();
-        }
-        Some(Handled { stream: Some(id), fragment: false, copy: effect == Effect::Copy })
     }
 
     /// The place of a packet's stream, which is made if there is none.

@@ -179,7 +179,7 @@ impl Stream {
     }
 
     /// Whether the packet was already seen elsewhere on its way: see [`Counting`].
-    fn is_copy(&mut self, from: usize, t: &TcpPacket<'_>, origin: Origin) -> bool {
+    pub(super) fn is_copy(&mut self, from: usize, t: &TcpPacket<'_>, origin: Origin) -> bool {
         let Some((point, direction)) = HookPoint::of(origin) else { return false };
         let at = if direction == Direction::Egress { from } else { 1 - from };
         if origin.cgroup != 0 {
@@ -248,44 +248,6 @@ impl Stream {
     fn plausible_reset(&self, from: usize, t: &TcpPacket<'_>) -> bool {
         let (own, peer) = (&self.sides[from], &self.sides[1 - from]);
         if own.known() { own.plausible_rst(t.seq) } else { !t.ack_flag() || peer.in_window(t.ack) }
-    }
-
-    /// Takes a packet as nearly all are that bring payload: all of it, in order, on a stream where nothing is waited for and
-    /// nobody closes. What [`Self::packet`] would do comes to this, and neither the stream's state nor its timer changes.
-    /// `None`: it is none of these, and nothing was done.
-    #[inline]
-    pub(super) fn next_data(
-        &mut self,
-        from: usize,
-        t: &TcpPacket<'_>,
-        packet: &Packet<'_>,
-        cx: &mut Cx<'_>,
-    ) -> Option<Effect> {
-        let meta = &self.meta;
-        let open = meta.established && meta.reason.is_none() && self.armed.is_none();
-        let whole = t.plain_data() && t.payload.len() == t.wire;
-        let [a, b] = &self.sides;
-        let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
-        if !(open && whole && own.expects(peer, t.seq, t.ack)) || cx.rules.hash || cx.shared.taken.is_some() {
-            return None;
-        }
-        if self.is_copy(from, t, packet.origin) {
-            cx.shared.stats.copies += 1;
-            return Some(Effect::Copy);
-        }
-        let Self { meta, sides: [a, b], app, .. } = self;
-        let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
-        own.packets = own.packets.saturating_add(1);
-        meta.last = cx.rules.now;
-        meta.bytes += u64::from(packet.original_len);
-        meta.first_data.get_or_insert(from as u8);
-        let (offset, acked) = own.take_expected(peer, t.seq, t.wire as u64);
-        let at = Arrival { time: packet.time, offset, acked: Some(acked), truncated: false };
-        Feed { meta, app, cx }.chunk(from, Chunk::Data(t.payload), at);
-        if cx.rules.trim {
-            self.trim(from, cx);
-        }
-        Some(Effect::Open)
     }
 
     /// Acknowledgement, payload and FIN of a packet, in this order: an acknowledgement is older than the payload it
