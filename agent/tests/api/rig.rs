@@ -47,7 +47,7 @@ pub(crate) fn items() -> Vec<Arc<Captured>> {
 pub(crate) fn captured(item: Item) -> Captured {
     let node = Node { name: "node-7".to_owned(), ip: "10.0.0.7".parse().unwrap() };
     Captured {
-        item: item,
+        item,
         src: Name::default(),
         dst: Name::default(),
         node: Arc::new(node),

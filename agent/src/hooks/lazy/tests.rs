@@ -223,7 +223,7 @@ fn recorded(file: &Path) -> Vec<Arc<Captured>> {
         if let Event::Item(item) = event {
             items.push(Arc::new(Captured {
                 outgoing: false,
-                item,
+                item: *item,
                 src: Name::default(),
                 dst: Name::default(),
                 node: Arc::clone(&node),
