@@ -150,10 +150,16 @@ fn slot(side: Side, section: &[u8]) -> Option<usize> {
     Some((mixed >> 48) as usize % SLOTS * 2 + usize::from(side == Side::Server))
 }
 
+/// Reads a well-formed head at the start of `bytes`, which may hold more, as a reader does.
+#[cfg(test)]
+pub(super) fn parse_strict(side: Side, bytes: &[u8], heads: &mut Heads) -> Result<Head, super::head::NoHead> {
+    heads.read(side, bytes).map_or_else(|| super::head::parse_well_formed(side, bytes), Ok)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dissect::http1::head::{parse_strict, parse_well_formed};
+    use crate::dissect::http1::head::parse_well_formed;
     use crate::item::Common;
     use proptest::prelude::*;
 

@@ -1,13 +1,11 @@
 //! Reads one message head: start line and header section (RFC 9112 sections 2 to 5).
 //!
-//! Most heads are as plain as can be, and read by `plain`. httparse reads all that is well formed. What it refuses and servers accept nevertheless (folded headers, white space
-//! before the colon, lines without a colon, more fields than expected) is read by the lenient reader below, with an
-//! anomaly for each kind of oddity. Either way the head is copied once, into the item's own buffer.
+//! Most heads came before (`again`), or are as plain as can be, and read by `plain`. httparse reads all that is well formed. What
+//! it refuses and servers accept nevertheless (folded headers, white space before the colon, lines without a colon, more fields
+//! than expected) is read by the lenient reader below, with an anomaly for each kind of oddity. Either way the head is copied once, into the item's own buffer.
 
 use std::mem::MaybeUninit;
 
-#[cfg(test)]
-use super::again::Heads;
 use super::framing::Framing;
 use super::looks::Looks;
 use super::probe::{MAX_METHOD, is_token};
@@ -50,12 +48,6 @@ pub(super) enum NoHead {
 /// An anomaly with a fixed message.
 pub(super) fn note(kind: AnomalyKind, msg: &'static str) -> Anomaly {
     Anomaly { kind, msg: msg.into() }
-}
-
-/// Reads a well-formed head at the start of `bytes`, which may hold more, in one way or the other.
-#[cfg(test)]
-pub(super) fn parse_strict(side: Side, bytes: &[u8], heads: &mut Heads) -> Result<Head, NoHead> {
-    heads.read(side, bytes).map_or_else(|| parse_well_formed(side, bytes), Ok)
 }
 
 /// Reads a well-formed head at the start of `bytes`, which may hold more.
@@ -387,6 +379,7 @@ fn status_line(line: &[u8]) -> Option<(u16, u8, Span)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dissect::http1::again::{Heads, parse_strict};
 
     fn fields(head: &Head) -> Vec<(String, String)> {
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
