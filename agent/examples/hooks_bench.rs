@@ -239,7 +239,7 @@ fn item(index: u64) -> Captured {
     let started = Timestamp(1_700_000_000_000_000_000 + index * 1000);
     Captured {
         outgoing: false,
-        item: Box::new(Item {
+        item: Item {
             stream: StreamId(index / 10),
             index,
             client: end(1, 40_000),
@@ -252,7 +252,7 @@ fn item(index: u64) -> Captured {
             error: None,
             gaps: 0,
             truncated: false,
-        }),
+        },
         src: Name::default(),
         dst: Name::from(Known::pod("shop", "prod")),
         node: Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),

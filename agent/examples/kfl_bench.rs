@@ -79,7 +79,7 @@ fn item(index: u64) -> Captured {
     };
     let end = |last, port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port, cgroup: 0 };
     Captured {
-        item: Box::new(Item {
+        item: Item {
             stream: StreamId(index),
             index,
             client: end(1, 40_000),
@@ -92,7 +92,7 @@ fn item(index: u64) -> Captured {
             error: None,
             gaps: 0,
             truncated: false,
-        }),
+        },
         src: Name::default(),
         dst: Name::default(),
         node: Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
