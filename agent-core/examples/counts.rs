@@ -117,10 +117,22 @@ fn capture(path: &str) -> BufWriter<File> {
     file
 }
 
-fn response(body: usize) -> Vec<u8> {
+/// A header that [`number`] makes another one.
+const NUMBERED: &str = "X-Request-Id: 00000000\r\n";
+
+/// Gives a message its number, where it has one.
+fn number(message: &mut [u8], at: Option<usize>, n: u64) {
+    let digits = |at: usize| at + NUMBERED.len() - 10..at + NUMBERED.len() - 2;
+    let place = at.and_then(|at| message.get_mut(digits(at)));
+    for (shift, digit) in place.into_iter().flatten().enumerate() {
+        *digit = b'a' + (n >> (4 * shift) & 15) as u8;
+    }
+}
+
+fn response(body: usize, more: &str) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 21 Nov 2026 19:33:55 GMT\r\nContent-Type: application/json\r\n\
-         Content-Length: {body}\r\nConnection: keep-alive\r\n\r\n"
+         Content-Length: {body}\r\n{more}Connection: keep-alive\r\n\r\n"
     );
     [head.into_bytes(), vec![b'a'; body]].concat()
 }
@@ -130,26 +142,36 @@ fn main() {
     let (Some(shape), Some(exchanges)) =
         (arguments.next(), arguments.next().and_then(|n| n.parse::<u64>().ok()))
     else {
-        eprintln!("counts small|body20k|close EXCHANGES [FILE]");
+        eprintln!("counts small|fresh|body20k|close EXCHANGES [FILE]");
         std::process::exit(2);
     };
     let config = EngineConfig { hash_seed: 1, ..EngineConfig::default() };
     let file = arguments.next().map(|path| capture(&path));
     let (engine, now) = (Engine::new(config), 1_700_000_000_000_000_000);
     let mut wire = Wire { engine, frame: Vec::new(), now, packets: 0, items: 0, file };
-    let request =
-        b"GET /orders/17?full=1 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n";
-    let response = response(if shape == "body20k" { 20 << 10 } else { 114 });
+    // Of `fresh` no two messages have the same header fields.
+    let more = if shape == "fresh" { NUMBERED } else { "" };
+    let mut request = format!(
+        "GET /orders/17?full=1 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: curl/8.5.0\r\n{more}Accept: */*\r\n\r\n"
+    )
+    .into_bytes();
+    let mut response = response(if shape == "body20k" { 20 << 10 } else { 114 }, more);
+    let place = |message: &[u8]| {
+        message.windows(NUMBERED.len()).position(|part| !more.is_empty() && part == NUMBERED.as_bytes())
+    };
+    let places = [place(&request), place(&response)];
     if shape == "close" {
         for n in 0..exchanges {
             let mut connection = wire.open(1024 + (n % 60_000) as u16);
-            wire.exchange(&mut connection, request, &response);
+            wire.exchange(&mut connection, &request, &response);
             wire.close(connection);
         }
     } else {
         let mut connections: Vec<_> = (0..CONNECTIONS).map(|n| wire.open(40_000 + n as u16)).collect();
         for n in 0..exchanges {
-            wire.exchange(&mut connections[(n % CONNECTIONS) as usize], request, &response);
+            number(&mut request, places[0], n);
+            number(&mut response, places[1], n);
+            wire.exchange(&mut connections[(n % CONNECTIONS) as usize], &request, &response);
         }
     }
     println!("{} {}", wire.packets, wire.items);

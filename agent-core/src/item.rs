@@ -216,7 +216,7 @@ pub struct Message {
     /// Length of start line and header section as captured, in bytes, the empty line included.
     pub head_size: u32,
     /// Trailers of a chunked body.
-    pub trailers: Option<HeaderBlock>,
+    pub trailers: Option<Box<HeaderBlock>>,
     /// The body.
     pub body: Body,
     /// Capture time of the first byte.
@@ -230,7 +230,9 @@ pub struct Message {
 impl Message {
     /// Heap memory held, in bytes.
     fn memory(&self) -> usize {
-        self.head.memory() + self.trailers.as_ref().map_or(0, HeaderBlock::memory) + self.body.content.len()
+        self.head.memory()
+            + self.trailers.as_ref().map_or(0, |trailers| trailers.memory())
+            + self.body.content.len()
     }
 }
 
@@ -250,5 +252,5 @@ pub struct Body {
     /// Whether a content coding was undone. When a coding failed this is false and `content` holds the coded bytes.
     pub decoded: bool,
     /// SHA-256 of the body after transfer and before content decoding, where asked for and nothing is missing.
-    pub sha256: Option<[u8; 32]>,
+    pub sha256: Option<Box<[u8; 32]>>,
 }

@@ -244,10 +244,7 @@ fn item(index: u64) -> Captured {
         ..Item::new(StreamId(index / 10), index, end(1, 40_000), end(2, 80), record)
     };
     let node = Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
-    Captured {
-        dst: Name::from(Known::pod("shop", "prod")),
-        ..Captured::nameless(Box::new(item), node, Source::Pcap)
-    }
+    Captured { dst: Name::from(Known::pod("shop", "prod")), ..Captured::nameless(item, node, Source::Pcap) }
 }
 
 fn exchange(index: u64) -> HttpExchange {

@@ -72,5 +72,5 @@ fn item(index: u64) -> Captured {
         ..Item::new(StreamId(index), index, end(1, 40_000), end(2, 80), Record::Http(Box::new(exchange)))
     };
     let node = Arc::new(Node { name: "bench".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
-    Captured::nameless(Box::new(item), node, Source::Pcap)
+    Captured::nameless(item, node, Source::Pcap)
 }

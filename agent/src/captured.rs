@@ -146,7 +146,7 @@ impl Name {
 #[derive(Debug)]
 pub struct Captured {
     /// What the engine found.
-    pub item: Box<Item>,
+    pub item: Item,
     /// The client end's name.
     pub src: Name,
     /// The server end's name.
@@ -188,7 +188,7 @@ impl ClosedStream {
 impl Captured {
     /// An item of the first worker, of whose ends nothing is known.
     #[must_use]
-    pub fn nameless(item: Box<Item>, node: Arc<Node>, source: Source) -> Self {
+    pub fn nameless(item: Item, node: Arc<Node>, source: Source) -> Self {
         let (src, dst) = (Name::default(), Name::default());
         Self { item, src, dst, node, outgoing: false, worker: 0, source }
     }

@@ -3,23 +3,25 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
 /// Two generations of entries, each of half the bound.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
-    recent: HashMap<K, V>,
-    older: HashMap<K, V>,
+    recent: HashMap<K, V, RandomState>,
+    older: HashMap<K, V, RandomState>,
     most: usize,
 }
 
 impl<K: Hash + Eq + Copy, V> Recent<K, V> {
     /// At most `most` entries.
     pub(crate) fn new(most: usize) -> Self {
-        Self { recent: HashMap::new(), older: HashMap::new(), most }
+        Self { recent: HashMap::default(), older: HashMap::default(), most }
     }
 
     /// The entry, made if there is none.
     pub(crate) fn entry(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        if !self.recent.contains_key(&key) && self.recent.len() >= self.most / 2 {
+        if self.recent.len() >= self.most / 2 && !self.recent.contains_key(&key) {
             let promoted = self.older.remove(&key);
             self.older = std::mem::take(&mut self.recent);
             if let Some(value) = promoted {

@@ -280,5 +280,5 @@ fn judge(message: &mut Message, limits: &Limits) -> String {
     let head = std::mem::take(&mut message.head);
     let trailers = message.trailers.take();
     let fields = |block: &HeaderBlock| format!("{:?}", block.iter().collect::<Vec<_>>());
-    format!("{} {:?}", fields(&head), trailers.as_ref().map(fields))
+    format!("{} {:?}", fields(&head), trailers.as_deref().map(fields))
 }

@@ -14,6 +14,7 @@ mod order;
 mod stream;
 mod summary;
 mod trim;
+mod usual;
 
 use std::collections::BTreeSet;
 
@@ -224,6 +225,9 @@ impl Engine {
             return Handled::default();
         };
         self.shared.stats.segments += 1;
+        if let Some(handled) = self.next_data(&key, from, tcp, packet) {
+            return handled;
+        }
         let at = self.place(&key, from, tcp);
         let rules = self.config.rules(self.now);
         let Some((key, stream)) = self.table.get_mut(at) else { return Handled::default() };
@@ -266,7 +270,7 @@ impl Engine {
 
     /// The place of a packet's stream, which is made if there is none.
     fn place(&mut self, key: &FlowKey, from: usize, tcp: &TcpPacket<'_>) -> u32 {
-        if let Some(at) = self.table.find(key) {
+        if let Some(at) = self.table.find_next(key) {
             let replaced = self.table.get(at).is_some_and(|s| s.replaced_by(from, tcp));
             if !replaced {
                 return at;

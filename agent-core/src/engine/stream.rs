@@ -179,7 +179,7 @@ impl Stream {
     }
 
     /// Whether the packet was already seen elsewhere on its way: see [`Counting`].
-    fn is_copy(&mut self, from: usize, t: &TcpPacket<'_>, origin: Origin) -> bool {
+    pub(super) fn is_copy(&mut self, from: usize, t: &TcpPacket<'_>, origin: Origin) -> bool {
         let Some((point, direction)) = HookPoint::of(origin) else { return false };
         let at = if direction == Direction::Egress { from } else { 1 - from };
         if origin.cgroup != 0 {
@@ -253,23 +253,6 @@ impl Stream {
     /// Acknowledgement, payload and FIN of a packet, in this order: an acknowledgement is older than the payload it
     /// comes with.
     fn segment(&mut self, from: usize, t: &TcpPacket<'_>, time: Timestamp, cx: &mut Cx<'_>) {
-        let Self { meta, sides: [a, b], app, .. } = self;
-        let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
-        let length = t.payload.len();
-        if t.plain_data()
-            && length == t.wire
-            && !cx.rules.hash
-            && cx.shared.taken.is_none()
-            && let Some((offset, acked)) = own.next_in_order(peer, t.seq, t.ack, length as u64)
-        {
-            let at = Arrival { time, offset, acked: Some(acked), truncated: false };
-            return Feed { meta, app, cx }.chunk(from, Chunk::Data(t.payload), at);
-        }
-        self.any_segment(from, t, time, cx);
-    }
-
-    /// The same for any segment.
-    fn any_segment(&mut self, from: usize, t: &TcpPacket<'_>, time: Timestamp, cx: &mut Cx<'_>) {
         let rules = cx.rules;
         let Self { meta, sides, app, .. } = self;
         let [a, b] = sides;

@@ -61,6 +61,8 @@ pub(crate) struct Table<T> {
     chunks: Vec<Vec<Slot<T>>>,
     free: Vec<u32>,
     lists: [List; 4],
+    /// Where the stream is that was found last: the next packet is often its, too.
+    last: u32,
     /// Number of the packet at hand, as far as anybody told: which of two streams was queued first at one time.
     pub(crate) serial: u32,
 }
@@ -74,6 +76,7 @@ impl<T> Table<T> {
             chunks: Vec::new(),
             free: Vec::new(),
             lists: [empty; 4],
+            last: NONE,
             serial: 0,
         }
     }
@@ -101,6 +104,16 @@ impl<T> Table<T> {
     pub(crate) fn find(&self, key: &FlowKey) -> Option<u32> {
         let hash = key.hash(&self.state);
         self.index.find(hash, |&at| self.slot(at).is_some_and(|s| s.key == *key)).copied()
+    }
+
+    /// The same, of a packet: it looks at the last one's stream first.
+    #[inline]
+    pub(crate) fn find_next(&mut self, key: &FlowKey) -> Option<u32> {
+        if self.slot(self.last).is_some_and(|slot| slot.key == *key && slot.value.is_some()) {
+            return Some(self.last);
+        }
+        self.last = self.find(key)?;
+        Some(self.last)
     }
 
     /// The stream at a place, with its key.

@@ -244,8 +244,29 @@ impl HeaderBlock {
         Self { bytes: bytes.into(), head: length(head), first, repeated, plain }
     }
 
-    fn head(&self) -> &[u8] {
+    /// All of its bytes but the spans.
+    #[inline]
+    pub(crate) fn head(&self) -> &[u8] {
         self.bytes.get(..self.head as usize).unwrap_or_default()
+    }
+
+    /// The same fields behind another start line, which takes the place of the first `before` bytes.
+    pub(crate) fn behind(&self, line: &[u8], before: usize) -> Self {
+        let (head, spans) = self.bytes.split_at(self.head().len());
+        let section = head.get(before..).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(line.len() + section.len() + spans.len());
+        bytes.extend_from_slice(line);
+        bytes.extend_from_slice(section);
+        let head = bytes.len();
+        let by = length(line.len()).wrapping_sub(length(before));
+        for places in spans.as_chunks::<SPANS>().0 {
+            let mut moved = [0; SPANS];
+            for (into, place) in moved.as_chunks_mut::<4>().0.iter_mut().zip(places.as_chunks::<4>().0) {
+                *into = u32::from_le_bytes(*place).wrapping_add(by).to_le_bytes();
+            }
+            bytes.extend_from_slice(&moved);
+        }
+        Self { bytes: bytes.into(), head: length(head), ..*self }
     }
 
     fn spans(&self) -> impl ExactSizeIterator<Item = (Span, Span)> {
@@ -349,6 +370,12 @@ impl HeaderBlock {
         self.len() == other.len() && self.spans().zip(other.spans()).all(same)
     }
 
+    /// Whether both are of the very same bytes, the start line included.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.head == other.head && self.bytes == other.bytes
+    }
+
     /// Memory held, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
@@ -430,6 +457,7 @@ mod tests {
         };
         let fields = [(0, 1, 3, 4), (6, 7, 9, 10)];
         let one = block("GET / ", &fields, "a: 1\r\nb: 2\r\n");
+        assert!(one.is_same(&one) && !one.is_same(&block("PUT / ", &fields, "a: 1\r\nb: 2\r\n")));
         assert!(one.is_like(&one) && one.is_like(&block("POST /long ", &fields, "a: 1\r\nb: 2\r\n")));
         for other in [
             block("GET / ", &fields, "a: 1\r\nb: 3\r\n"),

@@ -30,6 +30,7 @@ mod log;
 pub mod model;
 mod receiver;
 mod seq;
+mod told;
 
 pub use log::HashedRun;
 pub(crate) use receiver::{Receiver, Rules, Segment};

@@ -639,7 +639,8 @@ proptest! {
             next[from] = seq.plus(length);
             for (way, [a, b]) in ways.iter_mut().enumerate() {
                 let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
-                if way == 0 && own.next_in_order(peer, seq, ack, length).is_some() {
+                if way == 0 && own.expects(peer, seq, ack) {
+                    own.take_expected(peer, seq, length);
                     continue;
                 }
                 let answer = own.end_of(seq, length as usize);

@@ -311,7 +311,7 @@ mod tests {
         let exchange = HttpExchange { request: None, response: None, interim: Vec::new() };
         let item = Item::new(StreamId(1), 0, end, end, Record::Http(Box::new(exchange)));
         let node = Arc::new(Node { name: String::new(), ip });
-        Arc::new(Captured::nameless(Box::new(item), node, Source::Pcap))
+        Arc::new(Captured::nameless(item, node, Source::Pcap))
     }
 
     #[tokio::test]

@@ -59,7 +59,7 @@ impl Matching<'_> {
                 Event::Item(item) => {
                     let stored = self.numbers.get(&item.stream).copied();
                     let Some(stored) = stored.filter(|stored| !self.found.contains(stored)) else { continue };
-                    let captured = Captured::nameless(item, Arc::clone(self.node.node()), Source::Pcap);
+                    let captured = Captured::nameless(*item, Arc::clone(self.node.node()), Source::Pcap);
                     if self.filter.matches(&captured, &self.view) {
                         self.found.insert(stored);
                     }

@@ -23,7 +23,7 @@ const FLUSH: usize = 64;
 /// Memory that the items of waiting batches may hold together, in bytes; one batch alone may hold more.
 const QUEUE_BYTES: usize = 64 << 20;
 /// The same in replay, where the worker waits: what waits shall still be in the processor's cache when its turn comes.
-const REPLAY_BYTES: usize = 4 << 20;
+const REPLAY_BYTES: usize = 2 << 20;
 /// What is written at once, in bytes; one item alone may have more.
 const BUFFER: usize = 256 << 10;
 /// Memory for lines that is kept, in bytes: an item with a body of the usual limit, or many small ones, but not the largest.

@@ -77,7 +77,7 @@ impl Shown<'_> {
     /// The fields of a part, in the contract's order. A part that the item does not have has none.
     pub(crate) fn fields(&self, part: Part, f: &mut impl Fields) {
         let (exchange, captured) = (self.exchange, self.captured);
-        let item = &*captured.item;
+        let item = &captured.item;
         match part {
             Part::Item => self.item(f),
             Part::Node => {
@@ -105,7 +105,7 @@ impl Shown<'_> {
 
     fn item(&self, f: &mut impl Fields) {
         let (exchange, captured) = (self.exchange, self.captured);
-        let item = &*captured.item;
+        let item = &captured.item;
         f.field(key!("id"), |v| {
             v.spelt(|into| {
                 let at = spell::stream(into, item.stream.0);

@@ -8,7 +8,7 @@ use agent_core::item::HeaderBlock;
 use super::item::{ItemView, Part, Shown};
 use super::json::Json;
 use super::kept::Kept;
-use super::out::{Fields, Key, Out, Side, Word};
+use super::out::{Fields, Key, Out, Side, Whole, Word};
 use super::page::Page;
 use super::redact::Hidden;
 use super::spell::{self, Room};
@@ -71,6 +71,20 @@ impl Fields for ItemText<'_> {
         write(self);
         if let Some(kept) = &mut self.kept {
             kept.keep(&self.shown, self.json.0.since(start));
+        }
+    }
+
+    #[inline(always)]
+    fn of_message(&mut self, whole: Whole<'_>, only: bool, write: impl FnOnce(&mut Self)) {
+        let item = &self.shown.captured.item;
+        let kept = self.kept.as_ref().filter(|_| only);
+        if let Some(text) = kept.and_then(|kept| kept.message(item, whole)) {
+            return self.json.0.copy(text);
+        }
+        let start = self.json.0.len();
+        write(self);
+        if let Some(kept) = self.kept.as_mut().filter(|_| only) {
+            kept.keep_message(item, whole, self.json.0.since(start));
         }
     }
 

@@ -1,18 +1,19 @@
 //! What one item's text says that the next one's will say again: which stream, node, protocol and names; the headers, where a
-//! connection's messages have the same ones, as most that poll, scrape and ask for health do; the second.
+//! connection's messages have the same ones, as most that poll, scrape and ask for health do, and all else that a head tells where
+//! that is the same, too; the second.
 //!
 //! Invariants:
 //! - Text is repeated only where all that it was made from is the same; names are held for as long as they are compared by where
 //!   they are.
-//! - At most [`SLOTS`] streams' are kept, three texts of [`MOST`] bytes each. Those that are not cost a little time, nothing else.
+//! - At most [`SLOTS`] streams' are kept, five texts of [`MOST`] bytes each. Those that are not cost a little time, nothing else.
 
 use std::sync::Arc;
 
-use agent_core::StreamId;
 use agent_core::item::{Endpoint, HeaderBlock};
+use agent_core::{Item, StreamId};
 
 use super::item::Shown;
-use super::out::Side;
+use super::out::{Line, Side, Whole};
 use super::redact::{Hidden, Names};
 use super::spell::{self, SECOND};
 use crate::captured::{Captured, Name, Node};
@@ -47,6 +48,8 @@ struct Heads {
     last: Option<Box<Head>>,
     /// Heads that differed from the one that was kept.
     strange: u32,
+    /// Heads that differed from it by their start lines alone.
+    others: u32,
 }
 
 #[derive(Debug)]
@@ -54,6 +57,18 @@ struct Head {
     stream: StreamId,
     block: HeaderBlock,
     hidden: Arc<Names>,
+    /// Of its fields.
+    text: Vec<u8>,
+    /// Of all that it tells of its message.
+    message: Option<Message>,
+}
+
+#[derive(Debug)]
+struct Message {
+    line: Line,
+    /// What a URL shows besides.
+    server: Endpoint,
+    tls: bool,
     text: Vec<u8>,
 }
 
@@ -141,7 +156,8 @@ impl Kept {
         }
         let heads = &mut slot.heads[side as usize];
         let new = heads.last.as_ref().is_none_or(|head| head.stream != stream);
-        heads.strange = if new { 0 } else { heads.strange.wrapping_add(1) };
+        (heads.strange, heads.others) =
+            if new { (0, 0) } else { (heads.strange.wrapping_add(1), heads.others) };
         if heads.strange > PATIENCE && !heads.strange.is_multiple_of(SELDOM) {
             return;
         }
@@ -151,9 +167,46 @@ impl Kept {
                 (head.stream, head.block, head.hidden) = (stream, block, hidden);
                 head.text.clear();
                 head.text.extend_from_slice(text);
+                head.message = None;
             }
-            empty => *empty = Some(Box::new(Head { stream, block, hidden, text: text.to_vec() })),
+            empty => {
+                *empty = Some(Box::new(Head { stream, block, hidden, text: text.to_vec(), message: None }));
+            }
         }
+    }
+
+    /// The text of all that a head tells of its message, if the last one that was kept on its side of the stream is the very same.
+    #[inline]
+    pub(super) fn message(&self, item: &Item, whole: Whole<'_>) -> Option<&[u8]> {
+        let kept = self.slots.get(slot(item.stream))?.heads[whole.side as usize].last.as_deref()?;
+        let said = kept.message.as_ref()?;
+        let same = kept.stream == item.stream
+            && Arc::ptr_eq(&kept.hidden, whole.hidden.names())
+            && (said.line, said.server, said.tls) == (whole.line, item.server, item.tls);
+        (same && kept.block.is_same(whole.head)).then_some(&said.text)
+    }
+
+    /// Keeps that text, if the head's fields are kept.
+    pub(super) fn keep_message(&mut self, item: &Item, whole: Whole<'_>, text: &[u8]) {
+        let heads = self.slots.get_mut(slot(item.stream)).map(|slot| &mut slot.heads[whole.side as usize]);
+        let Some(Heads { last: Some(kept), others, .. }) = heads else { return };
+        if kept.stream != item.stream || !Arc::ptr_eq(&kept.hidden, whole.hidden.names()) || text.len() > MOST
+        {
+            return;
+        }
+        if !kept.block.is_same(whole.head) {
+            *others = others.wrapping_add(1);
+            let seldom = *others > PATIENCE && !others.is_multiple_of(SELDOM);
+            if seldom || !kept.block.is_like(whole.head) {
+                return;
+            }
+            kept.block = whole.head.clone();
+        }
+        let mut room = kept.message.take().map_or_else(Vec::new, |said| said.text);
+        room.clear();
+        room.extend_from_slice(text);
+        let Item { server, tls, .. } = *item;
+        kept.message = Some(Message { line: whole.line, server, tls, text: room });
     }
 
     /// [`spell::second`], made once a second.

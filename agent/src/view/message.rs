@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::item::{Part, Shown, part_if, url_pieces};
-use super::out::{Fields, Out, Side, key, word};
+use super::out::{Fields, Line, Out, Side, Whole, key, word};
 use super::redact::{Hidden, REDACTED};
 
 /// Cookies, parameters and pairs of a query that an item shows, of each at most.
@@ -18,6 +18,19 @@ pub(crate) const MOST: usize = 1024;
 
 impl Shown<'_> {
     pub(super) fn request(&self, f: &mut impl Fields, request: &Request) {
+        let message = &request.message;
+        let (hidden, only) = (self.view.redaction.now(), message.trailers.is_none());
+        let words = [request.method, request.target];
+        let line = Line { minor_version: message.minor_version, status: 0, words };
+        let whole = Whole { side: Side::Request, head: &message.head, line, hidden: &hidden };
+        f.of_message(whole, only, |f| self.asked(f, request, &hidden));
+        let empty = message.body.size == 0 && message.body.content.is_empty();
+        f.field(key!("postData"), |v| part_if(v, !empty, Part::PostData));
+        sizes(f, message);
+    }
+
+    /// What a request's head tells.
+    fn asked(&self, f: &mut impl Fields, request: &Request, hidden: &Hidden) {
         let message = &request.message;
         let plain = message.head.is_plain();
         let target = LazyCell::new(|| Target::parse(request.method(), request.target()));
@@ -35,7 +48,7 @@ impl Shown<'_> {
             });
         });
         version(f, message);
-        self.headers(f, Side::Request, message);
+        headers(f, Side::Request, message, hidden);
         f.field(key!("cookies"), |v| {
             let hidden = || self.view.redaction.hides(b"cookie");
             v.map(|v| pairs(v, &http::cookies(&message.head, MOST), hidden));
@@ -43,29 +56,44 @@ impl Shown<'_> {
         f.field(key!("queryString"), |v| {
             v.map(|v| query(v, target.query.unwrap_or_default()));
         });
-        let empty = message.body.size == 0 && message.body.content.is_empty();
-        f.field(key!("postData"), |v| part_if(v, !empty, Part::PostData));
-        sizes(f, message);
     }
 
     pub(super) fn response(&self, f: &mut impl Fields, response: &Response) {
+        let message = &response.message;
+        let hidden = self.view.redaction.now();
+        let only = message.trailers.is_none() && self.exchange.interim.is_empty();
+        let line = Line {
+            minor_version: message.minor_version,
+            status: response.status,
+            words: [response.reason; 2],
+        };
+        let whole = Whole { side: Side::Response, head: &message.head, line, hidden: &hidden };
+        f.of_message(whole, only, |f| self.answered(f, response, &hidden));
+        f.field(key!("content"), |v| v.part(Part::Content));
+        f.field(key!("redirectURL"), |v| {
+            v.known(message.head.common(Common::Location).unwrap_or_default(), message.head.is_plain());
+        });
+        sizes(f, message);
+    }
+
+    /// What a response's head tells, and those of interim ones.
+    fn answered(&self, f: &mut impl Fields, response: &Response, hidden: &Hidden) {
         let message = &response.message;
         let plain = message.head.is_plain();
         f.field(key!("status"), |v| v.number(response.status.into()));
         f.field(key!("statusText"), |v| v.known(response.reason(), plain));
         version(f, message);
         f.field(key!("interim"), |v| {
-            let hidden = LazyCell::new(|| self.view.redaction.now());
             v.list(|v| {
                 for response in &self.exchange.interim {
                     v.map(|v| {
                         v.field(key!("status"), |v| v.number(response.status.into()));
-                        v.field(key!("headersList"), |v| headers_list(v, &response.message.head, &hidden));
+                        v.field(key!("headersList"), |v| headers_list(v, &response.message.head, hidden));
                     });
                 }
             });
         });
-        self.headers(f, Side::Response, message);
+        headers(f, Side::Response, message, hidden);
         f.field(key!("cookies"), |v| {
             if !message.head.has(Common::SetCookie) {
                 return v.map(|_| ());
@@ -74,25 +102,19 @@ impl Shown<'_> {
             let cookies: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
             v.map(|v| pairs(v, &cookies, || self.view.redaction.hides(b"set-cookie")));
         });
-        f.field(key!("content"), |v| v.part(Part::Content));
-        f.field(key!("redirectURL"), |v| {
-            v.known(message.head.common(Common::Location).unwrap_or_default(), plain);
-        });
-        sizes(f, message);
     }
+}
 
-    /// The map for convenience, and the lists that keep order, case and repeats.
-    fn headers(&self, f: &mut impl Fields, side: Side, message: &Message) {
-        let hidden = self.view.redaction.now();
-        f.of_head(side, &message.head, &hidden, |f| {
-            f.field(key!("headers"), |v| v.headers(|v| headers_map(v, &message.head, &hidden)));
-            f.field(key!("headersList"), |v| headers_list(v, &message.head, &hidden));
-        });
-        f.field(key!("trailersList"), |v| match &message.trailers {
-            Some(trailers) => headers_list(v, trailers, &hidden),
-            None => v.list(|_| ()),
-        });
-    }
+/// The map for convenience, and the lists that keep order, case and repeats.
+fn headers(f: &mut impl Fields, side: Side, message: &Message, hidden: &Hidden) {
+    f.of_head(side, &message.head, hidden, |f| {
+        f.field(key!("headers"), |v| v.headers(|v| headers_map(v, &message.head, hidden)));
+        f.field(key!("headersList"), |v| headers_list(v, &message.head, hidden));
+    });
+    f.field(key!("trailersList"), |v| match &message.trailers {
+        Some(trailers) => headers_list(v, trailers, hidden),
+        None => v.list(|_| ()),
+    });
 }
 
 fn headers_list(v: &mut impl Out, head: &HeaderBlock, hidden: &Hidden) {
@@ -187,7 +209,7 @@ fn sizes(f: &mut impl Fields, message: &Message) {
     f.field(key!("headersSize"), |v| v.number(message.head_size.into()));
     f.field(key!("bodySize"), |v| v.number(message.body.size));
     if let Some(sum) = &message.body.sha256 {
-        f.field(key!("bodySha256"), |v| v.hex(sum));
+        f.field(key!("bodySha256"), |v| v.hex(&sum[..]));
     }
 }
 

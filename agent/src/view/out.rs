@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use agent_core::Timestamp;
-use agent_core::item::HeaderBlock;
+use agent_core::item::{HeaderBlock, Span};
 
 use super::item::Part;
 use super::redact::Hidden;
@@ -66,6 +66,15 @@ pub(crate) trait Fields {
         write(self);
     }
 
+    /// Fields that are made of a message's whole head, of what is hidden in it, and of the server's address: who has written them
+    /// once may repeat them where all of that is the same. `only`: they are made of nothing else.
+    fn of_message(&mut self, _whole: Whole<'_>, _only: bool, write: impl FnOnce(&mut Self))
+    where
+        Self: Sized,
+    {
+        write(self);
+    }
+
     /// Fields that are the same in all items of a stream between the same two names: who has written them once may repeat them.
     fn of_stream(&mut self, write: impl FnOnce(&mut Self))
     where
@@ -73,6 +82,25 @@ pub(crate) trait Fields {
     {
         write(self);
     }
+}
+
+/// A message's head.
+#[derive(Clone, Copy)]
+pub(crate) struct Whole<'a> {
+    pub(super) side: Side,
+    pub(super) head: &'a HeaderBlock,
+    pub(super) line: Line,
+    pub(super) hidden: &'a Hidden,
+}
+
+/// How a start line was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Line {
+    pub(super) minor_version: u8,
+    /// 0: it is a request's.
+    pub(super) status: u16,
+    /// Method and target, or the reason twice.
+    pub(super) words: [Span; 2],
 }
 
 /// A message of an exchange.

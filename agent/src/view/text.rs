@@ -13,7 +13,7 @@ const URL: usize = 160;
 
 /// Appends `time  client → server  METHOD url  status  elapsed  size`, without a line end.
 pub fn text_line(captured: &Captured, out: &mut Vec<u8>) {
-    let item = &*captured.item;
+    let item = &captured.item;
     let Record::Http(exchange) = &item.record else { return };
     time(item, out);
     put(out, format_args!("  {}  ", item.stream));

@@ -46,12 +46,12 @@ pub(crate) fn items() -> Vec<Arc<Captured>> {
 
 pub(crate) fn captured(item: Item) -> Captured {
     let node = Node { name: "node-7".to_owned(), ip: "10.0.0.7".parse().unwrap() };
-    Captured::nameless(Box::new(item), Arc::new(node), Source::Pcap)
+    Captured::nameless(item, Arc::new(node), Source::Pcap)
 }
 
 /// The same item under another number.
 pub(crate) fn again(item: &Captured, index: u64) -> Arc<Captured> {
-    Arc::new(captured(Item { index, ..(*item.item).clone() }))
+    Arc::new(captured(Item { index, ..item.item.clone() }))
 }
 
 /// A running server.

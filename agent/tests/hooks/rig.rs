@@ -262,7 +262,7 @@ pub(crate) fn captured(index: u64, exchange: HttpExchange) -> Arc<Captured> {
     let node = Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) });
     Arc::new(Captured {
         dst: Name::from(Known::pod("shop", "prod")),
-        ..Captured::nameless(std::boxed::Box::new(item), node, Source::Pcap)
+        ..Captured::nameless(item, node, Source::Pcap)
     })
 }
 

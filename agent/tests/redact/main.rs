@@ -84,7 +84,7 @@ fn told(item: &Item, redaction: &Redaction) -> String {
     };
     let message = |m: &Message| {
         let body = (m.body.size, m.body.missing, m.body.content.escape_ascii().to_string(), m.body.truncated);
-        let trailers = m.trailers.as_ref().map(block);
+        let trailers = m.trailers.as_deref().map(block);
         format!("{:?} {:?} {body:?} {} {}", block(&m.head), trailers, m.head_size, m.complete)
     };
     let request =

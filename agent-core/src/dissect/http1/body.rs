@@ -90,7 +90,7 @@ impl BodyReader {
         let whole = self.whole && complete;
         let mut body = Body { size: self.size, missing: self.missing, ..Body::default() };
         if let (Some(hash), true, true) = (self.hash, complete, self.size > 0) {
-            body.sha256 = Some(hash.finalize().into());
+            body.sha256 = Some(Box::new(hash.finalize().into()));
         }
         let mut anomaly = None;
         if self.codings.decodable() && self.size > 0 {

@@ -23,7 +23,7 @@ pub(super) enum Length {
 }
 
 /// What the header section says about the body.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Framing {
     /// By the fields alone; for a response the request's method and the status have their say too.
     pub(super) length: Length,

@@ -1,18 +1,18 @@
 //! Reads one message head: start line and header section (RFC 9112 sections 2 to 5).
 //!
-//! Most heads are as plain as can be, and read by `plain`. httparse reads all that is well formed. What it refuses and
-//! servers accept nevertheless (folded headers, white space before the colon, lines without a colon, more fields than
-//! expected) is read by the lenient reader below, with an anomaly for each kind of oddity. Either way the head is copied
-//! once, into the item's own buffer.
+//! Most heads came before (`again`), or are as plain as can be, and read by `plain`. httparse reads all that is well formed.
+//! What it refuses and servers accept nevertheless (folded headers, white space before the colon, lines without a colon,
+//! more fields than expected) is read by the lenient reader below, with an anomaly for each kind of oddity. Either way the
+//! head is copied once, into the item's own buffer.
 
 use std::mem::MaybeUninit;
 
+use super::framing::Framing;
 use super::looks::Looks;
-use super::plain;
 use super::probe::{MAX_METHOD, is_token};
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::dissect::Side;
-use crate::item::{Fields, HeaderBlock, Span};
+use crate::item::{HeaderBlock, Span};
 
 /// Fields that the strict readers have room for; heads with more go to the lenient one.
 pub(super) const FAST_FIELDS: usize = 64;
@@ -26,6 +26,8 @@ pub(super) struct Head {
     /// Length as captured.
     pub(super) size: usize,
     pub(super) anomalies: Vec<Anomaly>,
+    /// Where the body ends, if that was looked for already.
+    pub(super) framing: Option<Framing>,
 }
 
 /// Request line or status line.
@@ -50,11 +52,6 @@ pub(super) fn note(kind: AnomalyKind, msg: &'static str) -> Anomaly {
 }
 
 /// Reads a well-formed head at the start of `bytes`, which may hold more.
-pub(super) fn parse_strict(side: Side, bytes: &[u8], fields: &mut Fields) -> Result<Head, NoHead> {
-    plain::read(side, bytes, fields).map_or_else(|| parse_well_formed(side, bytes), Ok)
-}
-
-/// The same, whatever is odd about it.
 pub(super) fn parse_well_formed(side: Side, bytes: &[u8]) -> Result<Head, NoHead> {
     let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FAST_FIELDS];
     match side {
@@ -122,6 +119,7 @@ fn whole(
         block: HeaderBlock::of(&[bytes], spans).known_plain(looks.plain),
         size,
         anomalies,
+        framing: None,
     }
 }
 
@@ -277,7 +275,7 @@ impl<'a> LenientFields<'a> {
             }
         }
         let block = HeaderBlock::of(&[self.bytes, &self.folded], self.spans.into_iter());
-        Head { start, minor_version, block, size, anomalies }
+        Head { start, minor_version, block, size, anomalies, framing: None }
     }
 }
 
@@ -370,6 +368,7 @@ fn status_line(line: &[u8]) -> Option<(u16, u8, Span)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dissect::http1::again::{Heads, parse_strict};
 
     fn fields(head: &Head) -> Vec<(String, String)> {
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
@@ -381,7 +380,7 @@ mod tests {
     }
 
     fn strict(side: Side, bytes: &[u8]) -> Head {
-        parse_strict(side, bytes, &mut Fields::default()).unwrap()
+        parse_strict(side, bytes, &mut Heads::default()).unwrap()
     }
 
     #[test]
@@ -423,7 +422,7 @@ mod tests {
     fn oddities_are_read_and_named() {
         let bytes =
             b"GET /a b HTTP/1.1\nHost : x\r\nFold: one\r\n\t two \r\n   three\r\nnocolon\r\nC: a\0b\r\n\r\n";
-        assert_eq!(parse_strict(Side::Client, bytes, &mut Fields::default()).unwrap_err(), NoHead::Invalid);
+        assert_eq!(parse_strict(Side::Client, bytes, &mut Heads::default()).unwrap_err(), NoHead::Invalid);
         let head = parse_lenient(Side::Client, bytes, false, 512).unwrap();
         let want = [("Host", "x"), ("Fold", "one two three"), ("nocolon", ""), ("C", "a\0b")];
         assert_eq!(fields(&head), want.map(|(n, v)| (n.to_owned(), v.to_owned())));
@@ -462,7 +461,7 @@ mod tests {
             bytes.extend_from_slice(format!("h{n}: {n}\r\n").as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
-        assert_eq!(parse_strict(Side::Client, &bytes, &mut Fields::default()).unwrap_err(), NoHead::Invalid);
+        assert_eq!(parse_strict(Side::Client, &bytes, &mut Heads::default()).unwrap_err(), NoHead::Invalid);
         let head = parse_lenient(Side::Client, &bytes, false, 512).unwrap();
         assert_eq!(head.block.len(), 512);
         assert_eq!(kinds(&head), [AnomalyKind::HttpHeadTooLarge]);

@@ -134,7 +134,7 @@ impl Current {
                     if let Some(bytes) = trailers {
                         let (block, anomalies) = parse_trailers(&bytes, cx.limits.headers);
                         tail.anomalies.extend(anomalies);
-                        tail.trailers = Some(block);
+                        tail.trailers = Some(Box::new(block));
                     }
                     return (used, Taken::End(tail));
                 }

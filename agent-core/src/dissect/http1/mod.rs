@@ -12,6 +12,7 @@
 //! Invariants: memory is bounded by [`crate::Limits`] whatever arrives; no byte is looked at more than a few times, however
 //! the stream is cut; without gaps, how it is cut makes no difference to the drafts.
 
+mod again;
 mod body;
 mod chunked;
 mod classes;
@@ -27,9 +28,9 @@ pub(crate) use head::is_start_line;
 pub use probe::{MAX_PROBE, probe};
 
 use super::{Arrival, Chunk, Context, Dissector, End, Next, Side};
-use crate::item::Fields;
 use crate::pair::{Known, Pairing};
 use crate::time::Timestamp;
+use again::Heads;
 use reader::{Env, Reader, Still, Turn};
 
 /// Readers kept for later; more are freed.
@@ -63,8 +64,8 @@ pub(super) struct Spare {
     /// Readers without a stream, at most [`MAX_SPARE`].
     #[expect(clippy::vec_box, reason = "a stream takes the box as it is")]
     busy: Vec<Box<Busy>>,
-    /// Those of the head at hand, at most [`plain::MAX_FIELDS`].
-    fields: Fields,
+    /// Of those who read heads.
+    heads: Heads,
 }
 
 impl Http1 {

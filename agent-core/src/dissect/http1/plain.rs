@@ -21,7 +21,18 @@ pub(super) fn read(side: Side, bytes: &[u8], fields: &mut Fields) -> Option<Head
     };
     let size = header_section(&mut scan, end + 2, fields)?;
     let block = fields.block(bytes.get(..size)?, !scan.quoted(size));
-    Some(Head { start, minor_version, block, size, anomalies: Vec::new() })
+    Some(Head { start, minor_version, block, size, anomalies: Vec::new(), framing: None })
+}
+
+/// Reads a start line with its end, which is all of `line`: that, the minor version, and whether it is plain as
+/// [`HeaderBlock::is_plain`](crate::item::HeaderBlock::is_plain) says it.
+pub(super) fn start_line(side: Side, line: &[u8]) -> Option<(StartLine, u8, bool)> {
+    let mut scan = Scan::new(line)?;
+    let (start, minor_version, end) = match side {
+        Side::Client => request_line(&mut scan)?,
+        Side::Server => status_line(&mut scan)?,
+    };
+    (end + 2 == line.len()).then(|| (start, minor_version, !scan.quoted(end)))
 }
 
 /// The fields from `at` on. Where the head ends.

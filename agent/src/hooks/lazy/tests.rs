@@ -117,10 +117,10 @@ fn message() -> impl Strategy<Value = (Message, Headers)> {
                 content: content.into(),
                 content_size: size,
                 truncated,
-                sha256,
+                sha256: sha256.map(Box::new),
                 ..Body::default()
             };
-            let trailers = trailers.map(|fields| HeaderBlock::with_words([], &fields).1);
+            let trailers = trailers.map(|fields| Box::new(HeaderBlock::with_words([], &fields).1));
             (Message { minor_version: 1, head_size: 99, body, trailers, ..Message::default() }, fields)
         },
     )
@@ -160,7 +160,7 @@ fn item() -> impl Strategy<Value = Arc<Captured>> {
             let record = Record::Http(Box::new(exchange));
             Arc::new(Captured {
                 outgoing: odd,
-                item: Box::new(Item {
+                item: Item {
                     tls: odd,
                     started,
                     finished: Timestamp(started.0 + elapsed),
@@ -168,7 +168,7 @@ fn item() -> impl Strategy<Value = Arc<Captured>> {
                     gaps: 3,
                     truncated: odd,
                     ..Item::new(StreamId(index.into()), index.into(), end(1), end(2), record)
-                }),
+                },
                 src: Name::default(),
                 dst: Name::from(Known::pod("shop", "prod")),
                 node: Arc::new(Node { name: "node".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),
@@ -205,7 +205,7 @@ fn recorded(file: &Path) -> Vec<Arc<Captured>> {
     let mut items = Vec::new();
     while let Some(event) = engine.poll_event() {
         if let Event::Item(item) = event {
-            items.push(Arc::new(Captured::nameless(item, Arc::clone(&node), Source::Pcap)));
+            items.push(Arc::new(Captured::nameless(*item, Arc::clone(&node), Source::Pcap)));
         }
     }
     items

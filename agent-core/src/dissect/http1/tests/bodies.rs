@@ -108,7 +108,7 @@ fn content_codings_are_undone_and_hashed_as_sent() {
         (&*body.content, body.size, body.decoded),
         (&b"hello hello hello"[..], coded.len() as u64, true)
     );
-    assert_eq!(body.sha256, Some(Sha256::digest(&coded).into()));
+    assert_eq!(body.sha256, Some(Box::new(Sha256::digest(&coded).into())));
     assert_eq!(response_body(&drafts[1]), b"nope");
 }
 
