@@ -51,12 +51,13 @@ pub(in super::super) struct Follower {
 }
 
 impl Follower {
-    /// Attaches to what has come, lets go what went. Whether everything is done: the next look is then not urgent.
-    pub(in super::super) fn look(&mut self) -> bool {
+    /// Attaches to what has come, lets go what went. Whether everything is done: the next look is then not urgent. Adds to
+    /// `folders` those in which something that comes or goes makes a difference.
+    pub(in super::super) fn look(&mut self, folders: &mut BTreeSet<PathBuf>) -> bool {
         let until = Instant::now() + SLICE;
         let there: BTreeMap<PathBuf, u64> = self
             .wanted
-            .find()
+            .find_in(folders)
             .into_iter()
             .filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino())))
             .collect();
