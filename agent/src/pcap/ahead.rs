@@ -39,7 +39,7 @@ impl Ahead {
             return;
         }
         let (from, upto) = (self.claimed, len.saturating_add(self.step));
-        if !disk.has_room((upto - from).saturating_add(CALM)).unwrap_or(false) {
+        if !disk.has_spare((upto - from).saturating_add(CALM)).unwrap_or(false) {
             return;
         }
         let ends = i64::try_from(from).ok().zip(i64::try_from(upto - from).ok());
