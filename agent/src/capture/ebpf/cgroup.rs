@@ -1,6 +1,6 @@
 //! cgroup v2 folders, by path and by pattern.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -113,6 +113,12 @@ impl Wanted {
             }
         }
         outer
+    }
+
+    /// The same, with their ids.
+    pub(super) fn there(&self, folders: &mut BTreeSet<PathBuf>) -> BTreeMap<PathBuf, u64> {
+        let found = self.find_in(folders).into_iter();
+        found.filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino()))).collect()
     }
 
     /// Whether it was asked for by path.

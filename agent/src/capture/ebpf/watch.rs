@@ -8,10 +8,8 @@
 //! Bounds: [`Bounds`] on attachments and on changes that wait to be told; what is refused is counted, and told once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -188,7 +186,7 @@ impl Watch {
         }
         // Many interfaces do not keep cgroups waiting.
         let mut looked = BTreeSet::new();
-        let cgroups = self.plan.cgroups.as_ref().map(|wanted| cgroups_there(wanted, &mut looked));
+        let cgroups = self.plan.cgroups.as_ref().map(|wanted| wanted.there(&mut looked));
         // After these were found, and before packets are captured there.
         if let Some(identity) = &mut self.identity {
             self.unfinished |= !identity.look(&mut looked);
@@ -388,12 +386,6 @@ impl Watch {
             std::thread::sleep(BREATH);
         }
     }
-}
-
-/// The wanted cgroups that are there, and their ids. Adds to `looked` the folders in which they come and go.
-fn cgroups_there(wanted: &cgroup::Wanted, looked: &mut BTreeSet<PathBuf>) -> BTreeMap<PathBuf, u64> {
-    let found = wanted.find_in(looked).into_iter();
-    found.filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino()))).collect()
 }
 
 /// The thread that watches. Dropping it detaches everything.

@@ -55,12 +55,7 @@ impl Follower {
     /// `folders` those in which something that comes or goes makes a difference.
     pub(in super::super) fn look(&mut self, folders: &mut BTreeSet<PathBuf>) -> bool {
         let until = Instant::now() + SLICE;
-        let there: BTreeMap<PathBuf, u64> = self
-            .wanted
-            .find_in(folders)
-            .into_iter()
-            .filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino())))
-            .collect();
+        let there = self.wanted.there(folders);
         // What has gone first, to make room; but what a cgroup around it takes over goes after that has come.
         self.let_go(|path, id| !fs::metadata(path).is_ok_and(|found| found.ino() == id));
         let known: BTreeMap<PathBuf, u64> =
