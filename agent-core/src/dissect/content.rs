@@ -128,17 +128,19 @@ enum Ending {
 
 /// Reads until `out` holds `cap` bytes, and looks whether there is one more.
 fn read_capped(from: &mut impl Read, out: &mut Vec<u8>, cap: usize) -> Ending {
-    let mut buffer = [0; 8 << 10];
     loop {
-        match from.read(&mut buffer) {
+        let start = out.len();
+        // As much again as there is: few steps, and no copy of what was decoded.
+        out.resize(start + start.max(8 << 10).min(cap.saturating_sub(start).saturating_add(1)), 0);
+        let read = from.read(&mut out[start..]);
+        out.truncate(start + read.as_ref().map_or(0, |n| *n));
+        match read {
             Ok(0) => return Ending::Done,
-            Ok(n) => {
-                let room = cap.saturating_sub(out.len());
-                out.extend_from_slice(&buffer[..n.min(room)]);
-                if n > room {
-                    return Ending::Cap;
-                }
+            Ok(_) if out.len() > cap => {
+                out.truncate(cap);
+                return Ending::Cap;
             }
+            Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ending::InputEnd,
             Err(_) => return Ending::Corrupt,

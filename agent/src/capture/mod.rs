@@ -19,6 +19,7 @@ pub trait WantedPods: Send + Sync + std::fmt::Debug {
     /// Whether this pod is wanted now.
     fn wants(&self, uid: &PodUid) -> bool;
 
-    /// Another number whenever the choice has changed.
-    fn changes(&self) -> u64;
+    /// Has `call` called whenever the choice has changed, from now on and in place of what was called before. It must not
+    /// wait for anything.
+    fn on_change(&self, call: Box<dyn Fn() + Send + Sync>);
 }

@@ -103,7 +103,8 @@ struct Shared {
     status: Arc<Status>,
     wanted: ArcSwap<Wanted>,
     near: Arc<Near>,
-    changes: AtomicU64,
+    /// Who is told when that has changed.
+    listener: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 struct State {
@@ -122,8 +123,8 @@ impl WantedPods for Shared {
         self.wanted.load().uids.contains(uid)
     }
 
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+    fn on_change(&self, call: Box<dyn Fn() + Send + Sync>) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
     }
 }
 
@@ -141,7 +142,7 @@ impl Kube {
             status: Arc::new(Status::new()),
             wanted: ArcSwap::default(),
             near: Arc::default(),
-            changes: AtomicU64::new(0),
+            listener: Mutex::default(),
         });
         let (end, ended) = oneshot::channel();
         let (ready, started) = std::sync::mpsc::sync_channel(1);
@@ -265,7 +266,7 @@ impl Shared {
         let wanted = NodePods::wanted(&state.book);
         if **self.wanted.load() != wanted {
             self.wanted.store(Arc::new(wanted));
-            self.changes.fetch_add(1, Ordering::Release);
+            self.listener.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|call| call());
         }
     }
 

@@ -32,6 +32,11 @@ impl Disk {
         if self.reserve == 0 {
             return Ok(true);
         }
+        self.has_spare(bytes)
+    }
+
+    /// The same, but not left to the write to find out where there is no reserve.
+    pub(super) fn has_spare(&self, bytes: u64) -> io::Result<bool> {
         let disk = nix::sys::statvfs::statvfs(&self.folder)?;
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         Ok(free >= self.reserve.saturating_add(bytes))

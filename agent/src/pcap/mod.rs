@@ -11,6 +11,7 @@
 //! ```
 //! While the disk takes nothing, what would go there goes to a small folder in memory, and what is old there goes for it.
 
+mod ahead;
 mod appender;
 mod config;
 mod disk;

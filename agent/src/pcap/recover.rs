@@ -12,10 +12,10 @@ use std::time::SystemTime;
 use agent_core::Timestamp;
 
 use super::extracted::remove;
-use super::format;
 use super::index::Index;
 use super::link::{self, Ids, Link, Position};
 use super::segment::{Registry, data_name, links_name, number_of};
+use super::{ahead, format};
 
 /// What earlier runs left.
 #[derive(Default)]
@@ -81,7 +81,8 @@ fn take_in(registry: &Registry, number: u32, index_bytes: usize, into: &mut Reco
             last.insert(ordinal, record);
         }
     }
-    if data_len > end {
+    // What a run that was killed had claimed behind the end goes as well.
+    if data_len > end || ahead::is_left(&data, end)? {
         data.set_len(end)?;
     }
     let links_len = (u64::from(records) + 1) * link::SIZE as u64;

@@ -152,23 +152,23 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes all of `bytes` to a segment's file.
+    /// Writes all of `bytes` to a segment's file, which is written up to `at`.
     #[cfg(not(test))]
-    pub(super) fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
-        writer::write_all(file, bytes)
+    pub(super) fn write(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+        writer::write_from(file, at, bytes)
     }
 
     /// The same on a disk that fills up in the middle of a write.
     #[cfg(test)]
-    pub(super) fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
         drop(lock(&self.disk_hangs));
         let left = self.disk_left.load(Ordering::SeqCst);
         if left == u64::MAX {
-            return writer::write_all(file, bytes);
+            return writer::write_from(file, at, bytes);
         }
         let fits = bytes.len().min(left as usize);
         self.disk_left.store(left - fits as u64, Ordering::SeqCst);
-        writer::write_all(file, &bytes[..fits])?;
+        writer::write_from(file, at, &bytes[..fits])?;
         if fits < bytes.len() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
     }
 }

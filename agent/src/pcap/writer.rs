@@ -13,12 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::ahead::Ahead;
 use super::extracted::remove;
 use super::fallback::Detour;
 use super::link;
 use super::log::{Block, Log, Work};
 use super::segment::Segment;
 use super::shared::Shared;
+
+/// Room that is claimed of the disk at a time, in bytes, for a segment's data and for its links.
+const AHEAD: [u64; 2] = [4 << 20, 256 << 10];
 
 /// How often an idle writer looks after extracted files.
 const IDLE: Duration = Duration::from_secs(30);
@@ -97,6 +101,8 @@ struct Current {
     links: File,
     data_len: u64,
     links_len: u64,
+    /// Of the disk, for both.
+    ahead: [Ahead; 2],
     since: Instant,
     /// The files are in memory.
     detour: Option<Arc<Detour>>,
@@ -131,7 +137,7 @@ impl Files {
         shared.make_room((block.bytes.len() + self.scratch.len()) as u64)?;
         if block.fresh {
             let (data, links) = (create(&segment.data)?, create(&segment.links)?);
-            shared.write(&links, &self.ids)?;
+            shared.write(&links, 0, &self.ids)?;
             let links_len = link::SIZE as u64;
             self.current = Some(Current {
                 number: segment.number,
@@ -140,6 +146,7 @@ impl Files {
                 links,
                 data_len: 0,
                 links_len,
+                ahead: AHEAD.map(Ahead::new),
                 since: Instant::now(),
                 detour: None,
             });
@@ -147,9 +154,11 @@ impl Files {
         let Some(current) = self.current.as_mut().filter(|c| c.number == segment.number) else {
             return Err(io::Error::other("a block of a segment that is not open"));
         };
-        shared.write(&current.data, &block.bytes)?;
-        shared.write(&current.links, &self.scratch)?;
         let (data, links) = (block.bytes.len() as u64, self.scratch.len() as u64);
+        current.ahead[0].cover(&current.data, current.data_len + data, &shared.disk);
+        current.ahead[1].cover(&current.links, current.links_len + links, &shared.disk);
+        shared.write(&current.data, current.data_len, &block.bytes)?;
+        shared.write(&current.links, current.links_len, &self.scratch)?;
         current.data_len += data;
         current.links_len += links;
         shared.registry.grow(segment, data + links, block.time);
@@ -180,6 +189,7 @@ impl Files {
             links,
             data_len: base,
             links_len: (u64::from(block.first) + 1) * link::SIZE as u64,
+            ahead: AHEAD.map(Ahead::new),
             since: Instant::now(),
             detour: Some(detour),
         });
@@ -221,7 +231,13 @@ impl Files {
     }
 
     fn seal(&mut self, shared: &Shared) {
-        if let Some(segment) = self.current.take().and_then(|current| current.segment) {
+        let Some(mut current) = self.current.take() else { return };
+        let [data, links] = &mut current.ahead;
+        let released = data.release(&current.data, current.data_len);
+        if let Err(error) = released.and_then(|()| links.release(&current.links, current.links_len)) {
+            shared.trouble("giving back room behind a segment", &error);
+        }
+        if let Some(segment) = current.segment {
             shared.registry.seal(&segment);
         }
     }
@@ -250,7 +266,15 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 /// find memory for them (six times as slow).
 const WRITE: usize = 64 << 10;
 
-/// Writes all of `bytes`.
-pub(super) fn write_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    bytes.chunks(WRITE).try_for_each(|chunk| file.write_all(chunk))
+/// Writes all of `bytes` to a file that is empty so far.
+pub(super) fn write_all(file: &File, bytes: &[u8]) -> io::Result<()> {
+    write_from(file, 0, bytes)
+}
+
+/// Writes all of `bytes` to a file that is written up to `at`. Pieces end where pieces of the cache do, or each would be in
+/// several (ext4: 300 ms of CPU time a GiB in place of 460).
+pub(super) fn write_from(mut file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+    let (first, rest) = bytes.split_at(bytes.len().min(WRITE - at as usize % WRITE));
+    file.write_all(first)?;
+    rest.chunks(WRITE).try_for_each(|chunk| file.write_all(chunk))
 }

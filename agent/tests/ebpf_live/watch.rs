@@ -1,9 +1,13 @@
 //! Interfaces and cgroups that come and go while capture runs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use agent::capture::ebpf::{Change, Live, LiveConfig, LiveError, TcHook};
+use agent::capture::WantedPods;
+use agent::capture::ebpf::{Change, Live, LiveConfig, LiveError, TcHook, Without};
+use agent::process::PodUid;
 use testkit::netns::{Cgroup, NetNs, VethPair};
 
 use super::exchange::{echo, exchange};
@@ -251,6 +255,90 @@ fn others_filters_and_qdiscs_are_left_alone() {
     assert!(qdisc().contains("clsact"));
     drop(second);
     assert!(!qdisc().contains("clsact"), "{}", qdisc());
+}
+
+/// Pods that a test wants.
+#[derive(Default)]
+struct Those {
+    uids: Mutex<BTreeSet<u32>>,
+    told: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+impl Those {
+    fn want(&self, number: u32) {
+        self.uids.lock().unwrap().insert(number);
+        self.told.lock().unwrap().iter().for_each(|told| told());
+    }
+}
+
+impl std::fmt::Debug for Those {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Those")
+    }
+}
+
+impl WantedPods for Those {
+    fn wants(&self, uid: &PodUid) -> bool {
+        self.uids.lock().unwrap().iter().any(|&number| PodUid::parse(&uid_of(number)).as_ref() == Some(uid))
+    }
+
+    fn on_change(&self, call: Box<dyn Fn() + Send + Sync>) {
+        *self.told.lock().unwrap() = Some(call);
+    }
+}
+
+fn uid_of(number: u32) -> String {
+    format!("6f1b5c3e-2d4a-4c8e-9b57-{number:012}")
+}
+
+/// By what the kernel tells, and by the clock where it tells nothing. Each takes up to two seconds where it is only found
+/// by a look that nobody asked for.
+#[test]
+fn pods_are_attached_to_when_they_come_and_when_they_become_wanted() {
+    if skipped() {
+        return;
+    }
+    const MANY: u32 = 8;
+    for told in [true, false] {
+        let node = Cgroup::new("pods").unwrap();
+        let pods = Arc::new(Those::default());
+        let config = LiveConfig {
+            cgroups: vec![node.path().join("kubepods*")],
+            pods: Some(Arc::clone(&pods) as Arc<dyn WantedPods>),
+            without: Without { notifications: !told, ..Without::default() },
+            ..interfaces(&[])
+        };
+        let live = start(&NetNs::new().unwrap(), &config);
+        attached(&live, &[]);
+        let kubepods = node.child("kubepods").unwrap();
+        let class = kubepods.child("burstable").unwrap();
+        let since = Instant::now();
+        let mut there = Vec::new();
+        for number in 0..MANY {
+            // One after the other, before and after it is known to be wanted.
+            let late = number % 2 == 0;
+            if !late {
+                pods.want(number);
+            }
+            let pod = class.child(&format!("pod{}", uid_of(number))).unwrap();
+            if late {
+                assert_eq!(live.attachments().len(), number as usize, "not wanted yet");
+                pods.want(number);
+            }
+            there.push(pod);
+            let all: Vec<String> =
+                there.iter().map(|pod| format!("cgroup {}", pod.path().display())).collect();
+            attached(&live, &all.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        assert!(since.elapsed() < Duration::from_secs(u64::from(MANY)), "{:?}", since.elapsed());
+        // The whole tree goes, and another one comes.
+        drop(there);
+        drop((class, kubepods));
+        attached(&live, &[]);
+        let kubepods = node.child("kubepods").unwrap();
+        let pod = kubepods.child(&format!("pod{}", uid_of(0))).unwrap();
+        attached(&live, &[&format!("cgroup {}", pod.path().display())]);
+    }
 }
 
 /// Attaching takes the kernel its time: neither the start nor the end waits for all of them.

@@ -1,5 +1,6 @@
 //! cgroup v2 folders, by path and by pattern.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -75,20 +76,26 @@ impl Wanted {
 
     /// The paths of those that are there, sorted; without those inside another one, or their packets would be seen twice.
     pub(super) fn find(&self) -> Vec<PathBuf> {
-        let mut found: Vec<_> = self.named.iter().filter(|path| path.is_dir()).cloned().collect();
-        let mut looks = MAX_LOOKS;
+        self.find_in(&mut BTreeSet::new())
+    }
+
+    /// The same. Adds to `folders` those in which something that comes or goes makes a difference.
+    pub(super) fn find_in(&self, folders: &mut BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let mut walk = Walk { looks: MAX_LOOKS, found: Vec::new(), folders };
+        for path in &self.named {
+            walk.folders.extend(path.ancestors().skip(1).find(|outer| outer.is_dir()).map(Path::to_owned));
+            if path.is_dir() {
+                walk.found.push(path.clone());
+            }
+        }
         for pattern in &self.patterns {
-            expand(
-                self.mount.clone(),
-                pattern.strip_prefix(&self.mount).unwrap_or(pattern),
-                &mut looks,
-                &mut found,
-            );
+            walk.expand(self.mount.clone(), pattern.strip_prefix(&self.mount).unwrap_or(pattern));
         }
         if let Some(pods) = &self.pods {
-            let roots = std::mem::take(&mut found);
-            roots.into_iter().for_each(|root| pods_below(root, &**pods, 0, &mut looks, &mut found));
+            let roots = std::mem::take(&mut walk.found);
+            roots.into_iter().for_each(|root| walk.pods_below(root, &**pods, 0));
         }
+        let Walk { looks, mut found, .. } = walk;
         if looks == 0 {
             tracing::warn!(
                 "a cgroup pattern takes in too much: {MAX_LOOKS} folders were looked into, not all"
@@ -108,6 +115,12 @@ impl Wanted {
         outer
     }
 
+    /// The same, with their ids.
+    pub(super) fn there(&self, folders: &mut BTreeSet<PathBuf>) -> BTreeMap<PathBuf, u64> {
+        let found = self.find_in(folders).into_iter();
+        found.filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino()))).collect()
+    }
+
     /// Whether it was asked for by path.
     pub(super) fn names(&self, path: &Path) -> bool {
         self.pods.is_none() && self.named.iter().any(|named| named == path)
@@ -118,57 +131,78 @@ impl Wanted {
     }
 }
 
-/// The folders below `at` that `rest` matches, component by component.
-fn expand(at: PathBuf, rest: &Path, looks: &mut usize, found: &mut Vec<PathBuf>) {
-    let mut components = rest.components();
-    let Some(first) = components.next() else {
-        found.push(at);
-        return;
-    };
-    let Component::Normal(first) = first else {
-        return;
-    };
-    let (first, rest) = (first.to_string_lossy(), components.as_path());
-    if *looks == 0 {
-        return;
-    }
-    *looks -= 1;
-    if !is_pattern(&first) {
-        let next = at.join(&*first);
-        if next.is_dir() {
-            expand(next, rest, looks, found);
-        }
-        return;
-    }
-    let Ok(entries) = fs::read_dir(&at) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        // Symbolic links there are none of; the controllers' files are most of what there is.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && matches(&first, &entry.file_name().to_string_lossy())
-        {
-            expand(entry.path(), rest, looks, found);
-        }
-    }
+/// What one search came across.
+struct Walk<'a> {
+    /// Folders that may still be looked into.
+    looks: usize,
+    found: Vec<PathBuf>,
+    /// Those that were looked into.
+    folders: &'a mut BTreeSet<PathBuf>,
 }
 
-/// The cgroups of wanted pods at `at` or below. What is in a pod is not looked into.
-fn pods_below(at: PathBuf, pods: &dyn WantedPods, depth: usize, looks: &mut usize, found: &mut Vec<PathBuf>) {
-    let name = at.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if let Some(uid) = pod_in_folder(&name) {
-        if pods.wants(&uid) {
-            found.push(at);
+impl Walk<'_> {
+    /// Whether `at` may still be looked into.
+    fn enter(&mut self, at: &Path) -> bool {
+        if self.looks == 0 {
+            return false;
         }
-        return;
+        self.looks -= 1;
+        if !self.folders.contains(at) {
+            self.folders.insert(at.to_owned());
+        }
+        true
     }
-    if depth == POD_DEPTH || *looks == 0 || container_id(&name).is_some() {
-        return;
+
+    /// The folders below `at` that `rest` matches, component by component.
+    fn expand(&mut self, at: PathBuf, rest: &Path) {
+        let mut components = rest.components();
+        let Some(first) = components.next() else {
+            self.found.push(at);
+            return;
+        };
+        let Component::Normal(first) = first else {
+            return;
+        };
+        let (first, rest) = (first.to_string_lossy(), components.as_path());
+        if !self.enter(&at) {
+            return;
+        }
+        if !is_pattern(&first) {
+            let next = at.join(&*first);
+            if next.is_dir() {
+                self.expand(next, rest);
+            }
+            return;
+        }
+        let Ok(entries) = fs::read_dir(&at) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            // Symbolic links there are none of; the controllers' files are most of what there is.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && matches(&first, &entry.file_name().to_string_lossy())
+            {
+                self.expand(entry.path(), rest);
+            }
+        }
     }
-    *looks -= 1;
-    for entry in fs::read_dir(&at).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            pods_below(entry.path(), pods, depth + 1, looks, found);
+
+    /// The cgroups of wanted pods at `at` or below. What is in a pod is not looked into.
+    fn pods_below(&mut self, at: PathBuf, pods: &dyn WantedPods, depth: usize) {
+        let name = at.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Some(uid) = pod_in_folder(&name) {
+            if pods.wants(&uid) {
+                self.found.push(at);
+            }
+            return;
+        }
+        if depth == POD_DEPTH || container_id(&name).is_some() || !self.enter(&at) {
+            return;
+        }
+        for entry in fs::read_dir(&at).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.pods_below(entry.path(), pods, depth + 1);
+            }
         }
     }
 }
@@ -356,11 +390,12 @@ mod tests {
         assert_eq!(find(&["a/pod1"], &["a/pod*/c*"]), ["a/pod1"], "covered");
         assert_eq!(find(&["a", "a-pod"], &["a/*"]), ["a", "a-pod"]);
         assert_eq!(find(&["gone"], &["a/../b/*", "none/*"]), [""; 0]);
-        let mut looks = 3;
-        let mut found = Vec::new();
-        expand(root.path().to_owned(), Path::new("*/pod*/c*"), &mut looks, &mut found);
-        assert_eq!(looks, 0);
-        assert!(found.len() <= 2, "bounded");
+        let mut folders = BTreeSet::new();
+        let mut walk = Walk { looks: 3, found: Vec::new(), folders: &mut folders };
+        walk.expand(root.path().to_owned(), Path::new("*/pod*/c*"));
+        assert_eq!(walk.looks, 0);
+        assert!(walk.found.len() <= 2, "bounded");
+        assert_eq!(folders.len(), 3);
     }
 
     #[derive(Debug)]
@@ -371,9 +406,7 @@ mod tests {
             self.0.lock().unwrap().contains(uid)
         }
 
-        fn changes(&self) -> u64 {
-            0
-        }
+        fn on_change(&self, _: Box<dyn Fn() + Send + Sync>) {}
     }
 
     #[test]
@@ -399,8 +432,11 @@ mod tests {
         let wanted = wanted.of_pods(Some(Arc::clone(&pods) as Arc<dyn WantedPods>));
         assert_eq!(wanted.find(), Vec::<PathBuf>::new(), "nobody is known yet");
         *pods.0.lock().unwrap() = [1, 2, 3, 4, 5].map(|n| PodUid::parse(&uid(n)).unwrap()).to_vec();
-        let found = wanted.find();
+        let mut looked = BTreeSet::new();
+        let found = wanted.find_in(&mut looked);
         assert_eq!(found.len(), 4, "{found:?}");
+        // The root, both kubepods, kubelet.slice and kubelet-kubepods, and a class in each of three trees.
+        assert_eq!(looked.len(), 1 + 2 + 2 + 3, "{looked:?}");
         assert!(
             found.iter().all(|path| wanted.wants(path)) && found.iter().any(|p| p.ends_with(&folders[2]))
         );

@@ -41,6 +41,7 @@ mod permission;
 mod policy;
 pub(crate) mod probe;
 mod ring;
+mod told;
 mod watch;
 
 use std::net::SocketAddr;
@@ -115,7 +116,7 @@ pub struct LiveConfig {
 pub struct Without {
     /// tcx, which came with Linux 6.6: [`TcHook::Auto`] takes clsact.
     pub tcx: bool,
-    /// Notifications of interfaces that come and go: they are looked for twice a second.
+    /// Notifications of interfaces and cgroups that come and go: they are looked for by the clock.
     pub notifications: bool,
 }
 

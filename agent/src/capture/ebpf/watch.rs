@@ -1,17 +1,15 @@
 //! Interfaces and cgroups that come and go while capture runs.
 //!
 //! A thread of its own, born into the network namespace in which capture was started, holds the attachments. It looks
-//! at what there is whenever the kernel tells of a change to an interface, and every [`LOOK`] for cgroups (and for
-//! notifications that were lost), and makes what is attached be what is there and wanted. Nothing is inferred from
-//! single notifications: what went and came back between two looks has another number.
+//! at what there is whenever the kernel tells of a change to an interface or a cgroup, or the choice of pods has changed,
+//! and every [`LOOK_TOLD`] for what nobody told, and makes what is attached be what is there and wanted. Nothing is
+//! inferred from single notifications: what went and came back between two looks has another number.
 //!
 //! Bounds: [`Bounds`] on attachments and on changes that wait to be told; what is refused is counted, and told once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,13 +25,15 @@ use super::identity::Follower;
 use super::interface::Interface;
 use super::netlink::Socket;
 use super::netlink::link::{self, Link};
+use super::told::Folders;
 use super::{cgroup, interface};
+use crate::capture::WantedPods;
 
-/// How often is looked without being told to.
+/// How often is looked where the kernel does not tell of everything.
 const LOOK: Duration = Duration::from_millis(500);
 /// The same where the kernel tells of what comes and goes, and takes what hangs on it along.
 const LOOK_TOLD: Duration = Duration::from_secs(2);
-/// The same where pods' own cgroups are attached to: what a new one says first is said soon after its cgroup was made.
+/// The same where pods' own cgroups are attached to and not told of: what a new one says first is said soon after its cgroup was made.
 const LOOK_FOR_PODS: Duration = Duration::from_millis(100);
 /// Between two looks at least: a hundred interfaces that come at once are one change.
 const BREATH: Duration = Duration::from_millis(20);
@@ -125,8 +125,8 @@ pub(super) struct Plan {
     socket: Socket,
     interfaces: interface::Wanted,
     cgroups: Option<cgroup::Wanted>,
-    /// How often is looked without being told to.
-    look: Duration,
+    /// Of the cgroups only those of pods that are wanted, while that changes.
+    pods: Option<Arc<dyn WantedPods>>,
     limit: usize,
     notifications: bool,
 }
@@ -143,7 +143,7 @@ impl Plan {
             socket,
             interfaces: interface::Wanted::new(&config.interfaces, &there)?,
             cgroups: cgroup::Wanted::new(&config.cgroups)?.map(|wanted| wanted.of_pods(config.pods.clone())),
-            look: if config.pods.is_some() { LOOK_FOR_PODS } else { LOOK },
+            pods: config.pods.clone(),
             limit: config.max_attachments,
             notifications: !config.without.notifications,
         })
@@ -156,6 +156,10 @@ struct Watch {
     attached: Attached,
     /// The programs that tell of processes.
     identity: Option<Follower>,
+    /// Tells of cgroups; `None`: nobody does.
+    folders: Option<Folders>,
+    /// When it was last looked whether somebody removed filters.
+    filters_seen: Instant,
     refused: BTreeSet<String>,
     shared: Arc<Shared>,
     /// The last look was cut short.
@@ -181,10 +185,15 @@ impl Watch {
             Err(error) => tracing::warn!(%error, "interfaces cannot be listed"),
         }
         // Many interfaces do not keep cgroups waiting.
-        let cgroups = self.plan.cgroups.as_ref().map(cgroups_there);
+        let mut looked = BTreeSet::new();
+        let cgroups = self.plan.cgroups.as_ref().map(|wanted| wanted.there(&mut looked));
         // After these were found, and before packets are captured there.
         if let Some(identity) = &mut self.identity {
-            self.unfinished |= !identity.look();
+            self.unfinished |= !identity.look(&mut looked);
+        }
+        if let Some(folders) = &mut self.folders {
+            // What came before it was watched, nobody tells.
+            self.unfinished |= folders.follow(&looked);
         }
         refusals.until = Instant::now() + SLICE;
         if let Some(there) = cgroups {
@@ -313,6 +322,7 @@ impl Watch {
 
     /// Filters on clsact that somebody else removed are put back.
     fn look_after_filters(&mut self) {
+        self.filters_seen = Instant::now();
         for index in self.attached.stripped() {
             let name = self.attached.detach_interface(index).unwrap_or_default();
             let mut state = self.shared.lock();
@@ -323,34 +333,34 @@ impl Watch {
         }
     }
 
-    /// Until the next look, unless something is told before. Nobody tells of cgroups, nor of filters that are removed.
+    /// Until the next look, unless something is told before; `told`: of interfaces. Nobody tells of filters that are removed.
     fn pause(&self, told: bool) -> Duration {
-        let all = told && self.plan.cgroups.is_none() && self.attached.hook() != TcHook::Clsact;
-        if all { LOOK_TOLD } else { self.plan.look }
+        let cgroups = self.folders.as_ref().map_or(self.plan.cgroups.is_none(), Folders::sees_all);
+        match cgroups {
+            false if self.plan.pods.is_some() => LOOK_FOR_PODS,
+            true if told && self.attached.hook() != TcHook::Clsact => LOOK_TOLD,
+            _ => LOOK,
+        }
     }
 
-    /// Until `end` is closed.
-    fn run(mut self, mut events: Option<Socket>, end: &UnixStream) {
-        let mut next = Instant::now() + self.plan.look;
+    /// Until `wakes`' other end is closed; woken by what comes through.
+    fn run(mut self, mut events: Option<Socket>, mut wakes: &UnixStream) {
+        let mut next = Instant::now();
+        if !self.unfinished {
+            next += self.pause(events.is_some());
+        }
         loop {
-            let left = next.saturating_duration_since(Instant::now()).as_millis();
-            let timeout = PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX));
-            let mut fds = vec![PollFd::new(end.as_fd(), PollFlags::POLLIN)];
-            fds.extend(events.as_ref().map(|events| PollFd::new(events.as_fd(), PollFlags::POLLIN)));
-            if let Err(error) = nix::poll::poll(&mut fds, timeout)
-                && error != nix::Error::EINTR
-            {
-                tracing::warn!(%error, "waiting for changes to interfaces");
-                std::thread::sleep(BREATH);
-            }
-            if fds[0].revents().is_some_and(|events| !events.is_empty()) {
-                return;
-            }
+            self.wait(next, events.as_ref(), wakes);
+            let woken = match wakes.read(&mut [0; 64]) {
+                Ok(0) => return,
+                read => read.is_ok(),
+            };
             let told = events.as_mut().is_some_and(Socket::drain);
+            let told = self.folders.as_ref().is_some_and(Folders::drain) || told || woken;
             if !told && Instant::now() < next {
                 continue;
             }
-            if !told && !self.unfinished {
+            if self.filters_seen.elapsed() >= LOOK {
                 self.look_after_filters();
             }
             self.look();
@@ -361,19 +371,28 @@ impl Watch {
             }
         }
     }
-}
 
-/// The wanted cgroups that are there, and their ids.
-fn cgroups_there(wanted: &cgroup::Wanted) -> BTreeMap<PathBuf, u64> {
-    let found = wanted.find().into_iter();
-    found.filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino()))).collect()
+    /// Until that time at most.
+    fn wait(&self, until: Instant, events: Option<&Socket>, wakes: &UnixStream) {
+        let left = until.saturating_duration_since(Instant::now()).as_millis();
+        let timeout = PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX));
+        let mut fds = vec![PollFd::new(wakes.as_fd(), PollFlags::POLLIN)];
+        fds.extend(events.map(|events| PollFd::new(events.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.folders.as_ref().map(|folders| PollFd::new(folders.as_fd(), PollFlags::POLLIN)));
+        if let Err(error) = nix::poll::poll(&mut fds, timeout)
+            && error != nix::Error::EINTR
+        {
+            tracing::warn!(%error, "waiting for changes to interfaces and cgroups");
+            std::thread::sleep(BREATH);
+        }
+    }
 }
 
 /// The thread that watches. Dropping it detaches everything.
 pub(super) struct Watcher {
     shared: Arc<Shared>,
     /// Closed to end the thread.
-    end: Option<UnixStream>,
+    waker: Option<Arc<UnixStream>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -395,11 +414,14 @@ impl Watcher {
         if let Err(error) = &events {
             tracing::warn!(%error, "no notifications of interfaces: looking twice a second");
         }
+        let folders = if plan.notifications { Folders::new() } else { None };
         let shared = Arc::new(Shared::default());
         let mut watch = Watch {
             plan,
             attached,
             identity: None,
+            folders,
+            filters_seen: Instant::now(),
             refused: BTreeSet::new(),
             shared: Arc::clone(&shared),
             unfinished: false,
@@ -410,12 +432,23 @@ impl Watcher {
         watch.identity = identity();
         // What is attached from the start is no change.
         shared.lock().changes.retain(|change| !matches!(change, Change::Came(_)));
-        let (end, ended) = UnixStream::pair().map_err(fail)?;
+        let (waker, wakes) = UnixStream::pair().map_err(fail)?;
+        for stream in [&waker, &wakes] {
+            stream.set_nonblocking(true).map_err(fail)?;
+        }
+        let waker = Arc::new(waker);
+        if let Some(pods) = &watch.plan.pods {
+            let waker = Arc::downgrade(&waker);
+            pods.on_change(Box::new(move || {
+                // Err: it is full of wakes, or capture has ended.
+                let _ = waker.upgrade().map(|waker| (&*waker).write(&[1]));
+            }));
+        }
         let thread = std::thread::Builder::new()
             .name(String::from("attachments"))
-            .spawn(move || watch.run(events.ok(), &ended))
+            .spawn(move || watch.run(events.ok(), &wakes))
             .map_err(fail)?;
-        Ok(Self { shared, end: Some(end), thread: Some(thread) })
+        Ok(Self { shared, waker: Some(waker), thread: Some(thread) })
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -437,7 +470,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        drop(self.end.take());
+        drop(self.waker.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

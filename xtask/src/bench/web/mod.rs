@@ -54,6 +54,7 @@ impl Web {
                 lose(netns)?;
             }
         }
+        forget_ports(&world.client)?;
         let log = folder.path().join("access.log");
         let wrapped = |program: &Path| on_cpus(&world.server, Some(0), program);
         let nginx = site::nginx(&world.server, wrapped, folder.path(), &log, SERVER)?;
@@ -67,6 +68,11 @@ impl Web {
         let load = parse(&output).with_context(|| format!("wrk said: {output}"))?;
         ensure!(load.requests > 0, "wrk was not answered: {output}");
         Ok(load)
+    }
+
+    /// What is asked for.
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// Connections at once.
@@ -130,6 +136,14 @@ pub(super) fn on_cpus(netns: &Netns, own: Option<usize>, program: impl AsRef<std
 /// Whether nginx, wrk and what captures have CPUs of their own.
 pub(super) fn pinned() -> bool {
     std::thread::available_parallelism().is_ok_and(|all| all.get() >= PINNED_FROM)
+}
+
+/// Has the namespace use a port again as soon as its connection is closed: after three loads of 10,000 connections within a
+/// minute, none would be left to connect from.
+fn forget_ports(netns: &Netns) -> Result<()> {
+    // Of the namespace of who opens it.
+    let path = "/proc/sys/net/ipv4/tcp_max_tw_buckets";
+    netns.inside(|| fs::write(path, "0"))?.with_context(|| format!("setting {path}"))
 }
 
 /// Has the namespace lose one in a hundred of the packets that come in, behind the place where they are captured.

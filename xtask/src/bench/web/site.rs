@@ -22,6 +22,10 @@ pub(in super::super) enum Shape {
     Medium,
     /// Responses of 1 MiB.
     Large,
+    /// Responses of 8 MiB: eight times what is kept of a body.
+    Huge,
+    /// The same; live, the kernel hands over headers only of what is not kept.
+    Trimmed,
     /// One request a connection.
     Close,
     /// Small responses on 10,000 connections.
@@ -41,6 +45,8 @@ impl Shape {
             Self::Small => "small",
             Self::Medium => "medium",
             Self::Large => "large",
+            Self::Huge => "huge",
+            Self::Trimmed => "trimmed",
             Self::Close => "close",
             Self::Connections => "connections",
             Self::Chunked => "chunked",
@@ -55,6 +61,8 @@ impl Shape {
             Self::Small => "small keep-alive requests",
             Self::Medium => "20 KiB responses",
             Self::Large => "1 MiB responses",
+            Self::Huge => "8 MiB responses",
+            Self::Trimmed => "8 MiB responses, --trim",
             Self::Close => "one request a connection",
             Self::Connections => "10,000 connections",
             Self::Chunked => "chunked responses",
@@ -68,6 +76,7 @@ impl Shape {
             Self::Small | Self::Connections | Self::Loss => "/small",
             Self::Medium => "/medium",
             Self::Large => "/large",
+            Self::Huge | Self::Trimmed => "/huge",
             Self::Close => "/close",
             Self::Chunked => "/chunked",
             Self::Gzip => "/gzip.json",
@@ -79,7 +88,7 @@ impl Shape {
         match self {
             Self::Connections => 10_000,
             Self::Medium | Self::Gzip => 16,
-            Self::Large => 8,
+            Self::Large | Self::Huge | Self::Trimmed => 8,
             Self::Small | Self::Close | Self::Chunked | Self::Loss => 32,
         }
     }
@@ -131,6 +140,7 @@ fn pages(folder: &Path) -> Result<()> {
     fs::write(www.join("medium"), &list.as_bytes()[..list.len().min(20 << 10)])?;
     fs::write(www.join("gzip.json"), &list)?;
     fs::write(www.join("large"), "x".repeat(1 << 20))?;
+    fs::write(www.join("huge"), "x".repeat(8 << 20))?;
     Ok(())
 }
 

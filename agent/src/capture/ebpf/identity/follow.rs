@@ -51,15 +51,11 @@ pub(in super::super) struct Follower {
 }
 
 impl Follower {
-    /// Attaches to what has come, lets go what went. Whether everything is done: the next look is then not urgent.
-    pub(in super::super) fn look(&mut self) -> bool {
+    /// Attaches to what has come, lets go what went. Whether everything is done: the next look is then not urgent. Adds to
+    /// `folders` those in which something that comes or goes makes a difference.
+    pub(in super::super) fn look(&mut self, folders: &mut BTreeSet<PathBuf>) -> bool {
         let until = Instant::now() + SLICE;
-        let there: BTreeMap<PathBuf, u64> = self
-            .wanted
-            .find()
-            .into_iter()
-            .filter_map(|path| fs::metadata(&path).ok().map(|found| (path, found.ino())))
-            .collect();
+        let there = self.wanted.there(folders);
         // What has gone first, to make room; but what a cgroup around it takes over goes after that has come.
         self.let_go(|path, id| !fs::metadata(path).is_ok_and(|found| found.ino() == id));
         let known: BTreeMap<PathBuf, u64> =

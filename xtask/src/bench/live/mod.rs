@@ -4,6 +4,8 @@
 //! with a registered filter that matches nothing), in another order each time; medians count. What Remora found is held
 //! against nginx's own log in every round: a speed of wrong results is no speed.
 
+mod table;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,31 +17,29 @@ use clap::Args;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use self::table::{Line, table};
 use super::Output;
 use super::median;
-use super::report::{self, Table};
-use super::web::{Shape, Web, on_cpus, pinned};
+use super::web::{Shape, Web, on_cpus};
 use crate::setup::{self, Ready, Setup};
 use crate::suite::steps;
 use crate::sys::run::Running;
 use crate::sys::{interrupt, netns, project, term};
 use crate::world::INTERFACE;
 
-/// Least share of the requests a second with nothing attached.
-const LEAST_SHARE: f64 = 0.95;
-/// By which two medians of the same load differ anyway, as a share.
-const NOISE: f64 = 0.01;
-/// Most CPU time, as a multiple of tcpdump's.
-const MOST_CPU: f64 = 1.5;
 /// Most time from the start to the first captured packet, in ms.
 const START_MS: f64 = 300.0;
+/// Between the start and the load: what is under way then has ended.
+const SETTLE: Duration = Duration::from_millis(300);
 /// Most of a core that is used with nothing to do.
 const IDLE: f64 = 0.002;
 
-const ALL: [Shape; 8] = [
+const ALL: [Shape; 10] = [
     Shape::Small,
     Shape::Medium,
     Shape::Large,
+    Shape::Huge,
+    Shape::Trimmed,
     Shape::Close,
     Shape::Connections,
     Shape::Chunked,
@@ -80,8 +80,13 @@ enum Who {
 struct Run {
     per_second: f64,
     packets: u64,
+    /// While there was traffic.
     cpu_seconds: f64,
+    /// Before that.
+    start_seconds: f64,
     lost: u64,
+    /// Packets that the store refused.
+    unstored: u64,
     /// Requests that nginx answered and nobody found, or the other way round.
     missing: i64,
     /// Requests that nginx answered.
@@ -98,62 +103,6 @@ impl Run {
     /// CPU time of a request with its response, and of its connection where each has one of its own, in µs.
     fn cpu_per_request(&self) -> f64 {
         self.cpu_seconds * 1e6 / self.served.max(1) as f64
-    }
-}
-
-/// What a shape came to: medians, and the losses of all rounds.
-struct Line {
-    shape: Shape,
-    bare: f64,
-    tcpdump: f64,
-    remora: f64,
-    tcpdump_cpu: f64,
-    remora_cpu: f64,
-    /// µs a request.
-    request_cpu: f64,
-    /// MiB.
-    memory: f64,
-    tcpdump_lost: u64,
-    remora_lost: u64,
-    missing: i64,
-}
-
-impl Line {
-    fn good(&self) -> bool {
-        self.remora >= LEAST_SHARE * self.bare
-            && self.remora >= self.tcpdump * (1.0 - NOISE)
-            && self.remora_cpu <= MOST_CPU * self.tcpdump_cpu
-            && self.remora_lost == 0
-            && self.missing == 0
-    }
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.shape.title().to_owned(),
-            format!("{:.0}", self.bare),
-            format!("{:.3}", self.tcpdump / self.bare),
-            format!("{:.3}", self.remora / self.bare),
-            format!("{:.3}", self.tcpdump_cpu),
-            format!("{:.3}", self.remora_cpu),
-            format!("{:.2}", self.remora_cpu / self.tcpdump_cpu),
-            format!("{:.2}", self.request_cpu),
-            format!("{:.0}", self.memory),
-            self.tcpdump_lost.to_string(),
-            self.remora_lost.to_string(),
-            self.missing.to_string(),
-        ]
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "shape": self.shape.title(), "requests_per_second": self.bare,
-            "tcpdump_share": self.tcpdump / self.bare, "remora_share": self.remora / self.bare,
-            "tcpdump_cpu_seconds_per_million_packets": self.tcpdump_cpu,
-            "remora_cpu_seconds_per_million_packets": self.remora_cpu,
-            "cpu_ratio": self.remora_cpu / self.tcpdump_cpu,
-            "remora_cpu_microseconds_per_request": self.request_cpu, "remora_peak_mib": self.memory,
-            "tcpdump_dropped": self.tcpdump_lost, "remora_lost": self.remora_lost, "remora_missing": self.missing,
-        })
     }
 }
 
@@ -190,7 +139,8 @@ fn measure(shape: Shape, options: &Live) -> Result<Line> {
     web.load(1)?;
     web.served()?;
     // A file of tcpdump's holds some GB a second of these.
-    let seconds = if shape == Shape::Large { options.seconds.min(2) } else { options.seconds };
+    let large = matches!(shape, Shape::Large | Shape::Huge | Shape::Trimmed);
+    let seconds = if large { options.seconds.min(2) } else { options.seconds };
     let mut runs: [Vec<Run>; 3] = Default::default();
     let order = [Who::Nobody, Who::Tcpdump, Who::Remora];
     for round in 0..options.rounds as usize {
@@ -215,8 +165,10 @@ fn measure(shape: Shape, options: &Live) -> Result<Line> {
         remora_cpu: middle(remora, Run::cpu_per_million),
         request_cpu: middle(remora, Run::cpu_per_request),
         memory: middle(remora, |run| run.memory),
+        start_cpu: middle(remora, |run| run.start_seconds),
         tcpdump_lost: tcpdump.iter().map(|run| run.lost).sum(),
         remora_lost: remora.iter().map(|run| run.lost).sum(),
+        unstored: remora.iter().map(|run| run.unstored).sum(),
         missing: remora.iter().map(|run| run.missing).sum(),
     })
 }
@@ -244,9 +196,11 @@ fn under_tcpdump(web: &mut Web, seconds: u32) -> Result<Run> {
     let mut tcpdump =
         Running::start("tcpdump", &command, Stdio::null(), Stdio::from(fs::File::create(&log)?))?;
     wait_for_line(&log, "listening on", &mut tcpdump)?;
+    pause(SETTLE)?;
+    let start_seconds = cpu_seconds(tcpdump.id())?;
     let load = web.load(seconds)?;
     web.served()?;
-    let cpu_seconds = cpu_seconds(tcpdump.id())?;
+    let cpu_seconds = cpu_seconds(tcpdump.id())? - start_seconds;
     tcpdump.interrupt(Duration::from_secs(60))?;
     let said = fs::read_to_string(&log)?;
     let number = |what: &str| {
@@ -259,6 +213,7 @@ fn under_tcpdump(web: &mut Web, seconds: u32) -> Result<Run> {
         per_second: load.per_second,
         packets,
         cpu_seconds,
+        start_seconds,
         lost: number("dropped by kernel")?,
         ..Run::default()
     })
@@ -301,13 +256,18 @@ impl Tap {
 fn under_remora(web: &mut Web, seconds: u32, workers: Option<u16>) -> Result<Run> {
     let workers = workers.map(|workers| workers.to_string());
     let mut more = vec!["--quiet"];
+    if web.shape() == Shape::Trimmed {
+        more.push("--trim");
+    }
     if let Some(workers) = &workers {
         more.extend(["--workers", workers]);
     }
     let tap = Tap::start(web, &more, Stdio::null())?;
+    pause(SETTLE)?;
+    let start_seconds = cpu_seconds(tap.process.id())?;
     let load = web.load(seconds)?;
     let served = web.served()?;
-    let cpu_seconds = cpu_seconds(tap.process.id())?;
+    let cpu_seconds = cpu_seconds(tap.process.id())? - start_seconds;
     let memory = peak_mib(tap.process.id())?;
     let stats = tap.end()?;
     let number =
@@ -321,7 +281,9 @@ fn under_remora(web: &mut Web, seconds: u32, workers: Option<u16>) -> Result<Run
         per_second: load.per_second,
         packets: number("/packets")?,
         cpu_seconds,
-        lost: number("/lost/kernel_ring")? + number("/store/refused").unwrap_or(0),
+        start_seconds,
+        lost: number("/lost/kernel_ring")?,
+        unstored: number("/store/refused")?,
         missing,
         served,
         memory,
@@ -399,91 +361,9 @@ fn wait_for_line(log: &Path, part: &str, process: &mut Running) -> Result<()> {
     Ok(())
 }
 
-fn table(lines: &[Line], options: &Live, start: f64, idle: Option<f64>) -> Table {
-    let place = if pinned() {
-        "nginx and wrk have a CPU each, what captures has the others"
-    } else {
-        "all share the CPUs"
-    };
-    let mut notes = vec![
-        format!(
-            "wrk against nginx over a veth pair, {place}; medians of {} rounds of {} s (1 MiB responses: 2 s at most), every load with \
-             nothing attached, under tcpdump and under Remora in turn. Shares are of the requests a second with nothing \
-             attached; CPU is in seconds of the process for a million packets that it captured, and in us for a request with its response; memory is \
-             the most that was resident, rings of 32 MiB a worker not counted (the kernel's). Remora: eBPF, engine, store \
-             on, one script with a registered filter that matches nothing.",
-            options.rounds, options.seconds
-        ),
-        String::from(
-            "Missing: requests in nginx's log less those in Remora's count, beyond those on their way when wrk stopped.",
-        ),
-        format!(
-            "From the start of the process to the first captured packet: {start:.0} ms (bar: {START_MS:.0} ms)."
-        ),
-    ];
-    if let Some(share) = idle {
-        let (share, bar) = (share * 100.0, IDLE * 100.0);
-        notes.push(format!("With nothing to capture: {share:.2} % of one core (bar: {bar} %)."));
-    }
-    notes.push(format!(
-        "Bars: share >= {LEAST_SHARE} and no less than tcpdump's (within {NOISE}), CPU <= {MOST_CPU} times tcpdump's, nothing lost. Versions: {}; {}; {}.",
-        report::version("tcpdump"),
-        report::version("nginx"),
-        report::version("wrk")
-    ));
-    Table {
-        part: "live",
-        title: String::from("Live capture"),
-        notes,
-        head: vec![
-            "load",
-            "requests/s",
-            "share tcpdump",
-            "share Remora",
-            "CPU tcpdump",
-            "CPU Remora",
-            "ratio",
-            "CPU us/request",
-            "peak MiB",
-            "dropped tcpdump",
-            "lost Remora",
-            "missing",
-        ],
-        rows: lines.iter().map(Line::cells).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(remora: f64, remora_cpu: f64, remora_lost: u64) -> Line {
-        Line {
-            shape: Shape::Small,
-            bare: 100.0,
-            tcpdump: 93.0,
-            remora,
-            tcpdump_cpu: 1.0,
-            remora_cpu,
-            request_cpu: 2.0,
-            memory: 90.0,
-            tcpdump_lost: 7,
-            remora_lost,
-            missing: 0,
-        }
-    }
-
-    #[test]
-    fn a_line_is_held_against_the_bars() {
-        assert!(line(96.0, 1.5, 0).good());
-        assert!(!line(94.0, 1.0, 0).good(), "better than tcpdump, and yet too little");
-        let tcpdump = 99.0;
-        assert!(!Line { tcpdump, ..line(96.0, 1.0, 0) }.good(), "enough, and yet less than tcpdump");
-        assert!(Line { tcpdump, ..line(98.5, 1.0, 0) }.good());
-        assert!(!line(96.0, 1.6, 0).good());
-        assert!(!line(96.0, 1.0, 1).good());
-        assert!(!Line { missing: -3, ..line(96.0, 1.0, 0) }.good());
-    }
 
     #[test]
     fn the_time_on_cpus_is_read() {
