@@ -4,7 +4,8 @@
 //! copying the bytes does (ext4: 200 ms of CPU time a GiB in place of 300). The file is not longer for it: what is claimed
 //! lies behind its end, and is given back when the file is finished, or found after a crash.
 //!
-//! Invariants: nothing is claimed of the disk's reserve, nor of the last [`CALM`] before it; that it cannot be had is no error.
+//! Invariants: nothing is claimed of the disk's reserve, nor of the last [`CALM`] before it; that it cannot be had is no
+//! error. What is claimed does not count as what the store holds: it is a sixteenth of a segment at most, and links' 256th.
 
 use std::fs::File;
 use std::io;
@@ -31,6 +32,11 @@ impl Ahead {
     /// Of a new file; `step`: bytes claimed at a time.
     pub(super) fn new(step: u64) -> Self {
         Self { claimed: 0, step, refused: false }
+    }
+
+    /// Claims nothing: of memory, say.
+    pub(super) fn none() -> Self {
+        Self { claimed: 0, step: 0, refused: true }
     }
 
     /// `file` is about to grow to `len` bytes.
@@ -112,5 +118,8 @@ mod tests {
         let mut ahead = Ahead::new(1 << 20);
         ahead.cover(&file, 1, &disk);
         assert_eq!((ahead.claimed, on_disk(&file)), (0, 0));
+        let free = Disk::of(dir.path().to_owned(), Some(1)).unwrap();
+        Ahead::none().cover(&file, 1, &free);
+        assert_eq!(on_disk(&file), 0);
     }
 }

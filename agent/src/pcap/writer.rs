@@ -21,8 +21,9 @@ use super::log::{Block, Log, Work};
 use super::segment::Segment;
 use super::shared::Shared;
 
-/// Room that is claimed of the disk at a time, in bytes, for a segment's data and for its links.
-const AHEAD: [u64; 2] = [4 << 20, 256 << 10];
+/// Room that is claimed of the disk at a time, for a segment's data and for its links: so many parts of a segment, all
+/// of which together have a quarter of the store at most.
+const AHEAD: [u64; 2] = [16, 256];
 
 /// How often an idle writer looks after extracted files.
 const IDLE: Duration = Duration::from_secs(30);
@@ -146,7 +147,7 @@ impl Files {
                 links,
                 data_len: 0,
                 links_len,
-                ahead: AHEAD.map(Ahead::new),
+                ahead: AHEAD.map(|part| Ahead::new(shared.config.segment_bytes / part)),
                 since: Instant::now(),
                 detour: None,
             });
@@ -189,7 +190,7 @@ impl Files {
             links,
             data_len: base,
             links_len: (u64::from(block.first) + 1) * link::SIZE as u64,
-            ahead: AHEAD.map(Ahead::new),
+            ahead: AHEAD.map(|_| Ahead::none()),
             since: Instant::now(),
             detour: Some(detour),
         });
