@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use agent::capture::ebpf::{Balance, LiveConfig};
 use agent_core::packet::{Direction, LinkType};
@@ -250,8 +251,33 @@ fn raw_ip_interfaces_are_read_without_a_link_header() {
         return;
     }
     let namespace = NetNs::new().unwrap();
-    let mut tun = tun(&namespace);
+    let tun = tun(&namespace);
     let rig = Rig::start(&namespace, &LiveConfig { interfaces: vec![String::from("tun0")], ..on_port() });
+    assert_reads_raw_ip(rig, tun);
+}
+
+/// The programs for them are loaded only then, and their instructions name maps that were taken out long before.
+#[test]
+fn the_first_raw_ip_interface_may_come_later() {
+    if skipped() {
+        return;
+    }
+    let namespace = NetNs::new().unwrap();
+    let names = ["eth*", "tun*"].map(String::from);
+    let rig = Rig::start(&namespace, &LiveConfig { interfaces: names.to_vec(), ..on_port() });
+    // Numbers of descriptors that are free by now are others' from here on.
+    let _files: Vec<_> = (0..64).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let tun = tun(&namespace);
+    let since = Instant::now();
+    while rig.live.attachments().is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(10), "{:?}", rig.live.changes());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_reads_raw_ip(rig, tun);
+}
+
+#[track_caller]
+fn assert_reads_raw_ip(rig: Rig, mut tun: std::fs::File) {
     assert_eq!(rig.live.attachments(), ["tun0 (tcx, raw IP)"]);
     // To a port where nobody listens: the kernel answers with a reset.
     let mut packet = ipv4(6, 0, 0, &tcp(40_000, b"payload"));

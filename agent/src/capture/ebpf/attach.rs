@@ -64,7 +64,8 @@ pub(super) struct Attached {
 }
 
 impl Attached {
-    /// With the programs loaded.
+    /// With the programs loaded that [`ways`] names for what is there already. The maps that were taken out of it have
+    /// to stay open as long as this: the instructions of a program that is loaded later name them by descriptor.
     pub(super) fn new(ebpf: Ebpf, hook: TcHook, without: Without) -> Self {
         Self { ebpf, hook, without, owner: None, interfaces: BTreeMap::new(), cgroups: BTreeMap::new() }
     }
@@ -106,14 +107,14 @@ impl Attached {
 
     /// Attaches to an interface, all ways or none.
     pub(super) fn attach_interface(&mut self, interface: &Interface) -> Result<(), LiveError> {
-        use TcAttachType::{Egress, Ingress};
-        let (ways, kind): (&[_], _) = match interface.framing {
-            Framing::Ethernet => (&[("ether_ingress", Ingress), ("ether_egress", Egress)], "Ethernet"),
-            Framing::Loopback => (&[("ether_ingress", Ingress)], "loopback"),
-            Framing::Raw => (&[("raw_ingress", Ingress), ("raw_egress", Egress)], "raw IP"),
+        let kind = match interface.framing {
+            Framing::Ethernet => "Ethernet",
+            Framing::Loopback => "loopback",
+            Framing::Raw => "raw IP",
         };
         let mut on = OnInterface { name: interface.name.clone(), kind, tcx: Vec::new(), filters: 0 };
-        let result = ways.iter().try_for_each(|&(program, way)| {
+        let result = ways(interface.framing).iter().try_for_each(|&(program, way)| {
+            self.load_late(program)?;
             let link = self.attach_classifier(program, interface, way)?;
             match link {
                 Some(link) => on.tcx.push(link),
@@ -127,6 +128,15 @@ impl Attached {
         }
         self.interfaces.insert(interface.index, on);
         Ok(())
+    }
+
+    /// Loads a program for which there was no interface when capture began.
+    fn load_late(&mut self, name: &str) -> Result<(), LiveError> {
+        let classifier: &mut SchedClassifier = self.program(name)?;
+        if classifier.fd().is_ok() {
+            return Ok(());
+        }
+        classifier.load().map_err(|e| LiveError::kernel(format!("loading {name}"), &e))
     }
 
     /// Attaches one way: a tcx link, or none for a filter on clsact.
@@ -243,6 +253,16 @@ impl Attached {
             what: format!("program {name}"),
             cause: String::from("not in the embedded object"),
         })
+    }
+}
+
+/// The programs for an interface, and the way each looks.
+pub(super) fn ways(framing: Framing) -> &'static [(&'static str, TcAttachType)] {
+    use TcAttachType::{Egress, Ingress};
+    match framing {
+        Framing::Ethernet => &[("ether_ingress", Ingress), ("ether_egress", Egress)],
+        Framing::Loopback => &[("ether_ingress", Ingress)],
+        Framing::Raw => &[("raw_ingress", Ingress), ("raw_egress", Egress)],
     }
 }
 

@@ -132,7 +132,8 @@ pub(super) struct Filters {
 }
 
 impl Filters {
-    /// Fills the maps; capture is off.
+    /// Fills the maps. Without settings the programs let every packet pass: capture is off until [`Self::enable`], which puts
+    /// them in (the kernel takes some 15 ms for that).
     pub(super) fn new(ebpf: &mut Ebpf, config: &LiveConfig) -> Result<Self, LiveError> {
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         let now = Settings {
@@ -153,7 +154,11 @@ impl Filters {
             now,
             sets: Sets::default(),
         };
-        filters.set(&config.filter())?;
+        let filter = config.filter();
+        let sets = Sets::new(&filter)?;
+        filters.widen(&sets)?;
+        filters.now = filters.settings_for(&sets, filter.direction);
+        filters.sets = sets;
         Ok(filters)
     }
 

@@ -59,6 +59,18 @@ impl Wanted {
         self.0.iter().any(|wanted| wanted == name)
     }
 
+    /// What precedes IP on those that are there, each kind once.
+    pub(super) fn framings(&self, there: &[Link]) -> Vec<Framing> {
+        let taken = there.iter().filter(|link| self.takes(&link.name));
+        let mut framings = Vec::new();
+        for framing in taken.filter_map(|link| framing(link.arphrd)) {
+            if !framings.contains(&framing) {
+                framings.push(framing);
+            }
+        }
+        framings
+    }
+
     /// Whether it is asked for.
     pub(super) fn takes(&self, name: &str) -> bool {
         self.0.iter().any(|wanted| matches(wanted, name))
@@ -95,6 +107,18 @@ mod tests {
         assert!(error.contains("\"no-such-if0\"") && error.contains("lo"), "{error}");
         assert!(matches!(wanted("wlan0mon"), Err(LiveError::LinkType { arphrd: 801, .. })));
         assert!(wanted("wlan*").is_ok());
+    }
+
+    #[test]
+    fn kinds_of_what_is_wanted_and_there_are_told_once_each() {
+        let there = [link("eth0", 1), link("eth1", 1), link("wg0", 0xFFFE), link("eth0mon", 801)];
+        let framings = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            Wanted::new(&names, &there).unwrap().framings(&there)
+        };
+        assert_eq!(framings(&["eth*"]), [Framing::Ethernet]);
+        assert_eq!(framings(&["*"]), [Framing::Ethernet, Framing::Raw]);
+        assert_eq!(framings(&["veth*"]), []);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! From the embedded object to programs that are loaded and maps that are set up: rings made, filters filled, capture
 //! still off.
 //!
-//! What takes the kernel long is done side by side: it verifies each program for some 20 ms, and clears every page of
-//! the rings.
+//! What takes the kernel long is done side by side, or not at all: it verifies a program for some 40 ms, so those for kinds
+//! of interfaces that are not there wait until one comes; it clears every page of the rings; and where a map takes in another, it
+//! waits until no program can be using what was there before.
 
 use std::os::fd::AsFd as _;
 use std::thread::{Scope, ScopedJoinHandle};
@@ -15,9 +16,11 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, RingBuf};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 
+use super::attach::ways;
 use super::balance::Counters;
 use super::error::LiveError;
 use super::filters::Filters;
+use super::interface::Framing;
 use super::{LiveConfig, memory};
 
 /// `BPF_MAP_TYPE_RINGBUF` of `linux/bpf.h`.
@@ -38,7 +41,8 @@ pub(super) struct Loaded {
     pub(super) logger: aya_log::EbpfLogger<&'static dyn log::Log>,
 }
 
-pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
+/// With the programs for interfaces of these kinds.
+pub(super) fn load(config: &LiveConfig, framings: &[Framing]) -> Result<Loaded, LiveError> {
     let workers = u32::from(config.workers);
     if workers == 0 || workers > MAX_RINGS {
         let value = workers.to_string();
@@ -53,17 +57,17 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
         .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/remora-ebpf")))
         .map_err(|e| LiveError::kernel("loading the eBPF maps", &e))?;
     let ring_bytes = memory::ring_bytes(config.ring_bytes, config.workers);
+    let Some(Map::ArrayOfMaps(outer)) = ebpf.map("RINGS") else {
+        return Err(absent("RINGS"));
+    };
+    let outer = handle(outer, "RINGS")?;
     let rings = std::thread::scope(|scope| {
-        let rings = thread(scope, || make_rings(workers, ring_bytes))?;
+        let rings = thread(scope, || make_rings(&outer, workers, ring_bytes))?;
         // Before any map is taken out: the instructions name maps by descriptor.
-        let programs = load_programs(&mut ebpf, config);
+        let programs = load_programs(&mut ebpf, config, framings);
         let rings = join(rings);
         programs.and(rings)
     })?;
-    let mut outer: ArrayOfMaps<&mut MapData, RingBuf<MapData>> = borrow(&mut ebpf, "RINGS")?;
-    for (index, ring) in (0..).zip(&rings) {
-        outer.set(index, ring, 0).map_err(|e| LiveError::map(&format!("ring {index}"), &e))?;
-    }
     let filters = Filters::new(&mut ebpf, config)?;
     let counters = Counters::new(take(&mut ebpf, "HOOK_TALLIES")?, take(&mut ebpf, "RING_TALLIES")?, workers);
     let Some(Map::Array(sleepers)) = ebpf.take_map("SLEEPERS") else {
@@ -80,16 +84,8 @@ pub(super) fn load(config: &LiveConfig) -> Result<Loaded, LiveError> {
     Ok(Loaded { ebpf, rings, ring_bytes, sleepers, counters, filters, policies, clients, logger })
 }
 
-/// Borrows a map by name. It stays where it is: until the programs are loaded, their instructions hold the number of
-/// its descriptor, which must not be closed, let alone be another map's by then.
-fn borrow<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
-    ebpf: &'a mut Ebpf,
-    name: &str,
-) -> Result<T, LiveError> {
-    ebpf.map_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, &e))
-}
-
-/// Takes a map out by name, for those that are kept at least until the programs are loaded.
+/// Takes a map out by name. It has to be kept open as long as a program may still be loaded: the instructions hold the
+/// number of its descriptor, which must not be closed, let alone be another map's by then.
 pub(super) fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<T, LiveError> {
     ebpf.take_map(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| LiveError::map(name, &e))
 }
@@ -115,30 +111,39 @@ fn join<T>(thread: ScopedJoinHandle<'_, Result<T, LiveError>>) -> Result<T, Live
     thread.join().map_err(panicked)?
 }
 
-/// Loads the programs for interfaces, or for cgroups, or both, attaching none.
-fn load_programs(ebpf: &mut Ebpf, config: &LiveConfig) -> Result<(), LiveError> {
-    let (interfaces, cgroups) = (!config.interfaces.is_empty(), !config.cgroups.is_empty());
+/// Loads the programs for interfaces of these kinds, or for cgroups, or both, attaching none.
+fn load_programs(ebpf: &mut Ebpf, config: &LiveConfig, framings: &[Framing]) -> Result<(), LiveError> {
+    let for_interfaces: Vec<&str> = framings.iter().flat_map(|&f| ways(f)).map(|(name, _)| *name).collect();
+    let wanted = |name: &str, program: &Program| match program {
+        Program::SchedClassifier(_) => for_interfaces.contains(&name),
+        Program::CgroupSkb(_) => !config.cgroups.is_empty(),
+        _ => false,
+    };
     let load = |name: &str, program: &mut Program| {
         let result = match program {
-            Program::SchedClassifier(classifier) if interfaces => classifier.load(),
-            Program::CgroupSkb(program) if cgroups => program.load(),
+            Program::SchedClassifier(classifier) => classifier.load(),
+            Program::CgroupSkb(program) => program.load(),
             _ => Ok(()),
         };
         result.map_err(|e| LiveError::kernel(format!("loading {name}"), &e))
     };
     std::thread::scope(|scope| {
-        let threads = ebpf.programs_mut().map(|(name, program)| thread(scope, move || load(name, program)));
+        let programs = ebpf.programs_mut().filter(|(name, program)| wanted(name, program));
+        let threads = programs.map(|(name, program)| thread(scope, move || load(name, program)));
         let threads: Vec<_> = threads.collect::<Result<_, _>>()?;
         threads.into_iter().try_for_each(join)
     })
 }
 
-fn make_rings(count: u32, bytes: u32) -> Result<Rings, LiveError> {
+/// Makes the rings and puts them into the map of rings.
+fn make_rings(outer: &MapData, count: u32, bytes: u32) -> Result<Rings, LiveError> {
     let fail = |e| LiveError::map(&format!("ring of {bytes} bytes"), &e);
-    let make = |index: u32| {
+    let make = |outer: &mut ArrayOfMaps<MapData, RingBuf<MapData>>, index: u32| {
         let definition = aya_obj::Map::new_from_params(RINGBUF, 0, 0, bytes, 0);
         let data = MapData::create(definition, &format!("ring_{index}"), None).map_err(fail)?;
-        RingBuf::try_from(Map::RingBuf(data)).map_err(fail)
+        let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(fail)?;
+        outer.set(index, &ring, 0).map_err(|e| LiveError::map(&format!("ring {index}"), &e))?;
+        Ok(ring)
     };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     std::thread::scope(|scope| {
@@ -146,7 +151,11 @@ fn make_rings(count: u32, bytes: u32) -> Result<Rings, LiveError> {
         let starts = (0..count).step_by(share as usize);
         let threads = starts.map(|first| {
             let last = count.min(first + share);
-            thread(scope, move || (first..last).map(make).collect::<Result<Rings, _>>())
+            thread(scope, move || {
+                let outer = Map::ArrayOfMaps(handle(outer, "RINGS")?);
+                let mut outer = ArrayOfMaps::try_from(outer).map_err(|e| LiveError::map("RINGS", &e))?;
+                (first..last).map(|index| make(&mut outer, index)).collect::<Result<Rings, _>>()
+            })
         });
         let threads: Vec<_> = threads.collect::<Result<_, _>>()?;
         let mut rings = Vec::with_capacity(count as usize);

@@ -165,6 +165,8 @@ pub struct Live {
     counters: Arc<Counters>,
     filters: filters::Filters,
     clients: MapData,
+    /// What programs that are loaded later refer to (see `loader::take`).
+    _maps: [MapData; 2],
     logger: aya_log::EbpfLogger<&'static dyn log::Log>,
     ended: Arc<AtomicBool>,
     /// The hook for interfaces that was asked for.
@@ -199,7 +201,7 @@ impl Live {
         memory::lift_memlock_limit();
         memory::lift_file_limit();
         clean_up();
-        let mut loaded = loader::load(config)?;
+        let mut loaded = loader::load(config, plan.framings())?;
         let ended = Arc::new(AtomicBool::new(false));
         let counters = Arc::new(loaded.counters);
         let seed = loaded.filters.seed();
@@ -233,6 +235,7 @@ impl Live {
             counters,
             filters: loaded.filters,
             clients: loaded.clients,
+            _maps: [loaded.sleepers, loaded.policies],
             logger: loaded.logger,
             ended,
             asked: config.tc_hook,

@@ -7,6 +7,7 @@ use aya::programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::{BpfHelper, SyscallError, is_helper_supported, is_map_supported};
 
 use super::error::LiveError;
+use super::interface::Framing;
 use super::{LiveConfig, cgroup, loader, memory, permission};
 use crate::doctor::Check;
 
@@ -126,7 +127,7 @@ fn programs() -> Check {
     const WHAT: &str = "eBPF programs";
     let (interfaces, cgroups) = (vec![String::from("*")], vec!["*".into()]);
     let config = LiveConfig { ring_bytes: Some(1), interfaces, cgroups, ..LiveConfig::default() };
-    match loader::load(&config) {
+    match loader::load(&config, &[Framing::Ethernet, Framing::Raw]) {
         Ok(_) => Check::ok(WHAT, "the kernel's verifier takes them all"),
         Err(LiveError::NotPermitted { what, mend }) => {
             Check::missing(WHAT, format!("{what}: not permitted"), mend)

@@ -22,7 +22,7 @@ use super::LiveConfig;
 use super::attach::{Attached, TcHook};
 use super::error::LiveError;
 use super::identity::Follower;
-use super::interface::Interface;
+use super::interface::{Framing, Interface};
 use super::netlink::Socket;
 use super::netlink::link::{self, Link};
 use super::told::Folders;
@@ -124,6 +124,8 @@ impl State {
 pub(super) struct Plan {
     socket: Socket,
     interfaces: interface::Wanted,
+    /// What precedes IP on those that are there now.
+    framings: Vec<Framing>,
     cgroups: Option<cgroup::Wanted>,
     /// Of the cgroups only those of pods that are wanted, while that changes.
     pods: Option<Arc<dyn WantedPods>>,
@@ -139,14 +141,21 @@ impl Plan {
         }
         let mut socket = Socket::open().map_err(|e| LiveError::kernel("opening an rtnetlink socket", &e))?;
         let there = link::list(&mut socket).map_err(|e| LiveError::kernel("listing interfaces", &e))?;
+        let interfaces = interface::Wanted::new(&config.interfaces, &there)?;
         Ok(Self {
             socket,
-            interfaces: interface::Wanted::new(&config.interfaces, &there)?,
+            framings: interfaces.framings(&there),
+            interfaces,
             cgroups: cgroup::Wanted::new(&config.cgroups)?.map(|wanted| wanted.of_pods(config.pods.clone())),
             pods: config.pods.clone(),
             limit: config.max_attachments,
             notifications: !config.without.notifications,
         })
+    }
+
+    /// What precedes IP on the wanted interfaces that are there.
+    pub(super) fn framings(&self) -> &[Framing] {
+        &self.framings
     }
 }
 
