@@ -6,7 +6,9 @@ mod common;
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Ran, remora, root, script};
@@ -194,6 +196,38 @@ fn filters_and_the_text_for_people_are_the_same() {
     assert_eq!(of("index == 3"), 1);
     agree(&capture, &["--quiet"]);
     agree(&capture, &["--json", "--no-redact"]);
+}
+
+/// A writer whose reader is slow has its room full: the one worker makes lines itself then, which are to be the same, in order.
+#[test]
+fn what_a_slow_reader_gets_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long.pcap");
+    let mut capture = testkit::synth::Capture::create(&path).unwrap();
+    let mut connections: Vec<_> = (0..4).map(|n| capture.open(40_000 + n).unwrap()).collect();
+    for n in 0..400 {
+        // Some 20 MB, of which the room and a pipe hold few; every tenth is long alone.
+        let body = format!("{{\"n\":\"{n}\"}},").repeat(if n % 10 == 9 { 60_000 } else { 1_000 });
+        let request = format!("GET /{n} HTTP/1.1\r\nHost: shop\r\n\r\n");
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        capture.exchange(&mut connections[n % 4], request.as_bytes(), response.as_bytes()).unwrap();
+    }
+    connections.into_iter().for_each(|connection| capture.close(connection).unwrap());
+    drop(capture);
+    let mut slow = Command::new(common::REMORA)
+        .args(["replay", "--json"])
+        .arg(&path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdout = slow.stdout.take().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    assert!(slow.wait().unwrap().success());
+    assert_eq!(text.lines().count(), 400);
+    assert!(text == told(&path, 2, &["--json"]).items, "one worker and two tell something else");
 }
 
 const SCRIPT: &str = r"

@@ -12,6 +12,7 @@ mod by_flow;
 mod names;
 mod output;
 mod pulse;
+mod render;
 mod sinks;
 mod worker;
 

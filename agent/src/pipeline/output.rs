@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 
+use super::render::{KEPT, Pages, Renderer};
 use super::worker::Batch;
 use super::{Pace, Stop};
 use crate::view::{self, ItemView, Lines, Page};
@@ -26,8 +27,6 @@ const QUEUE_BYTES: usize = 64 << 20;
 const REPLAY_BYTES: usize = 2 << 20;
 /// What is written at once, in bytes; one item alone may have more.
 const BUFFER: usize = 256 << 10;
-/// Memory for lines that is kept, in bytes: an item with a body of the usual limit, or many small ones, but not the largest.
-const KEPT: usize = 2 << 20;
 pub(super) const STDOUT: &str = "writing to standard output";
 
 /// How items are written to standard output.
@@ -81,6 +80,12 @@ struct Used {
     ended: bool,
 }
 
+impl Used {
+    fn is_full(&self, more: usize, most: usize) -> bool {
+        !self.ended && self.bytes > 0 && self.bytes.saturating_add(more) > most
+    }
+}
+
 impl Room {
     fn lock(&self) -> MutexGuard<'_, Used> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,16 +93,20 @@ impl Room {
 
     /// Takes room for so many bytes. `false`: there is none, and no waiting for it.
     pub(super) fn take(&self, bytes: usize, pace: Pace) -> bool {
-        let most = if pace == Pace::Replay { REPLAY_BYTES } else { QUEUE_BYTES };
-        let full = |used: &mut Used| !used.ended && used.bytes > 0 && used.bytes.saturating_add(bytes) > most;
         let mut used = self.lock();
         if pace == Pace::Replay {
+            let full = |used: &mut Used| used.is_full(bytes, REPLAY_BYTES);
             used = self.freed.wait_while(used, full).unwrap_or_else(PoisonError::into_inner);
-        } else if full(&mut used) {
+        } else if used.is_full(bytes, QUEUE_BYTES) {
             return false;
         }
         used.bytes += bytes;
         true
+    }
+
+    /// Whether so many bytes would have to wait in replay.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.lock().is_full(bytes, REPLAY_BYTES)
     }
 
     pub(super) fn give(&self, bytes: usize) {
@@ -116,6 +125,8 @@ impl Room {
 pub struct Output {
     sender: Mutex<Option<SyncSender<Batch>>>,
     room: Arc<Room>,
+    /// For items as JSON.
+    renderer: Option<Renderer>,
     wants_streams: bool,
     wants_items: bool,
     counters: Counters,
@@ -139,8 +150,12 @@ impl Output {
         let (wants_items, wants_streams) = (config.format != Format::None, streams.is_some());
         let room = Arc::new(Room::default());
         let out = stdout()?;
+        let pages = Arc::new(Pages::default());
+        let renderer = (config.format == Format::Json)
+            .then(|| Renderer::new(Arc::clone(&config.view), Arc::clone(&pages)));
         let mut writer = Writer {
             room: Arc::clone(&room),
+            pages,
             format: config.format,
             lines: Lines::new(config.view),
             out,
@@ -155,6 +170,7 @@ impl Output {
         Ok(Self {
             sender: Mutex::new(Some(sender)),
             room,
+            renderer,
             wants_streams,
             wants_items,
             counters: Counters::default(),
@@ -167,7 +183,8 @@ impl Output {
         (self.wants_items, self.wants_streams)
     }
 
-    /// Takes a batch. Live, it is dropped and counted where there is no room; in replay this waits for room.
+    /// Takes a batch. Live, it is dropped and counted where there is no room; in replay this makes lines of it, and waits for
+    /// room.
     pub(super) fn send(&self, mut batch: Batch, pace: Pace) {
         if !self.wants_items {
             batch.items.clear();
@@ -178,6 +195,12 @@ impl Output {
         }
         if batch.items.is_empty() && batch.streams.is_empty() {
             return;
+        }
+        if pace == Pace::Replay
+            && let Some(renderer) = &self.renderer
+            && self.room.is_full(batch.bytes)
+        {
+            renderer.render(&mut batch);
         }
         if !self.room.take(batch.bytes, pace) {
             return self.count(&batch);
@@ -198,7 +221,9 @@ impl Output {
 
     /// Counts what was dropped.
     fn count(&self, batch: &Batch) {
-        self.counters.dropped_items.fetch_add(batch.items.len() as u64, Ordering::Relaxed);
+        let rendered = batch.rendered.as_ref().map_or(0, |rendered| rendered.items);
+        let items = (batch.items.len() + rendered) as u64;
+        self.counters.dropped_items.fetch_add(items, Ordering::Relaxed);
         self.counters.dropped_streams.fetch_add(batch.streams.len() as u64, Ordering::Relaxed);
     }
 
@@ -228,6 +253,7 @@ impl Output {
 
 struct Writer {
     room: Arc<Room>,
+    pages: Arc<Pages>,
     format: Format,
     lines: Lines,
     out: File,
@@ -266,11 +292,31 @@ impl Writer {
     }
 
     fn write_batch(&mut self, mut batch: Batch) -> anyhow::Result<()> {
-        let written = self.write(&batch);
+        let written = match batch.rendered.take() {
+            Some(rendered) => self.write_lines(rendered.page),
+            None => Ok(()),
+        };
+        let written = written.and_then(|()| self.write(&batch));
         let bytes = batch.bytes;
         batch.go_home();
         self.room.give(bytes);
         written
+    }
+
+    /// Writes lines that the worker made.
+    fn write_lines(&mut self, page: Page) -> anyhow::Result<()> {
+        let text = page.text();
+        if text.len() < BUFFER / 4 {
+            self.text.copy(text);
+            if self.text.text().len() >= BUFFER {
+                self.flush_items()?;
+            }
+        } else {
+            self.flush_items()?;
+            self.out.write_all(text).context(STDOUT)?;
+        }
+        self.pages.put(page);
+        Ok(())
     }
 
     fn write(&mut self, batch: &Batch) -> anyhow::Result<()> {

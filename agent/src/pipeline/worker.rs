@@ -8,6 +8,7 @@ use agent_core::engine::Trim;
 use agent_core::{Engine, EngineConfig, EngineStats, Event, Item, Packet, StreamSummary, Timestamp};
 
 use super::names::StreamNames;
+use super::render::Rendered;
 use super::{ItemCounts, Pace, Progress as Told, Pulse, Sinks};
 use crate::capture::{Loss, PacketSource, Progress};
 use crate::captured::{Captured, ClosedStream, Source};
@@ -214,6 +215,8 @@ type Items = Vec<Arc<Captured>>;
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) items: Items,
+    /// What `render` made of the items in their place.
+    pub(super) rendered: Option<Rendered>,
     pub(super) streams: Vec<StreamSummary>,
     /// The same for scripts, where one wants them.
     pub(super) closed: Vec<Arc<ClosedStream>>,

@@ -59,6 +59,12 @@ impl Page {
         }
     }
 
+    /// Memory that it holds, in bytes.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Length of the text, in bytes.
     #[inline]
     pub(super) fn len(&self) -> usize {
@@ -125,7 +131,7 @@ impl Page {
     }
 
     /// Appends text of any length.
-    pub(super) fn copy(&mut self, text: &[u8]) {
+    pub(crate) fn copy(&mut self, text: &[u8]) {
         let at = place(self.window(text.len()), 0, text);
         self.advance(at);
     }
