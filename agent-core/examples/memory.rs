@@ -1,7 +1,9 @@
-//! What an engine costs in memory, as the operating system sees it: many idle streams, and one body of gigabytes.
+//! What an engine costs in memory, as the operating system sees it: many idle streams, streams that come and go, and one body of
+//! gigabytes.
 //!
 //! ```text
 //! cargo run --release -p agent-core --example memory -- idle [STREAMS] [EXCHANGES]
+//! cargo run --release -p agent-core --example memory -- rate [STREAMS_A_SECOND] [SECONDS]
 //! cargo run --release -p agent-core --example memory -- body [GIB] [length|chunked]
 //! ```
 //!
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use agent_core::{Engine, EngineConfig, Event, LinkType, Origin, Packet, Record, Timestamp};
 
+const FIN: u8 = 1;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 const REQUEST: &[u8] = b"GET /orders/17?full=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: idle/1\r\n\r\n";
@@ -103,6 +106,14 @@ impl Bench {
         self.send(&Segment { stream, from_client: true, seq: 1, ack: 1, flags: ACK }, b"");
     }
 
+    /// Closes after one exchange, from the server.
+    fn close(&mut self, stream: u32) {
+        let (c, s) = (1 + REQUEST.len() as u32, 1 + RESPONSE.len() as u32);
+        self.send(&Segment { stream, from_client: false, seq: s, ack: c, flags: FIN | ACK }, b"");
+        self.send(&Segment { stream, from_client: true, seq: c, ack: s + 1, flags: FIN | ACK }, b"");
+        self.send(&Segment { stream, from_client: false, seq: s + 1, ack: c + 1, flags: ACK }, b"");
+    }
+
     /// The exchange with number `n`, from 0, and the acknowledgement of its response.
     fn exchange(&mut self, stream: u32, n: u32) {
         let (c, s) = (1 + n * REQUEST.len() as u32, 1 + n * RESPONSE.len() as u32);
@@ -158,6 +169,39 @@ fn idle(streams: u32, exchanges: u32) -> Option<bool> {
     println!("figures: resident={grown} counted={}", table + readers);
     let whole = b.items == u64::from(streams) * u64::from(exchanges) && b.errors == 0;
     Some(whole && each <= 512 && grown <= u64::from(streams) * 671 + (1 << 20))
+}
+
+/// Streams with an exchange each, so many a second of the packets' time. What is held of them is due to those that have closed and
+/// are kept for stray packets ([`Limits::linger`](agent_core::Limits::linger)): it does not grow with the time.
+fn rate(per_second: u32, seconds: u32) -> Option<bool> {
+    let mut b = Bench::new();
+    let linger = EngineConfig::default().limits.linger;
+    let (before, begin, start) = (resident()?, b.now, Instant::now());
+    let (mut most, mut counted, mut active) = (0, 0, 0);
+    for stream in 0..per_second.saturating_mul(seconds) {
+        let since = Duration::from_nanos(1_000_000_000 / u64::from(per_second.max(1)) * u64::from(stream));
+        b.now = b.now.max(begin.after(since));
+        b.open(stream);
+        b.exchange(stream, 0);
+        b.close(stream);
+        if stream.is_multiple_of(1_000) {
+            most = most.max(resident()?);
+            counted = counted.max(b.engine.memory() as u64 + b.engine.stats().dissect);
+            active = active.max(b.engine.stats().active_streams);
+        }
+    }
+    let (took, grown) = (start.elapsed(), most.saturating_sub(before));
+    let streams = u64::from(per_second) * u64::from(seconds);
+    println!("{per_second} streams a second for {seconds} s: {active} held at most, {} items", b.items);
+    println!(
+        "counted: {:.1} MiB at most; resident: {:.1} MiB more than before at most; {:.0} ns a stream",
+        mib(counted),
+        mib(grown),
+        took.as_nanos() as f64 / streams.max(1) as f64
+    );
+    println!("figures: resident={grown} counted={counted}");
+    let held = u64::from(per_second) * (linger.as_secs() + 1);
+    Some(b.items == streams && b.errors == 0 && active <= held && grown <= held * 671 + (1 << 20))
 }
 
 fn body(gib: u64, chunked: bool) -> Option<bool> {
@@ -223,11 +267,14 @@ fn main() -> ExitCode {
     };
     let kept = match (args.first().map(String::as_str), number(1, 100_000), number(2, 1)) {
         (Some("idle"), Some(streams), Some(exchanges)) => idle(streams, exchanges),
+        (Some("rate"), Some(per_second), _) if let Some(seconds) = number(2, 20) => rate(per_second, seconds),
         (Some("body"), _, _) if let (Some(gib), Some(chunked)) = (number(1, 10), chunked) => {
             body(gib.into(), chunked)
         }
         _ => {
-            eprintln!("idle [STREAMS] [EXCHANGES] | body [GIB] [length|chunked]");
+            eprintln!(
+                "idle [STREAMS] [EXCHANGES] | rate [STREAMS_A_SECOND] [SECONDS] | body [GIB] [length|chunked]"
+            );
             return ExitCode::from(2);
         }
     };

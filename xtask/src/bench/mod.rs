@@ -47,7 +47,7 @@ enum Part {
     /// Users' scripts: items a second through a hook and before a filter, memory over many items, and capture beside a script
     /// that does not get on.
     Hooks(hooks::Hooks),
-    /// What an engine holds: idle streams, a body of gigabytes.
+    /// What an engine holds: idle streams, streams that come and go, a body of gigabytes.
     Memory,
     /// The PCAP store: writing against `tcpdump -w`, a stream's file out of a large store, memory of the index.
     Store(store::Store),
