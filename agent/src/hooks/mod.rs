@@ -124,11 +124,10 @@ impl Scripts {
     /// Hands an item to every script that defines `onItemCaptured`, or registered a hook whose filter matches. Where there is no
     /// room it is dropped and counted.
     pub fn deliver(&self, item: &Arc<Captured>) {
-        let bytes = item.memory();
         let common = &self.shared.common;
         for script in self.shared.running().iter().filter(|script| script.wants_items()) {
             if let Some(targets) = script.targets(item, common) {
-                script.push(Event::Item(Arc::clone(item), targets), bytes);
+                script.push(Event::Item(Arc::clone(item), targets), item.memory());
             }
         }
     }

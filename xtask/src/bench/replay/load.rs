@@ -16,9 +16,17 @@ use crate::sys::{interrupt, project, run, term};
 /// Where nginx listens, inside. Its port is one that all tools take for HTTP.
 const SERVER: &str = "127.0.0.1:8080";
 
-/// Shapes that a capture is made of. One of 10,000 connections is like one of 32.
-pub(super) const SHAPES: [Shape; 7] =
-    [Shape::Small, Shape::Medium, Shape::Large, Shape::Close, Shape::Chunked, Shape::Gzip, Shape::Loss];
+/// Shapes that a capture is made of.
+pub(super) const SHAPES: [Shape; 8] = [
+    Shape::Small,
+    Shape::Medium,
+    Shape::Large,
+    Shape::Close,
+    Shape::Connections,
+    Shape::Chunked,
+    Shape::Gzip,
+    Shape::Loss,
+];
 
 /// After a second without more the kernel gives tcpdump the block that it is filling; what is in it when tcpdump ends is lost.
 const LAST_BLOCK: Duration = Duration::from_millis(1500);

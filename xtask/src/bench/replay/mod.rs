@@ -33,8 +33,8 @@ pub(crate) struct Replay {
     /// Times that each tool is measured.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
-    /// How long each load lasts.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    /// How long each load lasts. Some tools take half a minute for what one second brings.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
     /// Folder for the captures, which are kept, and used again where they are there [default: a temporary one].
     #[arg(long, value_name = "DIR")]
@@ -163,13 +163,14 @@ fn measure(options: &Replay, capture: &Capture, peers: &[Peer], scratch: &Path) 
     remora()?;
     let found = peers.iter().map(|p| Ok(peer(p)?.found)).collect::<Result<Vec<_>>>()?;
     let mut times = vec![(Vec::new(), Vec::new()); peers.len() + 1];
-    for _ in 0..options.rounds {
+    for round in 0..options.rounds {
         let all = std::iter::once(remora()).chain(peers.iter().map(peer));
         for (run, (wall, cpu)) in all.zip(&mut times) {
             let run = run?;
             wall.push(run.wall);
             cpu.push(run.cpu);
         }
+        eprintln!("{}: round {} of {}", capture.shape.name(), round + 1, options.rounds);
     }
     let mut medians = times.into_iter().map(|(wall, cpu)| (median(wall), median(cpu)));
     let (wall, cpu) = medians.next().context("nothing was measured")?;
