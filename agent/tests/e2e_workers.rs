@@ -6,7 +6,7 @@ mod common;
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -228,6 +228,40 @@ fn what_a_slow_reader_gets_is_the_same() {
     assert!(slow.wait().unwrap().success());
     assert_eq!(text.lines().count(), 400);
     assert!(text == told(&path, 2, &["--json"]).items, "one worker and two tell something else");
+}
+
+/// Batches go on together while packets are at hand, and not later than that: nobody waits for what a pipe may bring tomorrow.
+#[test]
+fn what_came_through_a_pipe_is_told_before_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("few.pcap");
+    let mut capture = testkit::synth::Capture::create(&path).unwrap();
+    let mut connection = capture.open(40_000).unwrap();
+    for _ in 0..300 {
+        let response = "HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n".to_owned() + &"x".repeat(400);
+        capture.exchange(&mut connection, b"GET / HTTP/1.1\r\n\r\n", response.as_bytes()).unwrap();
+    }
+    drop((capture, connection));
+    let mut replay = Command::new(common::REMORA)
+        .args(["replay", "--json", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut stdin, stdout) = (replay.stdin.take().unwrap(), replay.stdout.take().unwrap());
+    stdin.write_all(&fs::read(&path).unwrap()).unwrap();
+    let (told, lines) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| drop(told.send(line)));
+    });
+    for n in 0..300 {
+        let line = lines.recv_timeout(Duration::from_secs(20));
+        assert!(line.is_ok(), "{n} of 300 while the pipe is open");
+    }
+    drop(stdin);
+    assert!(replay.wait().unwrap().success());
+    reader.join().unwrap();
 }
 
 const SCRIPT: &str = r"

@@ -38,6 +38,11 @@ pub trait PacketSource: Send {
         sink: &mut dyn FnMut(&Packet<'_>),
     ) -> anyhow::Result<Progress>;
 
+    /// Whether there is more that the next call would hand out without waiting, as far as the source knows.
+    fn has_more(&self) -> bool {
+        false
+    }
+
     /// The payload of these segments is not needed any more, or is again: what does not come at all need not be
     /// copied. A source that cannot leave it out does nothing.
     fn trim(&mut self, _wish: &Trim) {}

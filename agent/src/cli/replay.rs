@@ -83,6 +83,10 @@ impl PacketSource for Files {
         }
         Ok(Progress::End)
     }
+
+    fn has_more(&self) -> bool {
+        self.left.last().is_some_and(FileSource::has_more)
+    }
 }
 
 impl BlockSource for Files {

@@ -20,6 +20,8 @@ use crate::process::Remembered;
 const BATCH: usize = 64;
 /// Memory of items that ends a batch before that, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
+/// In replay batches go on together up to this much memory of items, in bytes, while packets are at hand: each is a thread woken.
+const TOGETHER: usize = 256 << 10;
 /// Longest wait for a packet: bounds how late timeouts fire and how long a stop takes, and is what idling costs.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -97,7 +99,9 @@ impl Worker {
             for wish in line.wishes.drain(..) {
                 source.trim(&wish);
             }
-            line.hand_on();
+            if ended.is_some() || !line.waits_for_more(source.as_ref()) {
+                line.hand_on();
+            }
             if let Some(error) = ended {
                 break error;
             }
@@ -157,6 +161,15 @@ impl Line {
         if self.batch.bytes >= BATCH_BYTES {
             self.hand_on();
         }
+    }
+
+    /// Whether what there is may go on together with what comes next: that is at hand, and nobody waits for it.
+    fn waits_for_more(&self, source: &dyn PacketSource) -> bool {
+        self.pace == Pace::Replay
+            && self.batch.bytes < TOGETHER
+            && self.batch.streams.len() < BATCH
+            && self.packets.is_none()
+            && source.has_more()
     }
 
     /// Takes what the engine found.

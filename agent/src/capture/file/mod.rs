@@ -113,6 +113,9 @@ pub trait BlockSource: Send {
     fn poll_block(&mut self, sink: &mut dyn FnMut(usize, &Packet<'_>)) -> anyhow::Result<Option<Arc<Block>>>;
 }
 
+/// Bytes in hand that hold a whole packet, or one that somebody is just writing.
+const MORE: usize = 64 << 10;
+
 enum Format {
     Classic(Classic),
     Ng(Ng),
@@ -318,6 +321,10 @@ impl PacketSource for FileSource {
         sink: &mut dyn FnMut(&Packet<'_>),
     ) -> anyhow::Result<Progress> {
         Ok(self.read(max.max(1), |_, packet| sink(packet))?)
+    }
+
+    fn has_more(&self) -> bool {
+        self.input.unread().len() >= MORE
     }
 }
 
