@@ -20,6 +20,8 @@ struct Tree<'a> {
     shown: Shown<'a>,
     values: Vec<Value>,
     map: Map<String, Value>,
+    /// What is hidden once a field of that name was made.
+    then: Option<(&'static str, Redaction)>,
 }
 
 impl Fields for Tree<'_> {
@@ -27,6 +29,9 @@ impl Fields for Tree<'_> {
 
     fn field(&mut self, key: Key, write: impl FnOnce(&mut Self)) {
         self.entry(key.name.as_bytes(), true, write);
+        if let Some((_, redaction)) = self.then.as_ref().filter(|(name, _)| *name == key.name) {
+            self.shown.view.redaction().replace(redaction);
+        }
     }
 }
 
@@ -80,8 +85,12 @@ impl Out for Tree<'_> {
 }
 
 fn tree(view: &ItemView, captured: &Captured) -> Value {
+    tree_then(view, captured, None)
+}
+
+fn tree_then(view: &ItemView, captured: &Captured, then: Option<(&'static str, Redaction)>) -> Value {
     let shown = view.show(captured).unwrap();
-    let mut tree = Tree { shown, values: Vec::new(), map: Map::new() };
+    let mut tree = Tree { shown, values: Vec::new(), map: Map::new(), then };
     tree.part(Part::Item);
     tree.values.pop().unwrap()
 }
@@ -238,6 +247,29 @@ fn more_streams_than_are_kept_each_have_their_own_text() {
                 let want = readable(VALUES[(stream as usize + round) % VALUES.len()]).into_owned();
                 assert_eq!(item["request"]["headers"]["X-Id"], json!(want));
             }
+        }
+    }
+}
+
+/// A cookie is among the headers and has a place of its own: both hide it, or neither.
+#[test]
+fn a_redaction_that_changes_while_a_message_is_shown_is_of_the_next() {
+    let world = World::new();
+    let hidden = json!("[REDACTED]");
+    for (part, header, has) in
+        [("request", "Cookie", [false, true, false]), ("response", "Set-Cookie", [false, false, true])]
+    {
+        let captured = world.captured(0, &(1, [0, 0, 0, 0, 1, 1], has, 0, vec![(1, 3), (2, 3)]));
+        for (before, after, hides) in
+            [(Redaction::default(), Redaction::off(), true), (Redaction::off(), Redaction::default(), false)]
+        {
+            let item = tree_then(&ItemView::new(before), &captured, Some(("headersList", after)));
+            assert_eq!(item[part]["headers"][header] == hidden, hides, "{item}");
+            let cookies = item[part]["cookies"].as_object().unwrap();
+            assert!(
+                !cookies.is_empty() && cookies.values().all(|value| (*value == hidden) == hides),
+                "{item}"
+            );
         }
     }
 }

@@ -105,14 +105,16 @@ impl Dealer {
         (self.sharder.stats().clone(), error)
     }
 
-    /// Gives everybody a hand, empty or not: all must know the time. `false`: somebody takes none any more.
+    /// Gives everybody a hand, empty or not: all must know the time. `false`: somebody takes none any more. The others have
+    /// theirs all the same.
     fn send(&mut self, round: Round, block: &Arc<Block>) -> bool {
         let first = self.number;
         self.number += round.times.len() as u64;
         let times = Arc::new(round.times);
-        round.hands.into_iter().zip(&self.hands).all(|((packets, held), to)| {
+        let give = |((packets, held), to): ((_, _), &SyncSender<Hand>)| {
             let hand = Hand { block: Arc::clone(block), held, packets, times: Arc::clone(&times), first };
             to.send(hand).is_ok()
-        })
+        };
+        round.hands.into_iter().zip(&self.hands).map(give).fold(true, |all, taken| all && taken)
     }
 }
