@@ -190,7 +190,7 @@ mod tests {
     fn delivered(
         workers: u16,
         play: impl FnOnce(&mut Run, FileSource) -> anyhow::Result<Vec<WorkerReport>>,
-    ) -> (BTreeMap<u64, usize>, anyhow::Error) {
+    ) -> (BTreeMap<String, usize>, anyhow::Error) {
         let dir = tempfile::tempdir().unwrap();
         let (pcap, sinks) = (dir.path().join("a.pcap"), dir.path().join("sinks.yaml"));
         capture(&pcap);
@@ -207,7 +207,7 @@ mod tests {
         let documents = elastic.with(|fake| fake.documents.remove("items").unwrap_or_default());
         let mut ports = BTreeMap::new();
         for document in documents.values() {
-            *ports.entry(document["src"]["port"].as_u64().unwrap()).or_default() += 1;
+            *ports.entry(document["src"]["port"].as_str().unwrap().to_owned()).or_default() += 1;
         }
         (ports, error)
     }
