@@ -103,6 +103,8 @@ enum Act {
     Acknowledge,
     Probe,
     Without,
+    /// Sends with flags that do not go with bytes in the middle.
+    Odd,
     Syn,
     Fin,
     Reset,
@@ -134,6 +136,7 @@ fn acts() -> impl Strategy<Value = Vec<(bool, Act, u32)>> {
         Ahead,
         Probe,
         Without,
+        Odd,
         Syn,
         Fin,
         Reset,
@@ -148,21 +151,23 @@ struct Case {
     handshake: [bool; 3],
     seen: Option<Vec<bool>>,
     trim: bool,
+    /// Whether readers' memory is short.
+    short: bool,
     acts: Vec<(bool, Act, u32)>,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
     let seen = prop::option::of(prop::collection::vec(any::<bool>(), 1..20));
-    (any::<[bool; 3]>(), seen, any::<bool>(), acts()).prop_map(|(handshake, seen, trim, acts)| Case {
-        handshake,
-        seen,
-        trim,
-        acts,
-    })
+    (any::<[bool; 3]>(), seen, any::<[bool; 2]>(), acts())
+        .prop_map(|(handshake, seen, [trim, short], acts)| Case { handshake, seen, trim, short, acts })
 }
 
 fn run(case: &Case) {
-    let mut both = Both::new(|limits| limits.reassembly_per_direction = 200, case.trim);
+    let limits = |limits: &mut Limits| {
+        limits.reassembly_per_direction = 200;
+        limits.dissect_total = if case.short { 600 } else { limits.dissect_total };
+    };
+    let mut both = Both::new(limits, case.trim);
     let end = |client: bool, bytes: &[u8], first: u32| End {
         client,
         bytes: bytes.to_vec(),
@@ -218,6 +223,10 @@ fn run(case: &Case) {
             Act::Acknowledge => send(&mut both, &own.seg(0, ack, ACK, b""), 0),
             Act::Probe => send(&mut both, &own.seg(1, ack, ACK, b"\0"), 1),
             Act::Without => send(&mut both, &of(own, ack, 0), usize::MAX),
+            Act::Odd => {
+                let flags = if many % 2 == 0 { SYN } else { RST };
+                send(&mut both, &of(own, ack, ACK | flags), usize::MAX);
+            }
             Act::Syn => send(&mut both, &handshake[usize::from(!client)], 0),
             Act::Fin => {
                 let seg = of(own, ack, ACK | FIN);
@@ -275,4 +284,60 @@ fn a_response_that_was_cut_by_the_snap_length_is_truncated_and_the_next_is_whole
         assert_eq!((second.gaps, second.truncated, &second.error), (0, false, &None));
         assert_eq!(bench.closed[0].s2c.gaps, [((head.len() + 100) as u64, 900)]);
     }
+}
+
+/// Nobody's SYN was seen, and of the response the second half came first: where it begins is told by the acknowledgement.
+#[test]
+fn a_segment_that_tells_where_the_other_direction_begins_has_it_read() {
+    let mut both = Both::new(|_| (), false);
+    let (one, two) = RESPONSE.split_at(20);
+    for (seg, payload) in [
+        (Seg::s2c(521, 101, ACK, two), 0),
+        (Seg::s2c(501, 101, ACK, one), 0),
+        (Seg::c2s(101, 501, ACK, REQUEST), REQUEST.len()),
+        (Seg::c2s(101 + REQUEST.len() as u32, 521, ACK, REQUEST), 2 * REQUEST.len() + RESPONSE.len()),
+    ] {
+        both.send(&seg, usize::MAX, None);
+        assert_eq!(both.short.stats().payload, payload as u64, "{seg:?}");
+    }
+    both.finish();
+}
+
+/// A packet without payload told of bytes ahead, and then the SYN came: they are waited for.
+#[test]
+fn bytes_that_are_known_to_be_missing_ahead_stay_known() {
+    let mut both = Both::new(|_| (), false);
+    let response = 501 + RESPONSE.len() as u32;
+    for seg in [
+        Seg::c2s(101, 501, ACK, b""),
+        Seg::c2s(141, 501, ACK, b""),
+        Seg::s2c(501, 101, ACK, RESPONSE),
+        Seg::c2s(100, 0, SYN, b""),
+        Seg::c2s(101, response, ACK, REQUEST),
+    ] {
+        both.send(&seg, usize::MAX, None);
+    }
+    let due = both.short.engine.poll_timeout().unwrap();
+    assert!(due.since(both.short.engine.now) <= Duration::from_secs(10), "the hole is waited for");
+    both.finish();
+}
+
+/// Sixteen in a row from outside the window are taken for the present; fewer, with others between, are not.
+#[test]
+fn a_segment_in_order_ends_a_row_of_wild_ones() {
+    let mut both = Both::new(|_| (), false);
+    for seg in [Seg::c2s(100, 0, SYN, b""), Seg::s2c(500, 101, SYN | ACK, b""), Seg::c2s(101, 501, ACK, b"")]
+    {
+        both.send(&seg, 0, None);
+    }
+    let wild = Seg::c2s(101 + (3 << 29), 501, ACK, b"wild");
+    for n in 0..15 {
+        both.send(&Seg { seq: wild.seq + 4 * n, ..wild.clone() }, usize::MAX, None);
+    }
+    both.send(&Seg::c2s(101, 501, ACK, REQUEST), usize::MAX, None);
+    for n in 15..30 {
+        both.send(&Seg { seq: wild.seq + 4 * n, ..wild.clone() }, usize::MAX, None);
+    }
+    assert_eq!((both.short.stats().out_of_window, both.short.stats().gaps), (30, 0));
+    both.finish();
 }
