@@ -341,3 +341,34 @@ fn a_segment_in_order_ends_a_row_of_wild_ones() {
     assert_eq!((both.short.stats().out_of_window, both.short.stats().gaps), (30, 0));
     both.finish();
 }
+
+/// Who asks for text is told which bytes of each packet were taken.
+#[test]
+fn what_was_taken_is_told_of_payload_in_order_as_well() {
+    let mut b = Bench::with(EngineConfig { text: true, ..EngineConfig::default() });
+    b.open(1);
+    for n in 0..3 {
+        b.send(&Seg::c2s(101 + n * REQUEST.len() as u32, 501, ACK, REQUEST).port(1));
+        assert_eq!(b.engine.taken(), [(0, REQUEST.len())]);
+    }
+    b.send(&Seg::c2s(101, 501, ACK, REQUEST).port(1));
+    assert_eq!(b.engine.taken(), []);
+}
+
+/// The snap length cuts the second segment of a head.
+#[test]
+fn a_head_of_which_a_later_piece_was_cut_is_truncated() {
+    let mut both = Both::new(|_| (), false);
+    for seg in [Seg::c2s(100, 0, SYN, b""), Seg::s2c(500, 101, SYN | ACK, b""), Seg::c2s(101, 501, ACK, b"")]
+    {
+        both.send(&seg, 0, None);
+    }
+    let client = 101 + REQUEST.len() as u32;
+    both.send(&Seg::c2s(101, 501, ACK, REQUEST), usize::MAX, None);
+    let (one, two) = RESPONSE.split_at(20);
+    both.send(&Seg::s2c(501, client, ACK, one), usize::MAX, None);
+    both.send(&Seg::s2c(521, client, ACK, two), 8, None);
+    both.finish();
+    let [item] = &both.short.items[..] else { panic!("{:?}", both.short.items) };
+    assert!(item.truncated && item.gaps == 1, "{item:?}");
+}
