@@ -125,7 +125,8 @@ impl Kept {
         }
     }
 
-    /// The text of the head's fields, if the last one that was kept on its side of the stream is like it.
+    /// The text of the head's fields, if the last one that was kept on its side of the stream is like it. (Should that be of another
+    /// stream, its text is the same.)
     #[inline]
     pub(super) fn head(
         &self,
@@ -135,7 +136,7 @@ impl Kept {
         hidden: &Hidden,
     ) -> Option<&[u8]> {
         let kept = self.slots.get(slot(stream))?.heads[side as usize].last.as_deref()?;
-        let same = kept.stream == stream && Arc::ptr_eq(&kept.hidden, hidden.names());
+        let same = Arc::ptr_eq(&kept.hidden, hidden.names());
         (same && kept.block.is_like(head)).then_some(&kept.text)
     }
 
@@ -180,8 +181,7 @@ impl Kept {
     pub(super) fn message(&self, item: &Item, whole: Whole<'_>) -> Option<&[u8]> {
         let kept = self.slots.get(slot(item.stream))?.heads[whole.side as usize].last.as_deref()?;
         let said = kept.message.as_ref()?;
-        let same = kept.stream == item.stream
-            && Arc::ptr_eq(&kept.hidden, whole.hidden.names())
+        let same = Arc::ptr_eq(&kept.hidden, whole.hidden.names())
             && (said.line, said.server, said.tls) == (whole.line, item.server, item.tls);
         (same && kept.block.is_same(whole.head)).then_some(&said.text)
     }
@@ -190,8 +190,7 @@ impl Kept {
     pub(super) fn keep_message(&mut self, item: &Item, whole: Whole<'_>, text: &[u8]) {
         let heads = self.slots.get_mut(slot(item.stream)).map(|slot| &mut slot.heads[whole.side as usize]);
         let Some(Heads { last: Some(kept), others, .. }) = heads else { return };
-        if kept.stream != item.stream || !Arc::ptr_eq(&kept.hidden, whole.hidden.names()) || text.len() > MOST
-        {
+        if !Arc::ptr_eq(&kept.hidden, whole.hidden.names()) || text.len() > MOST {
             return;
         }
         if !kept.block.is_same(whole.head) {
@@ -346,7 +345,12 @@ mod tests {
             kept.message(&item, whole) == Some(text)
         };
         let mut kept = kept();
+        kept.keep_head(STREAM, Side::Request, &block("z"), &hidden, b"another");
+        assert!(keeps(&mut kept, &block("z"), b"of another"));
         kept.keep_head(STREAM, Side::Request, &head(0), &hidden, b"head");
+        assert!(!keeps(&mut kept, &head(0), &[b'x'; MOST + 1]));
+        let whole = Whole { side: Side::Request, head: &head(0), line, hidden: &hidden };
+        assert_eq!(kept.message(&item, whole), None, "nothing is left of the head before");
         assert!(keeps(&mut kept, &head(0), b"text") && keeps(&mut kept, &head(0), b"other"));
         assert!(!keeps(&mut kept, &head(0), &[b'x'; MOST + 1]));
         let count = (1..1_600).filter(|&n| keeps(&mut kept, &head(n), b"text")).count();

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::item::Part;
 use super::item::Shown;
+use super::kept::Kept;
 use super::out::{Fields, Key, Out, readable};
 use super::{ItemView, Lines, Page, Redaction};
 use crate::captured::{Captured, Known, Name, Node, Source};
@@ -267,6 +268,28 @@ fn more_streams_than_are_kept_each_have_their_own_text() {
             }
         }
     }
+}
+
+#[test]
+fn a_stream_is_kept_from_its_second_item_in_turn_on() {
+    let world = World::new();
+    let view = ItemView::default();
+    let captured = |stream: u64| {
+        world.captured(0, &(stream, [0, 1, 0, 0, 1, 1, 0, 0], [false, true, true, false], 0, Vec::new()))
+    };
+    // Both have the same place.
+    let (one, other) = (captured(1), captured(513));
+    let (one, other) = (view.show(&one).unwrap(), view.show(&other).unwrap());
+    let mut kept = Kept::default();
+    kept.keep(&one, b"one");
+    assert_eq!(kept.text(&one), None);
+    kept.keep(&one, b"one");
+    kept.keep(&other, b"other");
+    assert_eq!((kept.text(&one), kept.text(&other)), (Some(&b"one"[..]), None));
+    kept.keep(&other, &[b'x'; 5_000]);
+    assert_eq!((kept.text(&one), kept.text(&other)), (Some(&b"one"[..]), None), "too long to be kept");
+    kept.keep(&other, b"other");
+    assert_eq!((kept.text(&one), kept.text(&other)), (None, Some(&b"other"[..])));
 }
 
 /// A cookie is among the headers and has a place of its own: both hide it, or neither.

@@ -168,7 +168,7 @@ mod tests {
         (0..1_000).for_each(|n| fs::create_dir(root.path().join(n.to_string())).unwrap());
         assert!(folders.drain() && !folders.drain());
         let flags = nix::fcntl::fcntl(&folders, nix::fcntl::FcntlArg::F_GETFD).unwrap();
-        assert_eq!(flags, nix::libc::FD_CLOEXEC);
+        assert_eq!(flags, libc::FD_CLOEXEC);
         // What has become a file is no folder to watch.
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();
