@@ -111,10 +111,11 @@ impl Dealer {
         let first = self.number;
         self.number += round.times.len() as u64;
         let times = Arc::new(round.times);
-        let give = |((packets, held), to): ((_, _), &SyncSender<Hand>)| {
+        let mut all = true;
+        for ((packets, held), to) in round.hands.into_iter().zip(&self.hands) {
             let hand = Hand { block: Arc::clone(block), held, packets, times: Arc::clone(&times), first };
-            to.send(hand).is_ok()
-        };
-        round.hands.into_iter().zip(&self.hands).map(give).fold(true, |all, taken| all && taken)
+            all &= to.send(hand).is_ok();
+        }
+        all
     }
 }
