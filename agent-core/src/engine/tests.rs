@@ -5,6 +5,7 @@ mod half_closed;
 mod hooks;
 mod limits;
 mod trim;
+mod usual;
 
 use std::time::Duration;
 

@@ -5,11 +5,12 @@
 //! done for it.
 
 use super::feed::{Cx, Feed};
-use super::stream::{Effect, Stream};
+use super::stream::Stream;
 use super::{Engine, Handled};
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk};
 use crate::flow::FlowKey;
+use crate::item::StreamId;
 use crate::packet::Packet;
 
 impl Engine {
@@ -28,19 +29,19 @@ impl Engine {
         let at = self.table.find_next(key)?;
         let rules = self.config.rules(self.now);
         let (key, stream) = self.table.get_mut(at)?;
-        let effect = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared })?;
-        let id = stream.meta.id;
+        let id = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared })?;
         self.table.touch(at, self.now);
         if self.shared.stats.dissect > self.config.limits.dissect_total as u64 / 2 {
             self.keep_dissect_budget();
         }
-        Some(Handled { stream: Some(id), fragment: false, copy: effect == Effect::Copy })
+        Some(Handled { stream: Some(id), fragment: false, copy: false })
     }
 }
 
 impl Stream {
     /// Takes a packet as nearly all are that bring payload: all of it, in order, on a stream where nothing is waited for and
-    /// nobody closes. What [`Self::packet`] would do comes to this, and neither the stream's state nor its timer changes.
+    /// nobody closes. What [`Self::packet`] would do comes to this, and neither the stream's state nor its timer changes, nor
+    /// who is the client: where both directions have begun, a handshake or earlier payload has told.
     /// `None`: it is none of these, and nothing was done.
     #[inline]
     fn next_data(
@@ -49,31 +50,29 @@ impl Stream {
         t: &TcpPacket<'_>,
         packet: &Packet<'_>,
         cx: &mut Cx<'_>,
-    ) -> Option<Effect> {
+    ) -> Option<StreamId> {
         let meta = &self.meta;
-        let open = meta.established && meta.reason.is_none() && self.armed.is_none();
-        let whole = t.plain_data() && t.payload.len() == t.wire;
+        let open = meta.established && meta.reason.is_none();
+        let whole = t.payload.len() == t.wire;
         let [a, b] = &self.sides;
         let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
         if !(open && whole && own.expects(peer, t.seq, t.ack)) || cx.rules.hash || cx.shared.taken.is_some() {
             return None;
         }
-        if self.is_copy(from, t, packet.origin) {
-            cx.shared.stats.copies += 1;
-            return Some(Effect::Copy);
-        }
+        // Bytes that its end have not had are no copy, wherever they were seen: that place counts from now on.
+        let copy = self.is_copy(from, t, packet.origin);
+        debug_assert!(!copy, "{t:?}");
         let Self { meta, sides: [a, b], app, .. } = self;
         let (own, peer) = if from == 0 { (a, b) } else { (b, a) };
         own.packets = own.packets.saturating_add(1);
         meta.last = cx.rules.now;
         meta.bytes += u64::from(packet.original_len);
-        meta.first_data.get_or_insert(from as u8);
         let (offset, acked) = own.take_expected(peer, t.seq, t.wire as u64);
         let at = Arrival { time: packet.time, offset, acked: Some(acked), truncated: false };
         Feed { meta, app, cx }.chunk(from, Chunk::Data(t.payload), at);
         if cx.rules.trim {
             self.trim(from, cx);
         }
-        Some(Effect::Open)
+        Some(self.meta.id)
     }
 }

@@ -315,10 +315,11 @@ impl Receiver {
         self.end = self.end.max(at);
     }
 
-    /// Whether nothing is out of the ordinary: no hole, no FIN, nothing held, none of what [`Extra`] is for.
+    /// Whether nothing is out of the ordinary: no hole, no FIN, none of what [`Extra`] is for. Who waits has that, and so has
+    /// whoever set the engine's timer.
     #[inline]
     fn calm(&self) -> bool {
-        self.started && self.extra.is_none() && self.fin == NO_FIN && self.end <= self.next && !self.waiting
+        self.started && self.extra.is_none() && self.fin == NO_FIN && self.end <= self.next
     }
 
     /// Whether nothing is out of the ordinary with a segment, as nearly always: it begins where the last one ended, and

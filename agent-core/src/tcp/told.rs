@@ -42,7 +42,8 @@ impl Receiver {
         };
         // The number after a FIN's is not an offset of a byte.
         let offset = if self.fin != NO_FIN { offset.min(self.fin) } else { offset };
-        if offset > self.next || (self.waiting && !self.started) {
+        // One that has not started has held bytes here: it waits.
+        if offset > self.next || !self.started {
             self.note_ack(offset, answer, at);
         }
         Some(offset)
@@ -86,7 +87,8 @@ impl Receiver {
 
     /// A packet without payload, SYN, FIN or RST.
     pub(crate) fn empty(&mut self, seq: Seq, now: Timestamp) {
-        if !self.known || !self.started {
+        // What is not known has not started either.
+        if !self.started {
             self.hint(seq);
         } else if let Some(offset) = self.near(seq)
             && offset > self.end.max(self.next)

@@ -9,7 +9,7 @@ use super::run::Run;
 use super::settings::Words;
 use super::tap;
 use super::vitals::Vitals;
-use crate::pipeline::WorkerReport;
+use crate::pipeline::{WorkerReport, panicked};
 
 /// How often losses are looked at, to warn while there is time to act.
 const LOSSES: Duration = Duration::from_secs(10);
@@ -85,10 +85,9 @@ fn warn_of_loss(lost: u64, words: Words) {
 /// still to be delivered.
 pub(super) fn reports(workers: Vec<JoinHandle<WorkerReport>>) -> Vec<WorkerReport> {
     let report = |worker: JoinHandle<WorkerReport>| {
-        worker.join().unwrap_or_else(|_| {
-            let error = anyhow::anyhow!("a worker panicked: this is a defect of remora, please report it");
-            WorkerReport { error: Some(error), ..WorkerReport::default() }
-        })
+        worker
+            .join()
+            .unwrap_or_else(|_| WorkerReport { error: Some(panicked("a worker")), ..WorkerReport::default() })
     };
     workers.into_iter().map(report).collect()
 }

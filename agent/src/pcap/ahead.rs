@@ -95,7 +95,9 @@ mod tests {
         let mut len = 0;
         for _ in 0..30 {
             len += bytes.len() as u64;
+            let before = ahead.claimed;
             ahead.cover(&file, len, &disk);
+            assert!(ahead.claimed == before || before < len, "there is room: {ahead:?}");
             file.write_all(&bytes).unwrap();
             assert_eq!(file.metadata().unwrap().len(), len);
         }
@@ -121,5 +123,26 @@ mod tests {
         let free = Disk::of(dir.path().to_owned(), Some(1)).unwrap();
         Ahead::none().cover(&file, 1, &free);
         assert_eq!(on_disk(&file), 0);
+    }
+
+    #[test]
+    fn where_it_cannot_be_claimed_it_is_not_tried_again_and_nothing_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, disk) = (dir.path().join("f"), Disk::of(dir.path().to_owned(), Some(1)).unwrap());
+        std::fs::write(&path, [7; 20]).unwrap();
+        let mut ahead = Ahead::new(1 << 20);
+        ahead.cover(&File::open(&path).unwrap(), 20, &disk);
+        assert!(ahead.refused && ahead.claimed == 0, "a file that may not be written: {ahead:?}");
+        let file = File::options().write(true).open(&path).unwrap();
+        ahead.cover(&file, 20, &disk);
+        ahead.release(&file, 10).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 20);
+        // What others wrote after the first time stays the second.
+        let mut ahead = Ahead::new(1 << 20);
+        ahead.cover(&file, 20, &disk);
+        ahead.release(&file, 20).unwrap();
+        std::fs::write(&path, [7; 30]).unwrap();
+        ahead.release(&file, 20).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 30);
     }
 }

@@ -24,6 +24,7 @@ pub use names::Told;
 pub use output::{Format, Output, OutputConfig, OutputStats};
 pub use pulse::{ItemCounts, Progress, Pulse};
 pub use sinks::{ItemSinks, Method, SecretFrom, SinkConfig, SinkStats, Sync, check_sinks, read_sinks};
+pub(crate) use worker::panicked;
 pub use worker::{Worker, WorkerReport};
 
 use crate::api::Feed;

@@ -56,6 +56,11 @@ pub struct WorkerReport {
     pub error: Option<anyhow::Error>,
 }
 
+/// The error of a thread that panicked.
+pub(crate) fn panicked(who: &str) -> anyhow::Error {
+    anyhow::anyhow!("{who} panicked: this is a defect of remora, please report it")
+}
+
 impl Worker {
     /// Runs until the source ends, fails, or a stop is asked for; then closes every stream.
     #[must_use]

@@ -125,7 +125,8 @@ impl Kept {
         }
     }
 
-    /// The text of the head's fields, if the last one that was kept on its side of the stream is like it.
+    /// The text of the head's fields, if the last one that was kept on its side of the stream is like it. (Should that be of another
+    /// stream, its text is the same.)
     #[inline]
     pub(super) fn head(
         &self,
@@ -135,7 +136,7 @@ impl Kept {
         hidden: &Hidden,
     ) -> Option<&[u8]> {
         let kept = self.slots.get(slot(stream))?.heads[side as usize].last.as_deref()?;
-        let same = kept.stream == stream && Arc::ptr_eq(&kept.hidden, hidden.names());
+        let same = Arc::ptr_eq(&kept.hidden, hidden.names());
         (same && kept.block.is_like(head)).then_some(&kept.text)
     }
 
@@ -180,8 +181,7 @@ impl Kept {
     pub(super) fn message(&self, item: &Item, whole: Whole<'_>) -> Option<&[u8]> {
         let kept = self.slots.get(slot(item.stream))?.heads[whole.side as usize].last.as_deref()?;
         let said = kept.message.as_ref()?;
-        let same = kept.stream == item.stream
-            && Arc::ptr_eq(&kept.hidden, whole.hidden.names())
+        let same = Arc::ptr_eq(&kept.hidden, whole.hidden.names())
             && (said.line, said.server, said.tls) == (whole.line, item.server, item.tls);
         (same && kept.block.is_same(whole.head)).then_some(&said.text)
     }
@@ -190,8 +190,7 @@ impl Kept {
     pub(super) fn keep_message(&mut self, item: &Item, whole: Whole<'_>, text: &[u8]) {
         let heads = self.slots.get_mut(slot(item.stream)).map(|slot| &mut slot.heads[whole.side as usize]);
         let Some(Heads { last: Some(kept), others, .. }) = heads else { return };
-        if kept.stream != item.stream || !Arc::ptr_eq(&kept.hidden, whole.hidden.names()) || text.len() > MOST
-        {
+        if !Arc::ptr_eq(&kept.hidden, whole.hidden.names()) || text.len() > MOST {
             return;
         }
         if !kept.block.is_same(whole.head) {
@@ -267,4 +266,94 @@ fn is_same(a: &Name, b: &Name) -> bool {
     same(a.known.as_ref(), b.known.as_ref())
         && same(a.process.as_ref(), b.process.as_ref())
         && a.workload == b.workload
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::item::{Common, Span};
+
+    use super::*;
+    use crate::view::Redaction;
+
+    const STREAM: StreamId = StreamId(7);
+
+    fn block(value: &str) -> HeaderBlock {
+        let (_, block) = HeaderBlock::with_words([b"GET"], &[("Host", value)]);
+        assert!(block.has(Common::Host));
+        block
+    }
+
+    /// With the text of a stream, so that its heads are kept.
+    fn kept() -> Kept {
+        let end = Endpoint { addr: [127, 0, 0, 1].into(), port: 1, cgroup: 0 };
+        let node = Arc::new(Node { name: String::new(), ip: end.addr });
+        let names = [Name::default(), Name::default()];
+        let about = About { stream: STREAM, ends: [end; 2], names, node, worker: 0, flags: [false; 3] };
+        let mut kept = Kept::default();
+        kept.slots.resize_with(SLOTS, Slot::default);
+        kept.slots[slot(STREAM)].text = Some(Box::new(Said { about, text: Vec::new() }));
+        kept
+    }
+
+    fn keeps(kept: &mut Kept, stream: StreamId, block: &HeaderBlock, text: &[u8]) -> bool {
+        let hidden = Redaction::off().now();
+        kept.keep_head(stream, Side::Request, block, &hidden, text);
+        kept.head(stream, Side::Request, block, &hidden) == Some(text)
+    }
+
+    #[test]
+    fn what_is_large_or_of_a_stream_that_is_not_kept_is_not_kept() {
+        let mut kept = kept();
+        assert!(keeps(&mut kept, STREAM, &block("a"), b"text"));
+        assert!(!keeps(&mut kept, STREAM, &block("b"), &[b'x'; MOST + 1]));
+        assert!(!keeps(&mut kept, STREAM, &block(&"c".repeat(MOST)), b"text"));
+        let other = StreamId(STREAM.0 + SLOTS as u64);
+        assert!(!keeps(&mut kept, other, &block("a"), b"text"));
+        assert!(keeps(&mut kept, STREAM, &block("d"), b"text"));
+    }
+
+    #[test]
+    fn heads_that_are_always_new_are_seldom_kept() {
+        let mut kept = kept();
+        let count = |kept: &mut Kept, stream| {
+            (0..1_600).filter(|n| keeps(kept, stream, &block(&n.to_string()), b"text")).count()
+        };
+        assert!((100..=106).contains(&count(&mut kept, STREAM)));
+        assert!(keeps(&mut kept, STREAM, &block("a"), b"text"));
+        assert!(!keeps(&mut kept, STREAM, &block("b"), b"text"));
+        // A new stream in its place begins anew.
+        let other = StreamId(STREAM.0 + SLOTS as u64);
+        if let Some(said) = &mut kept.slots[slot(STREAM)].text {
+            said.about.stream = other;
+        }
+        assert!(keeps(&mut kept, other, &block("a"), b"text"));
+        assert!(keeps(&mut kept, other, &block("b"), b"text"));
+    }
+
+    #[test]
+    fn messages_that_are_always_new_are_seldom_kept_and_large_ones_never() {
+        let end = Endpoint { addr: [127, 0, 0, 1].into(), port: 1, cgroup: 0 };
+        let record = agent_core::Record::Http(Box::default());
+        let item = Item::new(STREAM, 0, end, end, record);
+        let redaction = Redaction::off();
+        let hidden = redaction.now();
+        let line = Line { minor_version: 1, status: 0, words: [Span::default(); 2] };
+        let head = |n: usize| HeaderBlock::with_words([n.to_string().as_bytes()], &[("Host", "a")]).1;
+        let keeps = |kept: &mut Kept, head: &HeaderBlock, text: &[u8]| {
+            let whole = Whole { side: Side::Request, head, line, hidden: &hidden };
+            kept.keep_message(&item, whole, text);
+            kept.message(&item, whole) == Some(text)
+        };
+        let mut kept = kept();
+        kept.keep_head(STREAM, Side::Request, &block("z"), &hidden, b"another");
+        assert!(keeps(&mut kept, &block("z"), b"of another"));
+        kept.keep_head(STREAM, Side::Request, &head(0), &hidden, b"head");
+        assert!(!keeps(&mut kept, &head(0), &[b'x'; MOST + 1]));
+        let whole = Whole { side: Side::Request, head: &head(0), line, hidden: &hidden };
+        assert_eq!(kept.message(&item, whole), None, "nothing is left of the head before");
+        assert!(keeps(&mut kept, &head(0), b"text") && keeps(&mut kept, &head(0), b"other"));
+        assert!(!keeps(&mut kept, &head(0), &[b'x'; MOST + 1]));
+        let count = (1..1_600).filter(|&n| keeps(&mut kept, &head(n), b"text")).count();
+        assert!((100..=106).contains(&count), "{count}");
+    }
 }

@@ -50,8 +50,7 @@ impl Shown<'_> {
         version(f, message);
         headers(f, Side::Request, message, hidden);
         f.field(key!("cookies"), |v| {
-            let hidden = || self.view.redaction.hides(b"cookie");
-            v.map(|v| pairs(v, &http::cookies(&message.head, MOST), hidden));
+            v.map(|v| pairs(v, &http::cookies(&message.head, MOST), || hidden.hides(b"cookie")));
         });
         f.field(key!("queryString"), |v| {
             v.map(|v| query(v, target.query.unwrap_or_default()));
@@ -100,7 +99,7 @@ impl Shown<'_> {
             }
             let cookies = http::set_cookies(&message.head, MOST);
             let cookies: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.value)).collect();
-            v.map(|v| pairs(v, &cookies, || self.view.redaction.hides(b"set-cookie")));
+            v.map(|v| pairs(v, &cookies, || hidden.hides(b"set-cookie")));
         });
     }
 }

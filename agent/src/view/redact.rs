@@ -53,10 +53,16 @@ impl Hidden {
         &self.0
     }
 
+    /// Whether values of this header are hidden.
+    #[inline]
+    pub(super) fn hides(&self, header: &[u8]) -> bool {
+        self.0.hide(header)
+    }
+
     /// The value to show.
     #[inline]
     pub(super) fn shown<'a>(&self, header: &[u8], value: &'a [u8]) -> &'a [u8] {
-        if self.0.hide(header) { REDACTED } else { value }
+        if self.hides(header) { REDACTED } else { value }
     }
 }
 

@@ -212,10 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn few_are_kept_and_none_that_is_large() {
+    fn few_are_kept_and_none_that_is_large_or_short() {
         let mut heads = Heads::default();
         let large = format!("GET / HTTP/1.1\r\nHost: a{}\r\n\r\n", "b".repeat(MOST));
         check(&mut heads, Side::Client, large.as_bytes());
+        // Nor one that is so short that it is read as fast, whatever comes behind.
+        check(&mut heads, Side::Client, b"GET / HTTP/1.1\r\nA: b\r\n\r\nand the start of a body");
         assert_eq!(kept(&heads), 0);
         for n in 0..20_000u32 {
             let head =
@@ -226,14 +228,33 @@ mod tests {
         assert!(heads.memory() <= 2 * SLOTS * (MOST + size_of::<Slot>()));
     }
 
+    /// Of all numbers in the same slot.
+    fn head(n: u32) -> String {
+        format!(
+            "GET / HTTP/1.1\r\nHost: shop.example:80\r\nAccept: text/html\r\nX-Request-Id: {n:08}\r\n\r\n"
+        )
+    }
+
+    #[test]
+    fn one_that_came_again_outlives_as_many_others_and_no_more() {
+        let mut heads = Heads::default();
+        let read = |heads: &mut Heads, n, times| {
+            (0..times).for_each(|_| check(heads, Side::Client, head(n).as_bytes()));
+            heads.holds(Side::Client, head(n).as_bytes())
+        };
+        // However long nothing came again.
+        (0..100).for_each(|n| check(&mut heads, Side::Client, head(n).as_bytes()));
+        while !read(&mut heads, 1_000, 1) {}
+        assert!(read(&mut heads, 1_000, 1));
+        assert!(!read(&mut heads, 2_000, 1) && read(&mut heads, 2_000, 1));
+        // However often it came.
+        assert!(read(&mut heads, 2_000, 1_000));
+        assert!(!read(&mut heads, 3_000, CREDIT) && read(&mut heads, 3_000, 1));
+    }
+
     #[test]
     fn heads_that_are_always_new_are_seldom_kept() {
         let mut heads = Heads::default();
-        let head = |n: u32| {
-            format!(
-                "GET / HTTP/1.1\r\nHost: shop.example:80\r\nAccept: text/html\r\nX-Request-Id: {n:08}\r\n\r\n"
-            )
-        };
         let mut changes = 0;
         let mut last = String::new();
         for n in 0..1600 {

@@ -141,6 +141,8 @@ mod tests {
         assert!(folders.follow(&set(&[root.path(), &a])));
         fs::create_dir(a.join("within")).unwrap();
         assert!(folders.drain());
+        fs::remove_dir(a.join("within")).unwrap();
+        assert!(folders.drain(), "what goes is told, too");
         assert_eq!(held(&folders), 2);
         // Another folder of the same name.
         fs::remove_dir_all(&a).unwrap();
@@ -155,6 +157,23 @@ mod tests {
         folders.drain();
         fs::create_dir(a.join("another")).unwrap();
         assert!(!folders.drain(), "nobody asks any more");
+    }
+
+    #[test]
+    fn all_that_was_told_is_forgotten_at_once_and_nothing_goes_to_programs_it_starts() {
+        let root = tempfile::tempdir().unwrap();
+        let mut folders = Folders::new().unwrap();
+        assert!(folders.follow(&set(&[root.path()])));
+        // More than one read brings.
+        (0..1_000).for_each(|n| fs::create_dir(root.path().join(n.to_string())).unwrap());
+        assert!(folders.drain() && !folders.drain());
+        let flags = nix::fcntl::fcntl(&folders, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, libc::FD_CLOEXEC);
+        // What has become a file is no folder to watch.
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(!folders.follow(&set(&[root.path(), &file])) && !folders.sees_all());
+        assert_eq!(held(&folders), 1);
     }
 
     #[test]

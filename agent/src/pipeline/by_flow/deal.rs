@@ -105,14 +105,17 @@ impl Dealer {
         (self.sharder.stats().clone(), error)
     }
 
-    /// Gives everybody a hand, empty or not: all must know the time. `false`: somebody takes none any more.
+    /// Gives everybody a hand, empty or not: all must know the time. `false`: somebody takes none any more. The others have
+    /// theirs all the same.
     fn send(&mut self, round: Round, block: &Arc<Block>) -> bool {
         let first = self.number;
         self.number += round.times.len() as u64;
         let times = Arc::new(round.times);
-        round.hands.into_iter().zip(&self.hands).all(|((packets, held), to)| {
+        let mut all = true;
+        for ((packets, held), to) in round.hands.into_iter().zip(&self.hands) {
             let hand = Hand { block: Arc::clone(block), held, packets, times: Arc::clone(&times), first };
-            to.send(hand).is_ok()
-        })
+            all &= to.send(hand).is_ok();
+        }
+        all
     }
 }

@@ -77,7 +77,7 @@ impl Merge {
     ///
     /// # Errors
     /// When something could not be written. A reader that went away (a closed pipe) is no error: it asks for the end.
-    pub(super) fn run(&mut self) -> anyhow::Result<u64> {
+    pub(super) fn run(mut self) -> anyhow::Result<u64> {
         match self.blocks() {
             Ok(()) => {}
             Err(error) if is_closed_pipe(&error) => self.sinks.stop.set(),
@@ -88,10 +88,13 @@ impl Merge {
 
     fn blocks(&mut self) -> anyhow::Result<()> {
         loop {
+            // All end with the same block, but for one that panicked: the others' finds are good without its own.
+            let mut more = false;
             for worker in 0..self.from.len() {
-                if !self.refill(worker)? {
-                    return Ok(());
-                }
+                more |= self.refill(worker)?;
+            }
+            if !more {
+                return Ok(());
             }
             while let Some((worker, until)) = self.first()? {
                 while let Some(moment) = self.from[worker].moment()
@@ -110,9 +113,7 @@ impl Merge {
         let (mut first, mut second) = (None, None);
         for worker in 0..self.from.len() {
             while self.from[worker].moment().is_none() && !self.from[worker].last {
-                if !self.refill(worker)? {
-                    return Ok(None);
-                }
+                self.refill(worker)?;
             }
             let Some(moment) = self.from[worker].moment() else { continue };
             match first {
@@ -134,7 +135,10 @@ impl Merge {
             lines.flush(self.from.iter().map(|from| from.text.text()))?;
         }
         let from = &mut self.from[worker];
-        let Ok(Finds { finds, text, last }) = from.finds.recv() else { return Ok(false) };
+        let Ok(Finds { finds, text, last }) = from.finds.recv() else {
+            (from.left, from.last) = (Vec::new().into_iter(), true);
+            return Ok(false);
+        };
         // Err: the worker has ended, and needs none.
         let _ = from.spent.send(std::mem::replace(&mut from.text, text));
         (from.left, from.last) = (finds.into_iter(), last);

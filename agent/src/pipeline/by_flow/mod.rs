@@ -32,7 +32,7 @@ use agent_core::shard::Sharder;
 use agent_core::{EngineConfig, EngineStats, Limits, StreamId, StreamSummary, Timestamp};
 use anyhow::Context as _;
 
-use super::{Pulse, Sinks, WorkerReport};
+use super::{Pulse, Sinks, WorkerReport, panicked};
 use crate::capture::Loss;
 use crate::capture::file::{Block, BlockSource};
 use crate::captured::{Captured, Name};
@@ -136,7 +136,7 @@ struct Finds {
 
 impl ByFlow {
     /// Runs until the file ends, fails, or a stop is asked for; then closes every stream. A report for each worker, and one of
-    /// what belongs to none.
+    /// what belongs to none. A thread that panicked ends it as well: a report says so, and what the others found is handed on.
     ///
     /// # Errors
     /// When standard output cannot be had, or a thread cannot be started.
@@ -164,14 +164,16 @@ impl ByFlow {
             let dealer = Dealer::new(source, sharder, hands, sinks.stop.clone());
             let deal = Builder::new().name("deal".to_owned()).spawn_scoped(scope, move || dealer.run());
             let deal = deal.context("starting the thread that deals packets")?;
-            let merged = merge.run();
+            let merge = Builder::new().name("merge".to_owned()).spawn_scoped(scope, move || merge.run());
+            let merge = merge.context("starting the thread that puts items in order")?;
+            let merged = joined(merge, "the thread that puts items in order").and_then(|merged| merged);
             if merged.is_err() {
                 // Nobody takes what they find any more: they end rather than wait.
                 sinks.stop.set();
             }
-            drop(merge);
-            let mut reports = running.into_iter().map(joined).collect::<anyhow::Result<Vec<_>>>()?;
-            let (engine, failed) = joined(deal)?;
+            let mut reports: Vec<_> = running.into_iter().map(report).collect();
+            let (engine, failed) = joined(deal, "the thread that deals packets")
+                .unwrap_or_else(|panicked| (EngineStats::default(), Some(panicked)));
             let (filtered, error) = match merged {
                 Ok(filtered) => (filtered, failed),
                 Err(error) => (0, Some(error)),
@@ -188,8 +190,13 @@ const NOTHING: Loss = Loss { packets: 0, bytes: Some(0) };
 /// What the dealer came to: its counters, and why it ended before the file did.
 type Dealing = (EngineStats, Option<anyhow::Error>);
 
-fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> anyhow::Result<T> {
-    thread.join().map_err(|_| anyhow::anyhow!("a thread of the replay panicked"))
+fn joined<T>(thread: ScopedJoinHandle<'_, T>, who: &str) -> anyhow::Result<T> {
+    thread.join().map_err(|_| panicked(who))
+}
+
+fn report(worker: ScopedJoinHandle<'_, WorkerReport>) -> WorkerReport {
+    joined(worker, "a worker")
+        .unwrap_or_else(|error| WorkerReport { error: Some(error), ..WorkerReport::default() })
 }
 
 /// The limits of one of so many engines.

@@ -214,3 +214,47 @@ fn could_start(side: Side, bytes: &[u8], strict: bool) -> bool {
 fn printable(bytes: &[u8]) -> bool {
     !bytes.iter().any(|&b| b < b' ' && b != b'\t' && b != b'\r')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_message_can_begin_with() {
+        let longest = "A".repeat(MAX_METHOD);
+        // With framing at hand, and where it was lost.
+        for (bytes, known, lost) in [
+            (&b""[..], true, true),
+            (b"GE", true, true),
+            (b"GET /\tx\r", true, true),
+            (b"GET /\x01", false, false),
+            (b"BREW /pot", true, true),
+            (b"brew /pot", true, false),
+            (b"AB /", true, false),
+            // The end of a known one, if it is whole.
+            (b"EAD", true, true),
+            (b"EAD /", true, false),
+            (b" GET /", false, false),
+            (b"GET\t/", false, false),
+            (b"GET\r\n", false, false),
+            (longest.as_bytes(), true, true),
+            (format!("{longest}A").as_bytes(), false, false),
+        ] {
+            let could = |strict| could_start(Side::Client, bytes, strict);
+            assert_eq!((could(false), could(true)), (known, lost), "{}", bytes.escape_ascii());
+        }
+        for (bytes, could) in [(&b""[..], true), (b"HTT", true), (b"HTTP/1.1 200", true), (b"HTTP/2", false)]
+        {
+            assert_eq!(could_start(Side::Server, bytes, true), could);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_none_of_it() {
+        for (line, text) in
+            [(&b"a\r\n"[..], &b"a"[..]), (b"a\n", b"a"), (b"a\r", b"a\r"), (b"\r\r\n", b"\r"), (b"", b"")]
+        {
+            assert_eq!(content(line), text);
+        }
+    }
+}
