@@ -38,6 +38,7 @@ mod memory;
 mod netlink;
 mod pattern;
 mod permission;
+mod plan;
 mod policy;
 pub(crate) mod probe;
 mod ring;
@@ -196,7 +197,7 @@ impl Live {
     /// # Errors
     /// When a target does not exist, something is not permitted, or the kernel cannot do it. Nothing stays attached.
     pub fn start(config: &LiveConfig) -> Result<(Self, Vec<RingSource>), LiveError> {
-        let plan = watch::Plan::new(config)?;
+        let plan = plan::Plan::new(config)?;
         permission::check()?;
         memory::lift_memlock_limit();
         memory::lift_file_limit();

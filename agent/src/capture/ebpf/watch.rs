@@ -18,16 +18,14 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use super::LiveConfig;
 use super::attach::{Attached, TcHook};
 use super::error::LiveError;
 use super::identity::Follower;
-use super::interface::{Framing, Interface};
+use super::interface::Interface;
 use super::netlink::Socket;
 use super::netlink::link::{self, Link};
+use super::plan::Plan;
 use super::told::Folders;
-use super::{cgroup, interface};
-use crate::capture::WantedPods;
 
 /// How often is looked where the kernel does not tell of everything.
 const LOOK: Duration = Duration::from_millis(500);
@@ -117,45 +115,6 @@ impl State {
         self.tell(Change::Went(words));
         self.names.remove(key);
         self.stats.now = self.names.len() as u64;
-    }
-}
-
-/// What is wanted, looked up.
-pub(super) struct Plan {
-    socket: Socket,
-    interfaces: interface::Wanted,
-    /// What precedes IP on those that are there now.
-    framings: Vec<Framing>,
-    cgroups: Option<cgroup::Wanted>,
-    /// Of the cgroups only those of pods that are wanted, while that changes.
-    pods: Option<Arc<dyn WantedPods>>,
-    limit: usize,
-    notifications: bool,
-}
-
-impl Plan {
-    /// In the calling thread's network namespace.
-    pub(super) fn new(config: &LiveConfig) -> Result<Self, LiveError> {
-        if config.interfaces.is_empty() && config.cgroups.is_empty() {
-            return Err(LiveError::NoTarget);
-        }
-        let mut socket = Socket::open().map_err(|e| LiveError::kernel("opening an rtnetlink socket", &e))?;
-        let there = link::list(&mut socket).map_err(|e| LiveError::kernel("listing interfaces", &e))?;
-        let interfaces = interface::Wanted::new(&config.interfaces, &there)?;
-        Ok(Self {
-            socket,
-            framings: interfaces.framings(&there),
-            interfaces,
-            cgroups: cgroup::Wanted::new(&config.cgroups)?.map(|wanted| wanted.of_pods(config.pods.clone())),
-            pods: config.pods.clone(),
-            limit: config.max_attachments,
-            notifications: !config.without.notifications,
-        })
-    }
-
-    /// What precedes IP on the wanted interfaces that are there.
-    pub(super) fn framings(&self) -> &[Framing] {
-        &self.framings
     }
 }
 
