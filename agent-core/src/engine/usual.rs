@@ -12,6 +12,9 @@ use crate::dissect::{Arrival, Chunk};
 use crate::flow::FlowKey;
 use crate::packet::Packet;
 
+/// Streams whose readers need not be put to rest between two messages: those that began to talk last. Each has some two KiB at most.
+pub(super) const LENT: usize = 128;
+
 impl Engine {
     /// Takes a packet as nearly all are that bring payload. `None`: it is no such one, and nothing was done.
     #[inline]
@@ -28,13 +31,31 @@ impl Engine {
         let at = self.table.find_next(key)?;
         let rules = self.config.rules(self.now);
         let (key, stream) = self.table.get_mut(at)?;
-        let effect = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared })?;
+        self.shared.spare.lend = true;
+        let effect = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared });
         let id = stream.meta.id;
+        let lent = !std::mem::take(&mut self.shared.spare.lend);
+        let effect = effect?;
+        if lent {
+            self.lend(at);
+        }
         self.table.touch(at, self.now);
         if self.shared.stats.dissect > self.config.limits.dissect_total as u64 / 2 {
             self.keep_dissect_budget();
         }
         Some(Handled { stream: Some(id), fragment: false, copy: effect == Effect::Copy })
+    }
+
+    /// The reader of the stream at `at` keeps what it was lent; the one that has had it longest does not any more. (Where another
+    /// stream has taken its place that one gives back, if anything, a little early.)
+    fn lend(&mut self, at: u32) {
+        self.lent.push_back(at);
+        if self.lent.len() > LENT
+            && let Some(first) = self.lent.pop_front()
+            && let Some((_, stream)) = self.table.get_mut(first)
+        {
+            stream.app.give_back(&mut self.shared.spare);
+        }
     }
 }
 

@@ -35,6 +35,9 @@ const NONE: u32 = u32::MAX;
 const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
+/// Streams that are found without the index.
+const LATELY: usize = 256;
+
 struct Slot<T> {
     key: FlowKey,
     value: Option<T>,
@@ -61,8 +64,8 @@ pub(crate) struct Table<T> {
     chunks: Vec<Vec<Slot<T>>>,
     free: Vec<u32>,
     lists: [List; 4],
-    /// Where the stream is that was found last: the next packet is often its, too.
-    last: u32,
+    /// Where streams are that were found lately, by [`FlowKey::mark`]: the next packet is often of one of these.
+    lately: [u32; LATELY],
     /// Number of the packet at hand, as far as anybody told: which of two streams was queued first at one time.
     pub(crate) serial: u32,
 }
@@ -76,7 +79,7 @@ impl<T> Table<T> {
             chunks: Vec::new(),
             free: Vec::new(),
             lists: [empty; 4],
-            last: NONE,
+            lately: [NONE; LATELY],
             serial: 0,
         }
     }
@@ -106,14 +109,17 @@ impl<T> Table<T> {
         self.index.find(hash, |&at| self.slot(at).is_some_and(|s| s.key == *key)).copied()
     }
 
-    /// The same, of a packet: it looks at the last one's stream first.
+    /// The same, of a packet: it looks first at the stream that was found last for a key of the same mark.
     #[inline]
     pub(crate) fn find_next(&mut self, key: &FlowKey) -> Option<u32> {
-        if self.slot(self.last).is_some_and(|slot| slot.key == *key && slot.value.is_some()) {
-            return Some(self.last);
+        let mark = usize::from(key.mark());
+        let last = self.lately[mark];
+        if self.slot(last).is_some_and(|slot| slot.key == *key && slot.value.is_some()) {
+            return Some(last);
         }
-        self.last = self.find(key)?;
-        Some(self.last)
+        let found = self.find(key)?;
+        self.lately[mark] = found;
+        Some(found)
     }
 
     /// The stream at a place, with its key.
