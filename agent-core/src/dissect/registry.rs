@@ -94,6 +94,14 @@ impl Parser {
         }
     }
 
+    /// Whether it has working memory now.
+    #[cfg(test)]
+    pub(crate) fn has_lent(&self) -> bool {
+        match self {
+            Self::Http1(p) => p.has_lent(),
+        }
+    }
+
     /// Keeps nothing of what was lent, see [`Spare::lend`], once nothing is under way.
     pub(crate) fn give_back(&mut self, spare: &mut Spare) {
         match self {

@@ -9,7 +9,7 @@ use super::stream::{Effect, Stream};
 use super::{Engine, Handled};
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk};
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, Found};
 use crate::packet::Packet;
 
 /// Streams whose readers need not be put to rest between two messages: those that began to talk last. Each has some two KiB at most.
@@ -28,9 +28,8 @@ impl Engine {
         if !tcp.plain_data() || self.watching {
             return None;
         }
-        let at = self.table.find_next(key)?;
         let rules = self.config.rules(self.now);
-        let (key, stream) = self.table.get_mut(at)?;
+        let Found { at, key, value: stream, stale } = self.table.next(key, self.now)?;
         self.shared.spare.lend = true;
         let effect = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared });
         let id = stream.meta.id;
@@ -39,7 +38,9 @@ impl Engine {
         if lent {
             self.lend(at);
         }
-        self.table.touch(at, self.now);
+        if stale {
+            self.table.touch(at, self.now);
+        }
         if self.shared.stats.dissect > self.config.limits.dissect_total as u64 / 2 {
             self.keep_dissect_budget();
         }

@@ -3,7 +3,7 @@
 pub(crate) mod hash;
 mod table;
 
-pub(crate) use table::{Class, TICK, Table};
+pub(crate) use table::{Class, Found, TICK, Table};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -50,11 +50,28 @@ struct Slot<T> {
     class: Class,
 }
 
+impl<T> Slot<T> {
+    /// Whether a packet at that time moves it to the end of its list.
+    #[inline]
+    fn stale(&self, now: Timestamp) -> bool {
+        self.class != Class::Linger && self.queued.0 / TICK != now.0 / TICK
+    }
+}
+
 #[derive(Clone, Copy)]
 struct List {
     head: u32,
     tail: u32,
     len: usize,
+}
+
+/// A stream that was found.
+pub(crate) struct Found<'t, T> {
+    pub(crate) at: u32,
+    pub(crate) key: &'t FlowKey,
+    pub(crate) value: &'t mut T,
+    /// Whether [`Table::touch`] would do anything at the time that was asked for.
+    pub(crate) stale: bool,
 }
 
 /// See the module.
@@ -120,6 +137,16 @@ impl<T> Table<T> {
         let found = self.find(key)?;
         self.lately[mark] = found;
         Some(found)
+    }
+
+    /// The stream of a packet, with all that one is asked for nearly always.
+    #[inline]
+    pub(crate) fn next(&mut self, key: &FlowKey, now: Timestamp) -> Option<Found<'_, T>> {
+        let at = self.find_next(key)?;
+        let slot = self.slot_mut(at)?;
+        let stale = slot.stale(now);
+        let Slot { key, value, .. } = slot;
+        value.as_mut().map(|value| Found { at, key, value, stale })
     }
 
     /// The stream at a place, with its key.
@@ -192,8 +219,7 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn touch(&mut self, at: u32, now: Timestamp) {
         if let Some(slot) = self.slot(at)
-            && slot.class != Class::Linger
-            && slot.queued.0 / TICK != now.0 / TICK
+            && slot.stale(now)
         {
             let class = slot.class;
             self.unlink(at);

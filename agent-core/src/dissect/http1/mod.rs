@@ -8,7 +8,7 @@
 //!
 //! Between two exchanges a stream keeps no readers, only what they and the pairing have learnt: about a hundred bytes.
 //! Readers are taken from those that others left, and left for others. Of the streams that talk most, a few may keep theirs
-//! ([`Spare::lend`](super::Spare)): the readers are then where they were left, which comes to the same.
+//! ([`lend`](super::Spare::lend)): the readers are then where they were left, which comes to the same.
 //!
 //! Invariants: memory is bounded by [`crate::Limits`] whatever arrives; no byte is looked at more than a few times, however
 //! the stream is cut; without gaps, how it is cut makes no difference to the drafts.
@@ -98,6 +98,11 @@ impl Http1 {
     #[must_use]
     pub fn rests(&self) -> bool {
         self.busy.is_none() || self.resting
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_lent(&self) -> bool {
+        self.busy.is_some()
     }
 
     /// Gives back what was lent; see [`super::Spare::lend`].
