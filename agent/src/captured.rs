@@ -145,8 +145,8 @@ impl Name {
 /// One item as sinks see it.
 #[derive(Debug)]
 pub struct Captured {
-    /// What the engine found.
-    pub item: Item,
+    /// What the engine found, where it found it: it is not moved.
+    pub item: Box<Item>,
     /// The client end's name.
     pub src: Name,
     /// The server end's name.
@@ -190,7 +190,7 @@ impl Captured {
     #[must_use]
     pub fn nameless(item: Item, node: Arc<Node>, source: Source) -> Self {
         let (src, dst) = (Name::default(), Name::default());
-        Self { item, src, dst, node, outgoing: false, worker: 0, source }
+        Self { item: Box::new(item), src, dst, node, outgoing: false, worker: 0, source }
     }
 
     /// The namespace that the item is of: that of the pod for whose sake it was captured, the server first; where none is

@@ -14,6 +14,7 @@
 // Keeps what is logged in unit tests, to be searched for secrets.
 use testkit as _;
 
+pub mod alloc;
 pub mod api;
 pub mod capture;
 pub mod captured;

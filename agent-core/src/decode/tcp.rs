@@ -53,6 +53,7 @@ impl TcpPacket<'_> {
 
 /// Reads the fixed part by hand, not with `etherparse`: its slice wants all options captured, and a short snap length
 /// cuts exactly those.
+#[inline(always)]
 pub(super) fn tcp(net: Net, frame: Frame<'_>) -> Result<TcpPacket<'_>, Reject> {
     frame.need(MIN_HEADER, Malformed::Tcp)?;
     let header = usize::from(frame.byte(12) >> 4) * 4;

@@ -110,6 +110,9 @@ pub struct Context<'a> {
 #[derive(Debug, Default)]
 pub struct Spare {
     http1: http1::Spare,
+    /// Whether a reader that is woken may keep what it takes of this while it rests. It takes that leave, too, and whoever gave it
+    /// must have the reader [give back](registry::Parser::give_back) what it keeps.
+    pub(crate) lend: bool,
     /// Pieces of text that were taken since the engine last asked; `None`: nobody asks.
     pub(crate) text: Option<Vec<Text>>,
 }

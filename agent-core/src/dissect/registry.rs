@@ -5,7 +5,7 @@
 //! of other protocols, for it is asked for every stream of the node.
 
 use super::http1::{self, Http1};
-use super::{Arrival, Chunk, Context, Dissector, End, Next, Probe, Side};
+use super::{Arrival, Chunk, Context, Dissector, End, Next, Probe, Side, Spare};
 use crate::time::Timestamp;
 
 /// A protocol that can be read.
@@ -91,6 +91,21 @@ impl Parser {
     pub fn unneeded(&self, side: Side) -> u64 {
         match self {
             Self::Http1(p) => p.unneeded(side),
+        }
+    }
+
+    /// Whether it has working memory now.
+    #[cfg(test)]
+    pub(crate) fn has_lent(&self) -> bool {
+        match self {
+            Self::Http1(p) => p.has_lent(),
+        }
+    }
+
+    /// Keeps nothing of what was lent, see [`Spare::lend`], once nothing is under way.
+    pub(crate) fn give_back(&mut self, spare: &mut Spare) {
+        match self {
+            Self::Http1(p) => p.give_back(spare),
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Shared {
     /// See [`super::Engine::taken`].
     pub(super) taken: Option<Vec<(usize, usize)>>,
     drafts: VecDeque<Draft>,
-    spare: Spare,
+    pub(super) spare: Spare,
     next_item: u64,
 }
 
@@ -83,6 +83,13 @@ impl App {
             Self::Probing(kept) => kept.is_none(),
             Self::Reading(parser) => parser.rests(),
             Self::Opaque => true,
+        }
+    }
+
+    /// Keeps nothing of what was lent.
+    pub(super) fn give_back(&mut self, spare: &mut Spare) {
+        if let Self::Reading(parser) = self {
+            parser.give_back(spare);
         }
     }
 

@@ -16,7 +16,7 @@ mod summary;
 mod trim;
 mod usual;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 pub use config::{
     DirectionSummary, EngineConfig, Event, Handled, HashedRun, Place, Reason, StreamSummary, Text, Trim,
@@ -44,6 +44,8 @@ pub struct Engine {
     timers: BTreeSet<(Timestamp, u32)>,
     /// Readers with more than their share of memory, by the magnitude of it; kept only while `watching`.
     heavy: BTreeSet<(u8, u32)>,
+    /// Streams whose readers may keep their working memory while they rest, the last one at the end; at most [`usual::LENT`].
+    lent: VecDeque<u32>,
     /// Dissectors hold so much that it may soon be too much.
     watching: bool,
     shared: Shared,
@@ -71,6 +73,7 @@ impl Engine {
             fragments: Fragments::new(config.hash_seed ^ 0x0066_7261_676d_656e),
             timers: BTreeSet::new(),
             heavy: BTreeSet::new(),
+            lent: VecDeque::with_capacity(usual::LENT + 1),
             watching: false,
             shared: Shared::new(config.text),
             now: Timestamp::default(),

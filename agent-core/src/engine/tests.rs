@@ -3,6 +3,7 @@
 mod conversations;
 mod half_closed;
 mod hooks;
+mod lent;
 mod limits;
 mod trim;
 mod usual;

@@ -9,9 +9,12 @@ use super::stream::Stream;
 use super::{Engine, Handled};
 use crate::decode::TcpPacket;
 use crate::dissect::{Arrival, Chunk};
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, Found};
 use crate::item::StreamId;
 use crate::packet::Packet;
+
+/// Streams whose readers need not be put to rest between two messages: those that began to talk last. Each has some two KiB at most.
+pub(super) const LENT: usize = 128;
 
 impl Engine {
     /// Takes a packet as nearly all are that bring payload. `None`: it is no such one, and nothing was done.
@@ -26,15 +29,34 @@ impl Engine {
         if !tcp.plain_data() || self.watching {
             return None;
         }
-        let at = self.table.find_next(key)?;
         let rules = self.config.rules(self.now);
-        let (key, stream) = self.table.get_mut(at)?;
-        let id = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared })?;
-        self.table.touch(at, self.now);
+        let Found { at, key, value: stream, stale } = self.table.next(key, self.now)?;
+        self.shared.spare.lend = true;
+        let taken = stream.next_data(from, tcp, packet, &mut Cx { key, rules, shared: &mut self.shared });
+        let lent = !std::mem::take(&mut self.shared.spare.lend);
+        let id = taken?;
+        if lent {
+            self.lend(at);
+        }
+        if stale {
+            self.table.touch(at, self.now);
+        }
         if self.shared.stats.dissect > self.config.limits.dissect_total as u64 / 2 {
             self.keep_dissect_budget();
         }
         Some(Handled { stream: Some(id), fragment: false, copy: false })
+    }
+
+    /// The reader of the stream at `at` keeps what it was lent; the one that has had it longest does not any more. (Where another
+    /// stream has taken its place that one gives back, if anything, a little early.)
+    fn lend(&mut self, at: u32) {
+        self.lent.push_back(at);
+        if self.lent.len() > LENT
+            && let Some(first) = self.lent.pop_front()
+            && let Some((_, stream)) = self.table.get_mut(first)
+        {
+            stream.app.give_back(&mut self.shared.spare);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 pub(crate) mod hash;
 mod table;
 
-pub(crate) use table::{Class, TICK, Table};
+pub(crate) use table::{Class, Found, TICK, Table};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -53,6 +53,16 @@ impl FlowKey {
             // An IPv4 address is held in the low 32 bits.
             IpAddr::V4(Ipv4Addr::from_bits(addr as u32))
         }
+    }
+
+    /// A byte of the key that costs next to nothing: connections of a host or between two hosts differ in it as a rule, and whoever
+    /// sends others gains nothing but that a hash is computed.
+    #[inline]
+    pub(crate) const fn mark(&self) -> u8 {
+        let [a, b] = self.ports;
+        let mixed = (a ^ b ^ (self.addrs[0] ^ self.addrs[1]) as u16) as u32;
+        // Numbers in a row, odd or even ones, are spread evenly (Fibonacci hashing).
+        (mixed.wrapping_mul(0x9e37_79b1) >> 24) as u8
     }
 
     /// Hash of the key: the same for both directions.

@@ -35,6 +35,9 @@ const NONE: u32 = u32::MAX;
 const CHUNK_BITS: u32 = 8;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
+/// Streams that are found without the index.
+const LATELY: usize = 256;
+
 struct Slot<T> {
     key: FlowKey,
     value: Option<T>,
@@ -47,11 +50,28 @@ struct Slot<T> {
     class: Class,
 }
 
+impl<T> Slot<T> {
+    /// Whether a packet at that time moves it to the end of its list.
+    #[inline]
+    fn stale(&self, now: Timestamp) -> bool {
+        self.class != Class::Linger && self.queued.0 / TICK != now.0 / TICK
+    }
+}
+
 #[derive(Clone, Copy)]
 struct List {
     head: u32,
     tail: u32,
     len: usize,
+}
+
+/// A stream that was found.
+pub(crate) struct Found<'t, T> {
+    pub(crate) at: u32,
+    pub(crate) key: &'t FlowKey,
+    pub(crate) value: &'t mut T,
+    /// Whether [`Table::touch`] would do anything at the time that was asked for.
+    pub(crate) stale: bool,
 }
 
 /// See the module.
@@ -61,8 +81,8 @@ pub(crate) struct Table<T> {
     chunks: Vec<Vec<Slot<T>>>,
     free: Vec<u32>,
     lists: [List; 4],
-    /// Where the stream is that was found last: the next packet is often its, too.
-    last: u32,
+    /// Where streams are that were found lately, by [`FlowKey::mark`]: the next packet is often of one of these.
+    lately: [u32; LATELY],
     /// Number of the packet at hand, as far as anybody told: which of two streams was queued first at one time.
     pub(crate) serial: u32,
 }
@@ -76,7 +96,7 @@ impl<T> Table<T> {
             chunks: Vec::new(),
             free: Vec::new(),
             lists: [empty; 4],
-            last: NONE,
+            lately: [NONE; LATELY],
             serial: 0,
         }
     }
@@ -106,14 +126,27 @@ impl<T> Table<T> {
         self.index.find(hash, |&at| self.slot(at).is_some_and(|s| s.key == *key)).copied()
     }
 
-    /// The same, of a packet: it looks at the last one's stream first.
+    /// The same, of a packet: it looks first at the stream that was found last for a key of the same mark.
     #[inline]
     pub(crate) fn find_next(&mut self, key: &FlowKey) -> Option<u32> {
-        if self.slot(self.last).is_some_and(|slot| slot.key == *key && slot.value.is_some()) {
-            return Some(self.last);
+        let mark = usize::from(key.mark());
+        let last = self.lately[mark];
+        if self.slot(last).is_some_and(|slot| slot.key == *key && slot.value.is_some()) {
+            return Some(last);
         }
-        self.last = self.find(key)?;
-        Some(self.last)
+        let found = self.find(key)?;
+        self.lately[mark] = found;
+        Some(found)
+    }
+
+    /// The stream of a packet, with all that one is asked for nearly always.
+    #[inline]
+    pub(crate) fn next(&mut self, key: &FlowKey, now: Timestamp) -> Option<Found<'_, T>> {
+        let at = self.find_next(key)?;
+        let slot = self.slot_mut(at)?;
+        let stale = slot.stale(now);
+        let Slot { key, value, .. } = slot;
+        value.as_mut().map(|value| Found { at, key, value, stale })
     }
 
     /// The stream at a place, with its key.
@@ -186,8 +219,7 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn touch(&mut self, at: u32, now: Timestamp) {
         if let Some(slot) = self.slot(at)
-            && slot.class != Class::Linger
-            && slot.queued.0 / TICK != now.0 / TICK
+            && slot.stale(now)
         {
             let class = slot.class;
             self.unlink(at);

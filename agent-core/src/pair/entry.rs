@@ -109,7 +109,14 @@ impl Entry {
             request: Part::Reading,
             anomalies,
             memory,
-            ..Self::default()
+            // Not the rest of a default one: that would make an exchange, and throw it away.
+            request_end: None,
+            response: Part::Missing,
+            skip_before: 0,
+            settled: false,
+            error: None,
+            gaps: 0,
+            truncated: false,
         }
     }
 

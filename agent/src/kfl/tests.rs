@@ -53,12 +53,12 @@ fn captured(request: Option<Request>, response: Option<Response>) -> Captured {
     let record = Record::Http(Box::new(HttpExchange { request, response, interim: Vec::new() }));
     Captured {
         outgoing: true,
-        item: Item {
+        item: Box::new(Item {
             started: Timestamp(1_700_000_000_123_456_789),
             finished: Timestamp(1_700_000_000_135_801_789),
             error: (!whole).then_some(error),
             ..Item::new(StreamId(25258), 7, end(1, 40000), end(2, 8080), record)
-        },
+        }),
         src: Name { process: Some(Arc::new(process)), ..Name::default() },
         dst: Name::from(Known { service: Some(Arc::from("orders")), ..Known::pod("orders-1", "prod") }),
         node: Arc::new(Node { name: "node-7".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),

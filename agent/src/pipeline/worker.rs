@@ -183,7 +183,7 @@ impl Line {
             match event {
                 Event::Item(item) => {
                     self.items.add(&item);
-                    let item = captured(*item, self.id, &self.sinks, &mut self.names);
+                    let item = captured(item, self.id, &self.sinks, &mut self.names);
                     if self.sinks.filter.as_ref().is_some_and(|(filter, view)| !filter.matches(&item, view)) {
                         self.filtered += 1;
                         continue;
@@ -259,7 +259,7 @@ pub(super) fn info(packet: &Packet<'_>, fragmented: bool) -> PacketInfo {
     PacketInfo { time: packet.time, capture_length, length: packet.original_len, fragmented }
 }
 
-pub(super) fn captured(item: Item, worker: u16, sinks: &Sinks, names: &mut StreamNames) -> Captured {
+pub(super) fn captured(item: Box<Item>, worker: u16, sinks: &Sinks, names: &mut StreamNames) -> Captured {
     let (src, dst, local) = names.of_item(&item);
     Captured {
         outgoing: item.client.cgroup != 0

@@ -198,7 +198,7 @@ impl World {
             ..Item::new(StreamId(*stream), index, end(0), end(1), record)
         };
         Captured {
-            item,
+            item: Box::new(item),
             src: self.names[*src].clone(),
             dst: self.names[*dst].clone(),
             node: Arc::clone(&self.nodes[*node]),

@@ -51,7 +51,7 @@ pub(crate) fn captured(item: Item) -> Captured {
 
 /// The same item under another number.
 pub(crate) fn again(item: &Captured, index: u64) -> Arc<Captured> {
-    Arc::new(captured(Item { index, ..item.item.clone() }))
+    Arc::new(captured(Item { index, ..Item::clone(&item.item) }))
 }
 
 /// A running server.

@@ -32,6 +32,8 @@ const SELDOM: i32 = 17;
 pub(super) struct Heads {
     fields: Fields,
     slots: Vec<Slot>,
+    /// Of each side, the slot of the head that came again last: the very same may be next.
+    last: [usize; 2],
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +58,12 @@ struct Kept {
 impl Heads {
     /// Reads a plain head at the start of `bytes`, which may hold more. `None` says nothing of it.
     pub(super) fn read(&mut self, side: Side, bytes: &[u8]) -> Option<Head> {
+        if let Some(Slot { kept: Some(kept), credit }) = self.slots.get_mut(self.last[side as usize])
+            && bytes.starts_with(kept.block.head())
+        {
+            *credit = came_again(*credit);
+            return Some(kept.head(kept.start, kept.minor_version, kept.block.clone()));
+        }
         let line = memchr::memchr(b'\n', bytes)? + 1;
         let Some(slot) = slot(side, &bytes[line..]) else {
             return plain::read(side, bytes, &mut self.fields);
@@ -63,7 +71,8 @@ impl Heads {
         if let Some(Slot { kept: Some(kept), credit }) = self.slots.get_mut(slot)
             && bytes[line..].starts_with(kept.section())
         {
-            *credit = (*credit).max(0).saturating_add(1).min(CREDIT);
+            *credit = came_again(*credit);
+            self.last[side as usize] = slot;
             return kept.again(side, bytes, line);
         }
         let mut head = plain::read(side, bytes, &mut self.fields)?;
@@ -121,11 +130,10 @@ impl Kept {
         self.block.head().get(self.line..).unwrap_or_default()
     }
 
-    /// The head at the start of `bytes`, whose header section is this one behind a start line of `line` bytes.
+    /// The head at the start of `bytes`, whose header section is known to be this one behind a start line of `line` bytes.
     #[inline]
     fn again(&self, side: Side, bytes: &[u8], line: usize) -> Option<Head> {
-        let size = line + self.section().len();
-        let (start, minor_version, block) = if self.block.head() == &bytes[..size] {
+        let (start, minor_version, block) = if self.block.head().get(..self.line) == Some(&bytes[..line]) {
             (self.start, self.minor_version, self.block.clone())
         } else {
             let (start, minor_version, plain) = plain::start_line(side, &bytes[..line])?;
@@ -135,9 +143,20 @@ impl Kept {
                 self.block.behind(&bytes[..line], self.line).known_plain(plain && self.plain),
             )
         };
-        let framing = Some(self.framing);
-        Some(Head { start, minor_version, block, size, anomalies: Vec::new(), framing })
+        Some(self.head(start, minor_version, block))
     }
+
+    #[inline]
+    fn head(&self, start: StartLine, minor_version: u8, block: HeaderBlock) -> Head {
+        let framing = Some(self.framing);
+        Head { start, minor_version, size: block.head().len(), block, anomalies: Vec::new(), framing }
+    }
+}
+
+/// What is left of a slot's credit when its head came again.
+#[inline]
+fn came_again(credit: i32) -> i32 {
+    credit.max(0).saturating_add(1).min(CREDIT)
 }
 
 /// Where a head is kept by what its header section begins with: within the first fields, as a rule, are those that tell who sent it.

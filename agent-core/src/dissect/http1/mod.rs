@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Between two exchanges a stream keeps no readers, only what they and the pairing have learnt: about a hundred bytes.
-//! Readers are taken from those that others left, and left for others.
+//! Readers are taken from those that others left, and left for others. Of the streams that talk most, a few may keep theirs
+//! ([`lend`](super::Spare::lend)): the readers are then where they were left, which comes to the same.
 //!
 //! Invariants: memory is bounded by [`crate::Limits`] whatever arrives; no byte is looked at more than a few times, however
 //! the stream is cut; without gaps, how it is cut makes no difference to the drafts.
@@ -39,8 +40,12 @@ const MAX_SPARE: usize = 64;
 /// Reader of one HTTP/1.x stream.
 #[derive(Debug)]
 pub struct Http1 {
-    /// There while something is under way.
+    /// There while something is under way, and while it is `lent`.
     busy: Option<Box<Busy>>,
+    /// `busy` may stay when nothing is under way.
+    lent: bool,
+    /// Nothing is under way, though `busy` is there.
+    resting: bool,
     /// What there is to know while nothing is.
     known: Known,
     client: Still,
@@ -74,6 +79,8 @@ impl Http1 {
     pub fn new(joined: bool) -> Self {
         Self {
             busy: None,
+            lent: false,
+            resting: false,
             known: Known::new(joined),
             client: Still::new(joined),
             server: Still::new(joined),
@@ -90,7 +97,20 @@ impl Http1 {
     /// Whether nothing is under way: no message and no request that waits.
     #[must_use]
     pub fn rests(&self) -> bool {
-        self.busy.is_none()
+        self.busy.is_none() || self.resting
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_lent(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// Gives back what was lent; see [`super::Spare::lend`].
+    pub(crate) fn give_back(&mut self, spare: &mut super::Spare) {
+        self.lent = false;
+        if self.resting {
+            self.leave(&mut spare.http1);
+        }
     }
 
     /// How many of the next bytes of `side` nobody will look at.
@@ -106,6 +126,7 @@ impl Http1 {
         if self.opaque {
             return None;
         }
+        self.resting = false;
         let Self { busy, known, client, server, .. } = self;
         let busy = busy.get_or_insert_with(|| {
             let mut busy = spare.busy.pop().unwrap_or_default();
@@ -118,21 +139,37 @@ impl Http1 {
     }
 
     /// Lets the readers rest if nothing is under way.
+    #[inline]
     fn rest(&mut self, spare: &mut Spare) {
         let Some(busy) = self.busy.as_mut() else { return };
         let refused = busy.pair.take_refused();
         if busy.at_rest() {
-            busy.client.tell(&mut self.client);
-            busy.server.tell(&mut self.server);
-            busy.pair.tell(&mut self.known);
-            spare.keep(self.busy.take());
+            self.resting = true;
+            #[cfg(test)]
+            busy.pair.tell(&mut self.known.clone());
+            if !self.lent {
+                self.leave(spare);
+            }
         }
-        self.refuse(refused);
+        if refused > 0 {
+            self.refuse(refused);
+        }
+    }
+
+    /// Keeps only what the readers have learnt, which must be resting.
+    fn leave(&mut self, spare: &mut Spare) {
+        self.resting = false;
+        let Some(busy) = self.busy.take() else { return };
+        busy.client.tell(&mut self.client);
+        busy.server.tell(&mut self.server);
+        busy.pair.tell(&mut self.known);
+        spare.keep(Some(busy));
     }
 
     /// Nothing is read any more.
     fn retire(&mut self, spare: &mut Spare) {
         self.opaque = true;
+        self.resting = false;
         let mut busy = self.busy.take();
         self.refuse(busy.as_mut().map_or(0, |b| b.pair.take_refused()));
         spare.keep(busy.filter(|b| b.pair.is_empty()));
@@ -170,6 +207,9 @@ impl Spare {
 
 impl Dissector for Http1 {
     fn chunk(&mut self, side: Side, chunk: Chunk<'_>, at: Arrival, cx: &mut Context<'_>) -> Next {
+        if self.busy.is_none() && !self.opaque {
+            self.lent = std::mem::take(&mut cx.spare.lend);
+        }
         let Some(busy) = self.wake(&mut cx.spare.http1) else { return Next::Opaque };
         let Busy { client, server, pair } = busy;
         let reader = if side == Side::Client { &mut *client } else { server };
@@ -212,7 +252,8 @@ impl Dissector for Http1 {
     }
 
     fn memory(&self) -> usize {
-        let Some(busy) = &self.busy else { return 0 };
+        // What rests is lent working memory, as is what waits for a stream.
+        let Some(busy) = self.busy.as_ref().filter(|_| !self.resting) else { return 0 };
         size_of::<Busy>() + busy.client.memory() + busy.server.memory() + busy.pair.memory()
     }
 }

@@ -47,6 +47,38 @@ fn streams_are_found_until_removed_and_places_are_used_again() {
 }
 
 #[test]
+fn a_packets_stream_is_found_whatever_was_found_before() {
+    let mut table = Table::new(7);
+    let ports = || (1..3_000).step_by(2);
+    for p in ports() {
+        table.insert(key(p), p, Class::Open, ms(0));
+    }
+    for round in 1..4 {
+        for p in ports().chain([1, 1, 3]) {
+            let found = table.next(&key(p), ms(2 * round)).map(|found| (*found.value, found.stale));
+            assert_eq!(found, Some((p, true)), "{round}");
+            assert!(table.next(&key(p + 1), ms(0)).is_none());
+        }
+        assert!(ports().all(|p| table.next(&key(p), ms(0)).is_some_and(|found| !found.stale)));
+        // Another one takes its place.
+        let at = table.find(&key(5)).unwrap();
+        table.remove(at);
+        assert!(table.next(&key(5), ms(0)).is_none());
+        assert_eq!(table.insert(key(5), 5, Class::Open, ms(0)), at);
+    }
+}
+
+#[test]
+fn connections_next_to_each_other_have_different_marks() {
+    for step in [1, 2, 4] {
+        let mut marks: Vec<u8> = (0..128).map(|n| key(40_000 + n * step).mark()).collect();
+        marks.sort_unstable();
+        marks.dedup();
+        assert!(marks.len() >= 100, "{step}: {}", marks.len());
+    }
+}
+
+#[test]
 fn lists_are_in_order_of_the_last_packet() {
     let mut table = Table::new(7);
     let [a, b, c] = [1, 2, 3].map(|p| table.insert(key(p), p, Class::Open, ms(u64::from(p))));

@@ -160,7 +160,7 @@ fn item() -> impl Strategy<Value = Arc<Captured>> {
             let record = Record::Http(Box::new(exchange));
             Arc::new(Captured {
                 outgoing: odd,
-                item: Item {
+                item: Box::new(Item {
                     tls: odd,
                     started,
                     finished: Timestamp(started.0 + elapsed),
@@ -168,7 +168,7 @@ fn item() -> impl Strategy<Value = Arc<Captured>> {
                     gaps: 3,
                     truncated: odd,
                     ..Item::new(StreamId(index.into()), index.into(), end(1), end(2), record)
-                },
+                }),
                 src: Name::default(),
                 dst: Name::from(Known::pod("shop", "prod")),
                 node: Arc::new(Node { name: "node".to_owned(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST) }),

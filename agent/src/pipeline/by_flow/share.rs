@@ -217,7 +217,7 @@ impl Share {
         }
         let stream = item.stream;
         // All of a file's are one worker's, to whoever sees them.
-        let item = captured(*item, 0, &self.sinks, &mut self.names);
+        let item = captured(item, 0, &self.sinks, &mut self.names);
         if self.filter.as_ref().is_some_and(|(filter, view)| !filter.matches(&item, view)) {
             self.filtered += 1;
             self.found.finds.push((moment, Find::Filtered));
