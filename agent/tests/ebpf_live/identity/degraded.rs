@@ -1,6 +1,7 @@
 //! Each hook away in its turn: fewer are named, and nobody wrongly. And what is left behind: nothing.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use agent::capture::ebpf::{Hook, IdentityConfig, Live, LiveConfig};
 use nix::mount::{MsFlags, mount};
@@ -21,7 +22,7 @@ fn told_without(hook: Hook) -> Told {
     match hook {
         // Where sock_ops is missing, and no tracefs is here for the tracepoint, connections that are asked for are not
         // told; who accepted one is, by getpeername.
-        Hook::Connections => Told { client: false, server: true },
+        Hook::Connections => Told { client: Path::new("/sys/kernel/tracing/events").exists(), server: true },
         // The listening socket's owner, then.
         _ => Told { client: true, server: true },
     }
@@ -77,7 +78,11 @@ pub(super) fn with_tracefs<T: Send>(f: impl FnOnce() -> T + Send) -> T {
             unshare(CloneFlags::CLONE_NEWNS).unwrap();
             let none: Option<&str> = None;
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-            mount(Some("tracefs"), "/sys/kernel/tracing", Some("tracefs"), MsFlags::empty(), none).unwrap();
+            match mount(Some("tracefs"), "/sys/kernel/tracing", Some("tracefs"), MsFlags::empty(), none) {
+                // There it is already, as on most machines.
+                Ok(()) | Err(nix::Error::EBUSY) => {}
+                Err(error) => panic!("mounting tracefs: {error}"),
+            }
             f()
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
