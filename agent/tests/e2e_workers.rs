@@ -259,6 +259,9 @@ fn what_came_through_a_pipe_is_told_before_it_ends() {
         let line = lines.recv_timeout(Duration::from_secs(20));
         assert!(line.is_ok(), "{n} of 300 while the pipe is open");
     }
+    let status = fs::read_to_string(format!("/proc/{}/status", replay.id())).unwrap();
+    let huge = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+    assert!(huge.is_none_or(|huge| huge.trim() == "0"), "huge pages: {status}");
     drop(stdin);
     assert!(replay.wait().unwrap().success());
     reader.join().unwrap();

@@ -47,6 +47,7 @@ struct NotPermitted(String);
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    small_pages();
     let cli = Cli::parse();
     // Held to the end: what waits is written then.
     let _log = logging::start(is_live(&cli.command));
@@ -67,6 +68,12 @@ pub fn main() -> ExitCode {
             exit_code(&error)
         }
     }
+}
+
+/// Has the kernel give this process memory by the page, not two mebibytes at a time: a huge page is cleared as a whole for the little
+/// that is used of it, counts as resident, and in a virtual machine is the host's to find. Where the kernel refuses, it is as it was.
+fn small_pages() {
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 /// Whether it captures, so that it must not wait for whoever reads its log.

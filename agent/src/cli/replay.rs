@@ -25,9 +25,6 @@ const WORTH_A_BAR: u64 = 64 << 20;
 
 /// Reads the files through a run.
 pub(super) fn run(args: &Replay) -> anyhow::Result<ExitCode> {
-    // A replay is short, and much of its memory is new: a huge page is cleared as a whole for the little that is used of it, and in
-    // a virtual machine it is the host's to find. Where the kernel refuses, it takes longer.
-    let _ = nix::sys::prctl::set_thp_disable(true);
     let settings = Settings::new(&args.common, Words::Flags)?;
     let mut source = open(&args.files)?;
     let bytes: u64 = source.left.iter().filter_map(FileSource::len_bytes).sum();
