@@ -5,6 +5,7 @@
 //! against nginx's own log in every round: a speed of wrong results is no speed.
 
 mod table;
+mod times;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::table::{Line, table};
+use self::times::{CpuTimes, cpu_seconds, peak_mib};
 use super::Output;
 use super::median;
 use super::web::{Shape, Web, on_cpus};
@@ -91,8 +93,10 @@ struct Run {
     missing: i64,
     /// Requests that nginx answered.
     served: u64,
-    /// The most memory that the process had resident, in MiB.
+    /// The most memory of its own that the process had resident, in MiB.
     memory: f64,
+    /// Of the time of all CPUs, the part that a virtual machine's host had for others.
+    stolen: f64,
 }
 
 impl Run {
@@ -170,6 +174,7 @@ fn measure(shape: Shape, options: &Live) -> Result<Line> {
         remora_lost: remora.iter().map(|run| run.lost).sum(),
         unstored: remora.iter().map(|run| run.unstored).sum(),
         missing: remora.iter().map(|run| run.missing).sum(),
+        stolen: remora.iter().map(|run| run.stolen).fold(0.0, f64::max),
     })
 }
 
@@ -265,7 +270,9 @@ fn under_remora(web: &mut Web, seconds: u32, workers: Option<u16>) -> Result<Run
     let tap = Tap::start(web, &more, Stdio::null())?;
     pause(SETTLE)?;
     let start_seconds = cpu_seconds(tap.process.id())?;
+    let before = CpuTimes::now()?;
     let load = web.load(seconds)?;
+    let stolen = CpuTimes::now()?.stolen_since(before);
     let served = web.served()?;
     let cpu_seconds = cpu_seconds(tap.process.id())? - start_seconds;
     let memory = peak_mib(tap.process.id())?;
@@ -287,6 +294,7 @@ fn under_remora(web: &mut Web, seconds: u32, workers: Option<u16>) -> Result<Run
         missing,
         served,
         memory,
+        stolen,
     })
 }
 
@@ -327,28 +335,6 @@ fn pause(time: Duration) -> Result<()> {
     interrupt::wait_for(time, || Ok(false)).map(drop)
 }
 
-/// What a process's threads have run on CPUs so far.
-fn cpu_seconds(id: u32) -> Result<f64> {
-    let mut nanoseconds = 0;
-    for task in fs::read_dir(format!("/proc/{id}/task"))? {
-        let path = task?.path().join("schedstat");
-        // A thread that has just ended.
-        let Ok(text) = fs::read_to_string(&path) else { continue };
-        let first = text.split(' ').next().and_then(|text| text.parse::<u64>().ok());
-        nanoseconds += first.with_context(|| format!("{}: {text}", path.display()))?;
-    }
-    ensure!(nanoseconds > 0, "the kernel does not tell CPU times of process {id}");
-    Ok(nanoseconds as f64 / 1e9)
-}
-
-/// The most memory that a process had resident so far, in MiB.
-fn peak_mib(id: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-    Ok(kib.with_context(|| format!("no VmHWM in {status}"))? / 1024.0)
-}
-
 fn wait_for_line(log: &Path, part: &str, process: &mut Running) -> Result<()> {
     let there = interrupt::wait_for(Duration::from_secs(10), || {
         let said = fs::read_to_string(log)?;
@@ -359,19 +345,4 @@ fn wait_for_line(log: &Path, part: &str, process: &mut Running) -> Result<()> {
     })?;
     ensure!(there, "no \"{part}\" after 10 s: {}", fs::read_to_string(log)?);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_on_cpus_is_read() {
-        let id = std::process::id();
-        let before = cpu_seconds(id).unwrap();
-        let until = Instant::now() + Duration::from_millis(60);
-        while Instant::now() < until {}
-        assert!(cpu_seconds(id).unwrap() > before);
-        assert!((1.0..1e6).contains(&peak_mib(id).unwrap()));
-    }
 }

@@ -34,6 +34,8 @@ pub(super) struct Line {
     /// Seen, and refused by the store.
     pub(super) unstored: u64,
     pub(super) missing: i64,
+    /// The most in a round of Remora's, as a share.
+    pub(super) stolen: f64,
 }
 
 impl Line {
@@ -61,6 +63,7 @@ impl Line {
             self.remora_lost.to_string(),
             self.unstored.to_string(),
             self.missing.to_string(),
+            format!("{:.1} %", self.stolen * 100.0),
         ]
     }
 
@@ -74,7 +77,7 @@ impl Line {
             "remora_cpu_microseconds_per_request": self.request_cpu, "remora_peak_mib": self.memory,
             "remora_start_cpu_seconds": self.start_cpu,
             "tcpdump_dropped": self.tcpdump_lost, "remora_lost": self.remora_lost, "remora_not_stored": self.unstored,
-            "remora_missing": self.missing,
+            "remora_missing": self.missing, "stolen_share": self.stolen,
         })
     }
 }
@@ -90,13 +93,14 @@ pub(super) fn table(lines: &[Line], options: &Live, start: f64, idle: Option<f64
             "wrk against nginx over a veth pair, {place}; medians of {} rounds of {} s (1 and 8 MiB responses: 2 s at most), every load with \
              nothing attached, under tcpdump and under Remora in turn. Shares are of the requests a second with nothing \
              attached; CPU is in seconds of the process, from when it had started, for a million packets that it captured, and in us for a request with its response; memory is \
-             the most that was resident, rings of 32 MiB a worker not counted (the kernel's). Remora: eBPF, engine, store \
+             the most of its own that was resident, without the program and the rings of 32 MiB a worker. Remora: eBPF, engine, store \
              on, one script with a registered filter that matches nothing.",
             options.rounds, options.seconds
         ),
         String::from(
             "Lost: in the kernel's rings; not stored: seen, and refused by the store, which does not hold a worker back. Missing: \
-             requests in nginx's log less those in Remora's count, beyond those on their way when wrk stopped.",
+             requests in nginx's log less those in Remora's count, beyond those on their way when wrk stopped. Stolen: the most of the CPUs' \
+             time in a round of Remora's that a virtual machine's host had for others.",
         ),
         format!(
             "From the start of the process to the first captured packet: {start:.0} ms (bar: {START_MS:.0} ms). The start takes \
@@ -132,6 +136,7 @@ pub(super) fn table(lines: &[Line], options: &Live, start: f64, idle: Option<f64
             "lost Remora",
             "not stored",
             "missing",
+            "stolen",
         ],
         rows: lines.iter().map(Line::cells).collect(),
     }
@@ -156,6 +161,7 @@ mod tests {
             remora_lost,
             unstored: 0,
             missing: 0,
+            stolen: 0.01,
         }
     }
 

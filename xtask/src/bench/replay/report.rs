@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::report::{Table, machine, version};
 use super::peers::Peer;
-use super::{Line, Measured};
+use super::{Line, Measured, SLOW};
 use crate::sys::term;
 
 /// Says one capture's figures.
@@ -92,7 +92,7 @@ pub(super) fn table(lines: &[Line], rounds: u32) -> Table {
         title: String::from("Replay: capture file → items as JSON"),
         notes: vec![
             format!(
-                "Medians of {rounds} rounds in turn, the file in the page cache, items held against nginx's log before. A tool that takes more than 12 s for a file is run once."
+                "Medians of {rounds} rounds in turn, the file in the page cache, items held against nginx's log before. A tool that takes more than {SLOW} s for a file is run once."
             ),
             format!("Versions: {}.", versions().join("; ")),
         ],
