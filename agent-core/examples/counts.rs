@@ -10,6 +10,9 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufWriter, Write as _};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use agent_core::{Engine, EngineConfig, Event, LinkType, Origin, Packet, Timestamp};
 
 /// Connections that take turns.
@@ -129,12 +132,27 @@ fn number(message: &mut [u8], at: Option<usize>, n: u64) {
     }
 }
 
-fn response(body: usize, more: &str) -> Vec<u8> {
+fn response(body: &[u8], more: &str) -> Vec<u8> {
+    let length = body.len();
     let head = format!(
         "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 21 Nov 2026 19:33:55 GMT\r\nContent-Type: application/json\r\n\
-         Content-Length: {body}\r\n{more}Connection: keep-alive\r\n\r\n"
+         Content-Length: {length}\r\n{more}Connection: keep-alive\r\n\r\n"
     );
-    [head.into_bytes(), vec![b'a'; body]].concat()
+    [head.as_bytes(), body].concat()
+}
+
+/// Some 20 KiB of rows, by gzip.
+fn coded() -> Vec<u8> {
+    let mut to = GzEncoder::new(Vec::new(), Compression::default());
+    for n in 0..300u32 {
+        // Memory takes all that is written.
+        let _ = writeln!(
+            to,
+            "{{\"id\":{n},\"name\":\"item {n}\",\"price\":{},\"tags\":[\"a\",\"b\"]}}",
+            n * 37 % 1000
+        );
+    }
+    to.finish().unwrap_or_default()
 }
 
 fn main() {
@@ -142,7 +160,7 @@ fn main() {
     let (Some(shape), Some(exchanges)) =
         (arguments.next(), arguments.next().and_then(|n| n.parse::<u64>().ok()))
     else {
-        eprintln!("counts small|fresh|body20k|close EXCHANGES [FILE]");
+        eprintln!("counts small|fresh|body20k|gzip|close EXCHANGES [FILE]");
         std::process::exit(2);
     };
     let config = EngineConfig { hash_seed: 1, ..EngineConfig::default() };
@@ -150,14 +168,24 @@ fn main() {
     let (engine, now) = (Engine::new(config), 1_700_000_000_000_000_000);
     let mut wire = Wire { engine, frame: Vec::new(), now, packets: 0, items: 0, file };
     // Of `fresh` no two messages have the same header fields.
-    let more = if shape == "fresh" { NUMBERED } else { "" };
+    let more = match &*shape {
+        "fresh" => NUMBERED,
+        "gzip" => "Content-Encoding: gzip\r\n",
+        _ => "",
+    };
+    let body = match &*shape {
+        "body20k" => vec![b'a'; 20 << 10],
+        "gzip" => coded(),
+        _ => vec![b'a'; 114],
+    };
+    let numbered = if shape == "fresh" { NUMBERED } else { "" };
     let mut request = format!(
-        "GET /orders/17?full=1 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: curl/8.5.0\r\n{more}Accept: */*\r\n\r\n"
+        "GET /orders/17?full=1 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: curl/8.5.0\r\n{numbered}Accept: */*\r\n\r\n"
     )
     .into_bytes();
-    let mut response = response(if shape == "body20k" { 20 << 10 } else { 114 }, more);
+    let mut response = response(&body, more);
     let place = |message: &[u8]| {
-        message.windows(NUMBERED.len()).position(|part| !more.is_empty() && part == NUMBERED.as_bytes())
+        message.windows(NUMBERED.len()).position(|part| shape == "fresh" && part == NUMBERED.as_bytes())
     };
     let places = [place(&request), place(&response)];
     if shape == "close" {

@@ -3,12 +3,14 @@
 //! An item owns its bytes: a message's head is one buffer, and every header is a pair of ranges into it. Views
 //! (JSON, JavaScript) are made at the edges, in the agent.
 
+mod body;
 mod headers;
 pub mod http_view;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+pub use body::{Body, Coded, Content};
 pub(crate) use headers::Fields;
 pub use headers::{Common, HeaderBlock, Span};
 
@@ -55,8 +57,8 @@ pub struct Item {
     pub started: Timestamp,
     /// Capture time of the item's last byte.
     pub finished: Timestamp,
-    /// Oddities, at most [`crate::Limits::anomalies`].
-    pub anomalies: Vec<Anomaly>,
+    /// Oddities that were noted while it was read, at most [`crate::Limits::anomalies`]; [`Item::anomalies`] has all.
+    pub noted: Vec<Anomaly>,
     /// Why the item is not whole, if it is not.
     pub error: Option<ItemError>,
     /// Number of gaps inside the item's messages.
@@ -78,18 +80,25 @@ impl Item {
             record,
             started: Timestamp(0),
             finished: Timestamp(0),
-            anomalies: Vec::new(),
+            noted: Vec::new(),
             error: None,
             gaps: 0,
             truncated: false,
         }
     }
 
+    /// All oddities: those noted, then one for each body, of request and response, that is not what its codings say, in which nobody
+    /// has to look before. So this decodes, where the item has a coded body and nobody read it yet.
+    pub fn anomalies(&self) -> impl Iterator<Item = &Anomaly> {
+        let Record::Http(exchange) = &self.record;
+        self.noted.iter().chain(exchange.found_late())
+    }
+
     /// Memory held, in bytes: what a queue that holds the item has to count.
     #[must_use]
     pub fn memory(&self) -> usize {
         let Record::Http(exchange) = &self.record;
-        let anomalies = self.anomalies.iter().map(|anomaly| size_of::<Anomaly>() + anomaly.msg.len());
+        let anomalies = self.noted.iter().map(|anomaly| size_of::<Anomaly>() + anomaly.msg.len());
         size_of::<Self>() + exchange.memory() + anomalies.sum::<usize>()
     }
 }
@@ -152,13 +161,22 @@ pub struct HttpExchange {
 }
 
 impl HttpExchange {
-    fn memory(&self) -> usize {
+    /// Those of request and final response that are there.
+    #[inline]
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
         let request = self.request.as_ref().map(|request| &request.message);
-        let response = self.response.as_ref().map(|response| &response.message);
+        request.into_iter().chain(self.response.as_ref().map(|response| &response.message))
+    }
+
+    /// What is found odd when somebody looks.
+    #[inline]
+    pub(crate) fn found_late(&self) -> impl Iterator<Item = &Anomaly> {
+        self.messages().filter(|message| message.body.is_badly_coded()).map(|_| &body::BAD_CODING)
+    }
+
+    fn memory(&self) -> usize {
         let interim = self.interim.iter().map(|response| size_of::<Response>() + response.message.memory());
-        size_of::<Self>()
-            + request.into_iter().chain(response).map(Message::memory).sum::<usize>()
-            + interim.sum::<usize>()
+        size_of::<Self>() + self.messages().map(Message::memory).sum::<usize>() + interim.sum::<usize>()
     }
 }
 
@@ -232,25 +250,6 @@ impl Message {
     fn memory(&self) -> usize {
         self.head.memory()
             + self.trailers.as_ref().map_or(0, |trailers| trailers.memory())
-            + self.body.content.len()
+            + self.body.memory()
     }
-}
-
-/// A message's body.
-#[derive(Clone, Debug, Default)]
-pub struct Body {
-    /// Bytes after transfer decoding and before content decoding (what `Content-Length` says), missing ones included.
-    pub size: u64,
-    /// Bytes of `size` that were not captured.
-    pub missing: u64,
-    /// The start of the body after transfer and content decoding, at most [`crate::Limits::body`].
-    pub content: Box<[u8]>,
-    /// True length of the decoded content as far as it is known; equals `content.len()` unless `truncated`.
-    pub content_size: u64,
-    /// Whether `content` is not all of the body (cap reached, or bytes missing).
-    pub truncated: bool,
-    /// Whether a content coding was undone. When a coding failed this is false and `content` holds the coded bytes.
-    pub decoded: bool,
-    /// SHA-256 of the body after transfer and before content decoding, where asked for and nothing is missing.
-    pub sha256: Option<Box<[u8; 32]>>,
 }

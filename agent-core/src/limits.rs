@@ -19,13 +19,13 @@ pub struct Limits {
     pub head: usize,
     /// Header fields of one message.
     pub headers: usize,
-    /// Captured body of one message, after transfer and content decoding.
+    /// Captured body of one message: what is kept of it after transfer decoding, and what content decoding gives at most.
     pub body: usize,
     /// Requests of one stream that wait for their response.
     pub pipelined: usize,
     /// Interim (1xx) responses kept for one response.
     pub interim: usize,
-    /// Anomalies kept for one item.
+    /// Anomalies kept for one item; those of its bodies' codings are not kept.
     pub anomalies: usize,
     /// Gaps listed for one direction in a stream's summary; further ones are only counted.
     pub listed_gaps: usize,

@@ -273,6 +273,6 @@ fn exchange(index: u64) -> HttpExchange {
 fn message<const N: usize>(words: [&str; N], fields: &[(&str, &str)], body: &[u8]) -> ([Span; N], Message) {
     let (words, head) = HeaderBlock::with_words(words.map(str::as_bytes), fields);
     let size = body.len() as u64;
-    let body = Body { size, content: body.into(), content_size: size, ..Body::default() };
+    let body = Body { size, bytes: body.into(), ..Body::default() };
     (words, Message { minor_version: 1, head, body, ..Message::default() })
 }

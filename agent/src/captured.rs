@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use agent_core::{Item, StreamSummary};
+use agent_core::{Item, Record, StreamSummary};
 
 use crate::process::{PodUid, ProcessInfo, Workload};
+
+/// How long text is when it is decoded, as a multiple of what it was.
+const UNPACKED: usize = 8;
 
 /// Where the bytes came from: `capture.source` of an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -207,5 +210,44 @@ impl Captured {
     pub fn memory(&self) -> usize {
         let names = [&self.src, &self.dst].map(Name::memory);
         size_of::<Self>() + self.item.memory() + names.iter().sum::<usize>()
+    }
+
+    /// The same with coded bodies about as long as they will be when somebody has decoded them, in bytes: what counts where the room is
+    /// for what is about to be written, as in replay.
+    #[must_use]
+    pub fn unpacked(&self) -> usize {
+        let Record::Http(exchange) = &self.item.record else { return self.memory() };
+        let coded = exchange.messages().map(|message| &message.body).filter(|body| body.is_coded());
+        self.memory() + coded.map(|body| body.bytes.len()).sum::<usize>() * UNPACKED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::dissect::content::Codings;
+    use agent_core::item::{
+        Body, Coded, Endpoint, HeaderBlock, HttpExchange, Message, Response, Span, StreamId,
+    };
+
+    use super::*;
+
+    #[test]
+    fn coded_bodies_count_as_what_they_hold_or_as_what_will_be_made_of_them() {
+        let end = Endpoint { addr: [192, 0, 2, 1].into(), port: 80, cgroup: 0 };
+        let of = |coded: Option<Box<Coded>>| {
+            let body = Body { size: 1000, bytes: vec![7; 1000].into(), coded, ..Body::default() };
+            let message = Message { head: HeaderBlock::default(), body, ..Message::default() };
+            let response = Some(Response { status: 200, reason: Span::default(), message });
+            let record = Record::Http(Box::new(HttpExchange { response, ..HttpExchange::default() }));
+            let item = Item::new(StreamId(1), 0, end, end, record);
+            let node = Node { name: String::new(), ip: end.addr };
+            Captured::nameless(item, Arc::new(node), Source::Pcap)
+        };
+        let mut gzip = Codings::default();
+        gzip.add(b"gzip");
+        let (plain, coded) = (of(None), of(Coded::new(gzip, 1 << 20)));
+        assert_eq!(plain.unpacked(), plain.memory());
+        assert_eq!(coded.unpacked(), coded.memory() + 8000);
+        assert_eq!(coded.memory() - plain.memory(), size_of::<Coded>(), "the coded bytes alone");
     }
 }

@@ -272,7 +272,9 @@ fn exchange_has_request(draft: &Draft) -> bool {
 /// A message is within its limits; takes its times off, and its head, which it gives as text: where in the buffer an
 /// empty value lies does not matter.
 fn judge(message: &mut Message, limits: &Limits) -> String {
-    assert!(message.body.content.len() <= limits.body, "{} bytes of body", message.body.content.len());
+    for bytes in [&message.body.bytes[..], &message.body.content().bytes] {
+        assert!(bytes.len() <= limits.body, "{} bytes of body", bytes.len());
+    }
     assert!(message.head.len() <= limits.headers, "{} headers", message.head.len());
     assert!(message.head_size as usize <= limits.head, "a head of {} bytes", message.head_size);
     assert!(message.first <= message.last, "it ends before it begins");

@@ -66,7 +66,7 @@ pub(crate) fn check(renew: bool, whole: bool) -> Result<Verdict> {
     calm::cargo(project::cargo(None).args(engine))?;
     let folder = tempfile::tempdir()?;
     let mut counted = Map::new();
-    for shape in ["small", "fresh", "body20k", "close"] {
+    for shape in ["small", "fresh", "body20k", "gzip", "close"] {
         let count = match twice(|exchanges| (engine_on(shape, exchanges), None), folder.path()) {
             Ok(count) => count,
             Err(error) => return unsupported(error),

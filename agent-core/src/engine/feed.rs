@@ -356,10 +356,10 @@ impl Feed<'_, '_> {
 
     fn made_items(&mut self) {
         while let Some(draft) = self.cx.shared.drafts.pop_front() {
-            let mut anomalies = draft.anomalies;
-            if std::mem::take(&mut self.meta.overlap) && anomalies.len() < self.cx.rules.limits.anomalies {
+            let mut noted = draft.anomalies;
+            if std::mem::take(&mut self.meta.overlap) && noted.len() < self.cx.rules.limits.anomalies {
                 let msg = "a segment overlapped bytes that were already there, with different ones";
-                anomalies.push(Anomaly { kind: AnomalyKind::TcpOverlapDiffers, msg: Cow::Borrowed(msg) });
+                noted.push(Anomaly { kind: AnomalyKind::TcpOverlapDiffers, msg: Cow::Borrowed(msg) });
             }
             let stats = &mut self.cx.shared.stats;
             stats.items += 1;
@@ -377,7 +377,7 @@ impl Feed<'_, '_> {
                 record: draft.record,
                 started: draft.started,
                 finished: draft.finished,
-                anomalies,
+                noted,
                 error: draft.error,
                 gaps: draft.gaps,
                 truncated: draft.truncated,

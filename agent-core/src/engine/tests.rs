@@ -406,7 +406,7 @@ fn a_differing_overlap_is_told_on_the_item() {
     b.send(&Seg::c2s(111, 501, ACK, &other).port(1));
     b.send(&Seg::c2s(101, 501, ACK, head).port(1));
     b.send(&Seg::s2c(501, 101 + REQUEST.len() as u32, ACK, RESPONSE).port(1));
-    let kinds: Vec<_> = b.items[0].anomalies.iter().map(|a| a.kind).collect();
+    let kinds: Vec<_> = b.items[0].anomalies().map(|a| a.kind).collect();
     assert_eq!(kinds, [crate::AnomalyKind::TcpOverlapDiffers]);
     assert_eq!(target(&b.items[0]), Some("/a".into()));
     assert_eq!(b.stats().overlaps, 1);

@@ -230,7 +230,7 @@ impl Entry {
         other.memory = size_of::<HttpExchange>();
         for response in other.exchange.interim.iter().chain(&other.exchange.response) {
             let message = &response.message;
-            let held = size_of::<Response>() + message.head.memory() + message.body.content.len();
+            let held = size_of::<Response>() + message.head.memory() + message.body.memory();
             other.memory += held;
             self.memory = self.memory.saturating_sub(held);
         }
@@ -305,7 +305,7 @@ fn finish(
     }
     append(anomalies, tail.anomalies);
     let Some(message) = message else { return 0 };
-    let memory = tail.body.content.len() + tail.trailers.as_ref().map_or(0, |trailers| trailers.memory());
+    let memory = tail.body.memory() + tail.trailers.as_ref().map_or(0, |trailers| trailers.memory());
     message.body = tail.body;
     message.trailers = tail.trailers;
     message.last = tail.last.max(message.first);

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use agent_core::Record;
 use agent_core::item::http_view::{self as http, Target, Text};
 use agent_core::item::{
-    Common, Endpoint, HeaderBlock, HttpExchange, Message as HttpMessage, Request, Response,
+    Body, Common, Content, Endpoint, HeaderBlock, HttpExchange, Message as HttpMessage, Request, Response,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -23,12 +24,14 @@ pub(super) struct Native<'a> {
     captured: &'a Captured,
     exchange: &'a HttpExchange,
     view: &'a ItemView,
+    /// Of request and response, where they had to be decoded: once for all that the filter asks of them.
+    decoded: [OnceLock<Content<'a>>; 2],
 }
 
 impl<'a> Native<'a> {
     pub(super) fn new(captured: &'a Captured, view: &'a ItemView) -> Option<Self> {
         let Record::Http(exchange) = &captured.item.record else { return None };
-        Some(Self { captured, exchange, view })
+        Some(Self { captured, exchange, view, decoded: [const { OnceLock::new() }; 2] })
     }
 
     fn request(&self) -> Option<&'a Request> {
@@ -100,11 +103,13 @@ impl<'a> Native<'a> {
         Some(pairs)
     }
 
-    /// At its path in the item's JSON.
+    /// At its path in the item's JSON, of which no more is made than that.
     fn deep(&self, name: &'static Name) -> Datum<'a> {
         let mut json = Vec::new();
-        self.view.json(self.captured, &mut json);
-        let Ok(item) = serde_json::from_slice::<Value>(&json) else { return Datum::Missing };
+        self.view.field_json(self.captured, name.path, &mut json);
+        let Ok(value) = serde_json::from_slice::<Value>(&json) else { return Datum::Missing };
+        let around = |value, key: &str| Value::Object(std::iter::once((key.to_owned(), value)).collect());
+        let item = name.path.rsplit('.').fold(value, around);
         match Plain(&item).read(name) {
             Datum::Json(value) => Datum::Json(Cow::Owned(value.into_owned())),
             Datum::Text(text) => Datum::owned(text.into_owned()),
@@ -118,22 +123,36 @@ impl<'a> Native<'a> {
 
     /// Whether an object is there at all, without making its JSON.
     fn absent(&self, name: &Name) -> bool {
-        let top = name.path.split('.').next();
-        match top {
-            Some("request") => self.request().is_none(),
-            Some("response") => self.response().is_none(),
-            Some("error") => self.captured.item.error.is_none(),
+        let mut path = name.path.split('.');
+        match (path.next(), path.next()) {
+            (Some("request"), Some("postData")) => {
+                self.request().is_none_or(|request| request.message.body.is_empty())
+            }
+            (Some("request"), _) => self.request().is_none(),
+            (Some("response"), _) => self.response().is_none(),
+            (Some("error"), _) => self.captured.item.error.is_none(),
             _ => false,
         }
     }
 
-    fn body(&self, which: Message) -> Option<Datum<'a>> {
+    /// What a body means, as [`Body::content`] has it.
+    fn content(&self, which: Message) -> Option<(&[u8], u64, bool)> {
+        let body: &'a Body = &self.message(which)?.body;
+        if !body.is_coded() {
+            return Some((&body.bytes, body.size, body.truncated));
+        }
+        let content = self.decoded[usize::from(which == Message::Response)].get_or_init(|| body.content());
+        Some((&content.bytes, content.size, content.truncated))
+    }
+
+    fn body(&self, which: Message) -> Option<Datum<'_>> {
         let message = self.message(which)?;
-        if which == Message::Request && message.body.size == 0 && message.body.content.is_empty() {
+        if which == Message::Request && message.body.is_empty() {
             return None;
         }
         let mime = message.head.common(Common::ContentType);
-        Some(match http::text(mime, &message.body.content, message.body.truncated) {
+        let (bytes, _, truncated) = self.content(which)?;
+        Some(match http::text(mime, bytes, truncated) {
             Text::Text(text) => Datum::Text(text),
             Text::Binary(bytes) => Datum::owned(BASE64.encode(bytes)),
         })
@@ -141,14 +160,14 @@ impl<'a> Native<'a> {
 
     fn mime(&self, which: Message) -> Option<Datum<'a>> {
         let message = self.message(which)?;
-        if which == Message::Request && message.body.size == 0 && message.body.content.is_empty() {
+        if which == Message::Request && message.body.is_empty() {
             return None;
         }
         Some(Datum::bytes(message.head.common(Common::ContentType).unwrap_or_default()))
     }
 
     /// What is told of a message.
-    fn told(&self, field: Field) -> Option<Datum<'a>> {
+    fn told(&self, field: Field) -> Option<Datum<'_>> {
         Some(match field {
             Field::WholeSize(which) => {
                 let size = |m: &HttpMessage| u64::from(m.head_size) + m.body.size;
@@ -175,8 +194,8 @@ impl<'a> Native<'a> {
             Field::RedirectUrl => {
                 Datum::bytes(self.response()?.message.head.common(Common::Location).unwrap_or_default())
             }
-            Field::ContentSize => Datum::unsigned(self.response()?.message.body.content_size),
-            Field::ContentTruncated => Datum::Bool(self.response()?.message.body.truncated),
+            Field::ContentSize => Datum::unsigned(self.content(Message::Response)?.1),
+            Field::ContentTruncated => Datum::Bool(self.content(Message::Response)?.2),
             Field::ContentMime => self.mime(Message::Response)?,
             Field::ContentText => self.body(Message::Response)?,
             Field::PostMime => self.mime(Message::Request)?,

@@ -10,6 +10,8 @@ use agent_core::item::{
 use agent_core::{HttpExchange, Item, Record, Timestamp};
 use proptest::prelude::*;
 
+mod bodies;
+
 use super::interpret;
 use super::names::{self, Kind};
 use super::source::value;
@@ -19,12 +21,7 @@ use crate::process::{PodUid, ProcessInfo};
 use crate::view::Redaction;
 
 fn message(head: HeaderBlock, body: &[u8], minor_version: u8) -> Message {
-    let body = Body {
-        size: body.len() as u64,
-        content: body.into(),
-        content_size: body.len() as u64,
-        ..Body::default()
-    };
+    let body = Body { size: body.len() as u64, bytes: body.into(), ..Body::default() };
     Message { minor_version, head, head_size: 120, body, complete: true, ..Message::default() }
 }
 
@@ -311,7 +308,7 @@ fn the_common_filters_need_no_interpreter() {
 fn every_name_reads_the_same_from_memory_and_from_json() {
     let view = ItemView::default();
     let only_response = captured(None, Some(response(200, &[], b"\x00\xff\xfe")));
-    for item in [failing(), unanswered(), only_response] {
+    for item in [failing(), unanswered(), only_response, bodies::coded(), bodies::badly_coded()] {
         let mut json = Vec::new();
         view.json(&item, &mut json);
         let json: Value = serde_json::from_slice(&json).unwrap();
@@ -431,11 +428,12 @@ fn item() -> impl Strategy<Value = Captured> {
     );
     let answered =
         (prop::sample::select(vec![200u16, 503, 0]), fields, prop::collection::vec(any::<u8>(), 0..20));
-    (prop::option::of(asked), prop::option::of(answered), any::<u32>()).prop_map(
-        |(asked, answered, elapsed)| {
+    (prop::option::of(asked), prop::option::of(answered), any::<u32>(), any::<[bool; 2]>()).prop_map(
+        |(asked, answered, elapsed, coded)| {
             let request = asked.map(|(method, target, fields, body)| request(method, target, &fields, &body));
             let response = answered.map(|(status, fields, body)| response(status, &fields, &body));
             let mut item = captured(request, response);
+            bodies::code(&mut item, coded);
             item.item.finished = Timestamp(item.item.started.0 + u64::from(elapsed));
             item
         },

@@ -189,7 +189,7 @@ impl Line {
                         continue;
                     }
                     let item = Arc::new(item);
-                    self.batch.bytes += item.memory();
+                    self.batch.bytes += if self.pace == Pace::Live { item.memory() } else { item.unpacked() };
                     self.batch.items.push(item);
                 }
                 Event::StreamClosed(summary) => {
@@ -238,7 +238,7 @@ pub(super) struct Batch {
     pub(super) streams: Vec<StreamSummary>,
     /// The same for scripts, where one wants them.
     pub(super) closed: Vec<Arc<ClosedStream>>,
-    /// Memory that the items hold, in bytes.
+    /// Memory that the items hold, in bytes; in replay, what is about to be made of them ([`Captured::unpacked`]).
     pub(super) bytes: usize,
     /// Where its items end, if not with it.
     home: Option<Sender<Items>>,

@@ -8,7 +8,7 @@ use agent_core::item::{Endpoint, HttpExchange, Message, Request};
 use agent_core::{Item, Record};
 
 use super::item_text::ItemText;
-use super::message::{content, post_data};
+use super::message::{MIME_TYPE, content, post_data};
 use super::out::{Fields, Out, key, pieced};
 use super::redact::{REDACTED, Redaction};
 use super::spell;
@@ -34,6 +34,26 @@ pub(crate) enum Part {
     Content,
     Error,
     Capture,
+}
+
+impl Part {
+    /// The part that a script finds there.
+    fn at(path: &str) -> Option<Self> {
+        Some(match path {
+            "" => Self::Item,
+            "node" => Self::Node,
+            "protocol" => Self::Protocol,
+            "src" => Self::Source,
+            "dst" => Self::Destination,
+            "request" => Self::Request,
+            "response" => Self::Response,
+            "request.postData" => Self::PostData,
+            "response.content" => Self::Content,
+            "error" => Self::Error,
+            "capture" => Self::Capture,
+            _ => return None,
+        })
+    }
 }
 
 /// An item with the view that it is seen by.
@@ -63,6 +83,15 @@ impl ItemView {
     pub fn json(&self, captured: &Captured, out: &mut Vec<u8>) {
         if let Some(shown) = self.show(captured) {
             ItemText::write(out, shown);
+        }
+    }
+
+    /// Appends one field's value as JSON, or nothing where there is no such field. `path` as a script would write it:
+    /// `response.content.size`. Of a body that the field does not show nothing is decoded.
+    pub(crate) fn field_json(&self, captured: &Captured, path: &str, out: &mut Vec<u8>) {
+        let (of, name) = path.rsplit_once('.').unwrap_or(("", path));
+        if let (Some(shown), Some(part)) = (self.show(captured), Part::at(of)) {
+            ItemText::write_field(out, shown, part, name);
         }
     }
 
@@ -103,6 +132,16 @@ impl Shown<'_> {
         }
     }
 
+    /// Whether making one field of a part decodes a body, as all but its type do: it is then best to make all of them at once.
+    pub(crate) fn decodes(&self, part: Part, name: &str) -> bool {
+        let message = match part {
+            Part::PostData => self.exchange.request.as_ref().map(|request| &request.message),
+            Part::Content => self.exchange.response.as_ref().map(|response| &response.message),
+            _ => None,
+        };
+        message.is_some_and(|message| message.body.is_coded()) && name != MIME_TYPE.name
+    }
+
     fn item(&self, f: &mut impl Fields) {
         let (exchange, captured) = (self.exchange, self.captured);
         let item = &captured.item;
@@ -134,7 +173,7 @@ impl Shown<'_> {
         f.field(key!("response"), |v| part_if(v, response.is_some(), Part::Response));
         f.field(key!("anomalies"), |v| {
             v.list(|v| {
-                for anomaly in &item.anomalies {
+                for anomaly in item.anomalies() {
                     v.map(|v| {
                         v.field(key!("type"), |v| v.plain(anomaly.kind.as_str().as_bytes()));
                         v.field(key!("msg"), |v| v.text(anomaly.msg.as_bytes()));

@@ -51,6 +51,30 @@ impl<'a> ItemText<'a> {
     pub(super) fn write(out: &mut Vec<u8>, shown: Shown<'_>) {
         Json::append(out, |json| ItemText { json: Json(json.0), shown, kept: None }.part(Part::Item));
     }
+
+    /// Appends one field's value, or nothing, if the part has no such field.
+    pub(super) fn write_field(out: &mut Vec<u8>, shown: Shown<'_>, part: Part, name: &str) {
+        Json::append(out, |json| {
+            let text = ItemText { json: Json(json.0), shown, kept: None };
+            shown.fields(part, &mut OneText { name, text });
+        });
+    }
+}
+
+/// Writes the value of one field of a part, and makes no other.
+struct OneText<'a> {
+    name: &'a str,
+    text: ItemText<'a>,
+}
+
+impl<'a> Fields for OneText<'a> {
+    type Value = ItemText<'a>;
+
+    fn field(&mut self, key: Key, write: impl FnOnce(&mut Self::Value)) {
+        if key.name == self.name {
+            write(&mut self.text);
+        }
+    }
 }
 
 impl Fields for ItemText<'_> {

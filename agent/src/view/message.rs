@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use agent_core::item::http_view::{self as http, Param, Target};
-use agent_core::item::{Body, Common, HeaderBlock, Message, Request, Response};
+use agent_core::item::{Common, Content, HeaderBlock, Message, Request, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::item::{Part, Shown, part_if, url_pieces};
-use super::out::{Fields, Line, Out, Side, Whole, key, word};
+use super::out::{Fields, Key, Line, Out, Side, Whole, key, word};
 use super::redact::{Hidden, REDACTED};
 
 /// Cookies, parameters and pairs of a query that an item shows, of each at most.
 pub(crate) const MOST: usize = 1024;
+
+/// What a body is by its head: shown beside its content, and known without that.
+pub(super) const MIME_TYPE: Key = key!("mimeType");
 
 impl Shown<'_> {
     pub(super) fn request(&self, f: &mut impl Fields, request: &Request) {
@@ -24,8 +27,7 @@ impl Shown<'_> {
         let line = Line { minor_version: message.minor_version, status: 0, words };
         let whole = Whole { side: Side::Request, head: &message.head, line, hidden: &hidden };
         f.of_message(whole, only, |f| self.asked(f, request, &hidden));
-        let empty = message.body.size == 0 && message.body.content.is_empty();
-        f.field(key!("postData"), |v| part_if(v, !empty, Part::PostData));
+        f.field(key!("postData"), |v| part_if(v, !message.body.is_empty(), Part::PostData));
         sizes(f, message);
     }
 
@@ -268,16 +270,17 @@ fn pairs<S: AsRef<str>>(v: &mut impl Out, pairs: &[(S, S)], hidden: impl Fn() ->
 
 pub(super) fn post_data(f: &mut impl Fields, message: &Message) {
     let mime = message.head.common(Common::ContentType);
-    f.field(key!("mimeType"), |v| v.known(mime.unwrap_or_default(), message.head.is_plain()));
+    let content = LazyCell::new(|| message.body.content());
+    f.field(MIME_TYPE, |v| v.known(mime.unwrap_or_default(), message.head.is_plain()));
     f.field(key!("params"), |v| {
         v.list(|v| {
-            for param in params(mime.unwrap_or_default(), &message.body.content) {
+            for param in params(mime.unwrap_or_default(), || &content.bytes) {
                 v.map(|v| form_param(v, &param));
             }
         });
     });
-    text_or_base64(f, mime, &message.body);
-    f.field(key!("truncated"), |v| v.boolean(message.body.truncated));
+    text_or_base64(f, mime, &content);
+    f.field(key!("truncated"), |v| v.boolean(content.truncated));
 }
 
 fn form_param(v: &mut impl Out, param: &Param) {
@@ -293,24 +296,28 @@ fn form_param(v: &mut impl Out, param: &Param) {
     }
 }
 
-fn params(content_type: &[u8], body: &[u8]) -> Vec<Param> {
+fn params<'a>(content_type: &[u8], body: impl FnOnce() -> &'a [u8]) -> Vec<Param> {
     match http::mime_type(content_type).as_str() {
-        "application/x-www-form-urlencoded" => http::form_params(body, MOST),
-        "multipart/form-data" => http::multipart_params(content_type, body, MOST).unwrap_or_default(),
+        "application/x-www-form-urlencoded" => http::form_params(body(), MOST),
+        "multipart/form-data" => http::multipart_params(content_type, body(), MOST).unwrap_or_default(),
         _ => Vec::new(),
     }
 }
 
 pub(super) fn content(f: &mut impl Fields, message: &Message) {
     let mime = message.head.common(Common::ContentType);
-    f.field(key!("size"), |v| v.number(message.body.content_size));
-    f.field(key!("mimeType"), |v| v.known(mime.unwrap_or_default(), message.head.is_plain()));
-    text_or_base64(f, mime, &message.body);
-    f.field(key!("truncated"), |v| v.boolean(message.body.truncated));
+    let content = LazyCell::new(|| message.body.content());
+    f.field(key!("size"), |v| v.number(content.size));
+    f.field(MIME_TYPE, |v| v.known(mime.unwrap_or_default(), message.head.is_plain()));
+    text_or_base64(f, mime, &content);
+    f.field(key!("truncated"), |v| v.boolean(content.truncated));
 }
 
-fn text_or_base64(f: &mut impl Fields, mime: Option<&[u8]>, body: &Body) {
-    let text = LazyCell::new(|| http::text(mime, &body.content, body.truncated));
+fn text_or_base64<'a, F>(f: &mut impl Fields, mime: Option<&[u8]>, content: &LazyCell<Content<'a>, F>)
+where
+    F: FnOnce() -> Content<'a>,
+{
+    let text = LazyCell::new(|| http::text(mime, &content.bytes, content.truncated));
     f.field(key!("encoding"), |v| match &*text {
         http::Text::Text(_) => v.word(word!("")),
         http::Text::Binary(_) => v.word(word!("base64")),

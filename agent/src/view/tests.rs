@@ -8,6 +8,8 @@ use agent_core::{Item, Record, StreamId, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+mod bodies;
+
 use super::item::Part;
 use super::item::Shown;
 use super::kept::Kept;
@@ -167,9 +169,8 @@ impl World {
         let end = |by: usize| Endpoint { addr: ips[(ip + by) % 3], port: [0, 80, 65_535][*port], cgroup: 0 };
         let message = |words: [&[u8]; 2]| {
             let ([one, two], head) = head(words, fields);
-            let content: Box<[u8]> = VALUES[*value].repeat(1 + *worker * 3).into();
-            let size = content.len() as u64;
-            let body = Body { size, content_size: size, content, ..Body::default() };
+            let bytes: Box<[u8]> = VALUES[*value].repeat(1 + *worker * 3).into();
+            let body = Body { size: bytes.len() as u64, bytes, ..Body::default() };
             (
                 one,
                 two,

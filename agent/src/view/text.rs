@@ -53,7 +53,7 @@ pub fn text_line(captured: &Captured, out: &mut Vec<u8>) {
     if let Some(error) = &item.error {
         put(out, format_args!("  [{}: {}]", error.kind.as_str(), error.msg));
     }
-    for anomaly in &item.anomalies {
+    for anomaly in item.anomalies() {
         put(out, format_args!("  [{}]", anomaly.kind.as_str()));
     }
 }

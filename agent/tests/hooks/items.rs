@@ -176,8 +176,8 @@ fn items_that_are_kept_go_on_to_work() {
 /// An item with a body of 256 KiB.
 fn large(index: u64) -> Arc<Captured> {
     let mut response = response(200, &[]);
-    let content = vec![b'x'; 256 << 10].into_boxed_slice();
-    let body = Body { size: 256 << 10, content_size: 256 << 10, content, ..Body::default() };
+    let bytes = vec![b'x'; 256 << 10].into_boxed_slice();
+    let body = Body { size: 256 << 10, bytes, ..Body::default() };
     response.message = Message { body, ..response.message };
     captured(index, HttpExchange { response: Some(response), ..HttpExchange::default() })
 }

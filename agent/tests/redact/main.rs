@@ -83,7 +83,8 @@ fn told(item: &Item, redaction: &Redaction) -> String {
         block.iter().map(shown).collect::<Vec<_>>()
     };
     let message = |m: &Message| {
-        let body = (m.body.size, m.body.missing, m.body.content.escape_ascii().to_string(), m.body.truncated);
+        let content = m.body.content();
+        let body = (m.body.size, m.body.missing, content.bytes.escape_ascii().to_string(), content.truncated);
         let trailers = m.trailers.as_deref().map(block);
         format!("{:?} {:?} {body:?} {} {}", block(&m.head), trailers, m.head_size, m.complete)
     };
@@ -91,7 +92,8 @@ fn told(item: &Item, redaction: &Redaction) -> String {
         exchange.request.as_ref().map(|r| (r.method().to_vec(), r.target().to_vec(), message(&r.message)));
     let response = exchange.response.as_ref().map(|r| (r.status, r.reason().to_vec(), message(&r.message)));
     let interim: Vec<_> = exchange.interim.iter().map(|r| (r.status, message(&r.message))).collect();
-    format!("{request:?} {response:?} {interim:?} {:?} {:?} {}", item.error, item.anomalies, item.gaps)
+    let anomalies: Vec<_> = item.anomalies().collect();
+    format!("{request:?} {response:?} {interim:?} {:?} {anomalies:?} {}", item.error, item.gaps)
 }
 
 fn hidden(n: usize) -> String {

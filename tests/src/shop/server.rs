@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -155,9 +154,9 @@ async fn products(headers: HeaderMap) -> Response {
     if !wants_gzip {
         return answer(StatusCode::OK, &body);
     }
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    let packed = encoder.write_all(body.to_string().as_bytes()).and_then(|()| encoder.finish());
-    let Ok(packed) = packed else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let Ok(packed) = crate::gzip(body.to_string().as_bytes()) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CONTENT_ENCODING, "gzip")];
     (headers, packed).into_response()
 }

@@ -1,14 +1,12 @@
 //! Collects one message's body: its true size always, its bytes up to the cap, its hash where asked for.
 //!
-//! Coded bodies are kept as they came, up to the cap, and decoded when the message ends: that is bounded, needs no decoder
-//! state between packets, and nothing at all for bodies without coding, which are copied once.
+//! Coded bodies are kept as they came, up to the cap, and decoded when somebody reads them ([`Body::content`]): that is bounded,
+//! needs no decoder state between packets, and nothing at all of what nobody reads.
 
 use sha2::{Digest, Sha256};
 
-use super::head::note;
-use crate::anomaly::{Anomaly, AnomalyKind};
-use crate::dissect::content::{Codings, Decoded, decode};
-use crate::item::Body;
+use crate::dissect::content::Codings;
+use crate::item::{Body, Coded};
 
 /// Memory is claimed for so many times the bytes that have come, where so many are promised: a large body is then moved twice
 /// on its way to the cap, not six times.
@@ -90,38 +88,18 @@ impl BodyReader {
     }
 
     /// The body; `complete`: its end was seen.
-    pub(super) fn finish(self, complete: bool) -> (Body, Option<Anomaly>) {
+    pub(super) fn finish(self, complete: bool) -> Body {
         let whole = self.whole && complete;
         let mut body = Body { size: self.size, missing: self.missing, ..Body::default() };
         if let (Some(hash), true, true) = (self.hash, complete, self.size > 0) {
             body.sha256 = Some(Box::new(hash.finalize().into()));
         }
-        let mut anomaly = None;
-        if self.codings.decodable() && self.size > 0 {
-            match decode(&self.codings, &self.kept, !whole, self.cap) {
-                Decoded::Whole(content) => {
-                    body.content_size = content.len() as u64;
-                    body.content = content.into();
-                    body.decoded = true;
-                    return (body, None);
-                }
-                Decoded::Start(content) => {
-                    body.content_size = content.len() as u64;
-                    body.content = content.into();
-                    body.decoded = true;
-                    body.truncated = true;
-                    return (body, None);
-                }
-                Decoded::Failed => {
-                    let msg = "the body is not what its Content-Encoding says";
-                    anomaly = Some(note(AnomalyKind::HttpBadContentEncoding, msg));
-                }
-            }
+        if self.size > 0 {
+            body.coded = Coded::new(self.codings, self.cap);
         }
-        body.content = self.kept.into();
-        body.content_size = self.size;
+        body.bytes = self.kept.into();
         body.truncated = !whole;
-        (body, anomaly)
+        body
     }
 }
 
@@ -140,12 +118,12 @@ mod tests {
         let mut body = reader("", 100, false);
         body.data(b"hello", 0);
         assert_eq!(body.memory(), 5);
-        let (body, _) = body.finish(true);
+        let body = body.finish(true);
         assert_eq!(
-            (&*body.content, body.size, body.content_size, body.truncated),
+            (&*body.bytes, body.size, body.content().size, body.truncated),
             (&b"hello"[..], 5, 5, false)
         );
-        assert!(!body.decoded && body.sha256.is_none());
+        assert!(!body.content().decoded && body.sha256.is_none());
     }
 
     #[test]
@@ -156,9 +134,9 @@ mod tests {
             body.data(&block, u64::MAX - n);
         }
         assert!(body.memory() <= 1000 + size_of::<Sha256>());
-        let (body, _) = body.finish(true);
+        let body = body.finish(true);
         assert_eq!(
-            (body.size, body.content_size, body.content.len(), body.truncated),
+            (body.size, body.content().size, body.bytes.len(), body.truncated),
             (1 << 32, 1 << 32, 1000, true)
         );
         assert!(body.sha256.is_some());
@@ -181,22 +159,22 @@ mod tests {
         body.data(b"abc", 7);
         body.gap(4);
         body.data(b"xyz", 0);
-        let (body, _) = body.finish(true);
-        assert_eq!((body.size, body.missing, &*body.content, body.truncated), (10, 4, &b"abc"[..], true));
-        assert_eq!((body.content_size, body.sha256), (10, None));
+        let body = body.finish(true);
+        assert_eq!((body.size, body.missing, &*body.bytes, body.truncated), (10, 4, &b"abc"[..], true));
+        assert_eq!((body.content().size, body.sha256), (10, None));
     }
 
     #[test]
     fn a_coding_that_fails_leaves_the_coded_bytes() {
         let mut body = reader("gzip", 100, true);
         body.data(b"not gzip", 0);
-        let (body, anomaly) = body.finish(true);
+        let body = body.finish(true);
+        let content = body.content();
         assert_eq!(
-            (&*body.content, body.content_size, body.decoded, body.truncated),
+            (&*content.bytes, content.size, content.decoded, content.truncated),
             (&b"not gzip"[..], 8, false, false)
         );
-        assert_eq!(anomaly.map(|a| a.kind), Some(AnomalyKind::HttpBadContentEncoding));
-        assert!(body.sha256.is_some());
+        assert!(body.is_badly_coded() && body.sha256.is_some());
     }
 
     #[test]
@@ -211,9 +189,10 @@ mod tests {
         for piece in coded.chunks(1000) {
             body.data(piece, 0);
         }
-        let (body, anomaly) = body.finish(true);
-        assert!(anomaly.is_none() && body.decoded && body.truncated);
-        assert_eq!((body.size, body.content_size, body.content.len()), (coded.len() as u64, 10_000, 10_000));
-        assert!(big.starts_with(&body.content));
+        let body = body.finish(true);
+        let content = body.content();
+        assert!(!body.is_badly_coded() && content.decoded && content.truncated && body.truncated);
+        assert_eq!((body.size, content.size, content.bytes.len()), (coded.len() as u64, 10_000, 10_000));
+        assert!(big.starts_with(&content.bytes));
     }
 }

@@ -79,11 +79,6 @@ impl Chunked {
         (at, Step::More)
     }
 
-    /// Bytes of the chunk at hand still to come; 0 where something else than data comes next.
-    pub(super) fn data_left(&self) -> u64 {
-        if self.state == State::Data { self.left } else { 0 }
-    }
-
     fn byte(&mut self, b: u8) -> Option<&'static str> {
         match (self.state, b) {
             (State::DataEnd, b'\r') => self.state = State::DataLf,
@@ -160,7 +155,7 @@ impl Chunked {
         true
     }
 
-    /// Data of the current chunk still to come.
+    /// Bytes of the chunk at hand still to come; 0 where something else than data comes next.
     pub(super) fn left(&self) -> u64 {
         if self.state == State::Data { self.left } else { 0 }
     }
@@ -253,5 +248,47 @@ mod tests {
         assert!(!chunked.skip(1));
         assert_eq!(chunked.step(b"\r\n0\r\n", 64), (5, Step::More));
         assert_eq!(chunked.step(b"\r\n", 64), (2, Step::End(None)));
+    }
+
+    /// What the last byte of `line` comes to.
+    fn last(line: &[u8]) -> Step<'_> {
+        let mut chunked = Chunked::default();
+        assert_eq!(chunked.step(&line[..line.len() - 1], 100), (line.len() - 1, Step::More));
+        chunked.step(&line[line.len() - 1..], 100).1
+    }
+
+    #[test]
+    fn a_size_line_is_bad_from_its_first_wrong_byte() {
+        let most = MAX_SIZE_LINE as usize;
+        let (digits, extension) = ("0".repeat(most), format!("1;{}", "x".repeat(most - 2)));
+        for (line, good) in [
+            ("5", true),
+            (" \t5", true),
+            ("5 ", true),
+            ("5 5", false),
+            (";", false),
+            (" ;", false),
+            ("\r\n", false),
+            ("\n", false),
+            (&digits, true),
+            (&format!("{digits}0"), false),
+            (&extension, true),
+            (&format!("{extension}x"), false),
+            ("ffffffffffffffff", true),
+            ("10000000000000000", false),
+        ] {
+            assert_eq!(last(line.as_bytes()) == Step::More, good, "{:?}", &line[..line.len().min(20)]);
+        }
+    }
+
+    #[test]
+    fn trailers_may_be_as_long_as_the_limit() {
+        let trailers = b"A: b\r\n\r\n";
+        for (max, good) in [(trailers.len(), true), (trailers.len() - 1, false)] {
+            let mut chunked = Chunked::default();
+            assert_eq!(chunked.step(b"0\r\n", max), (3, Step::More));
+            let (_, step) = chunked.step(trailers, max);
+            assert_eq!(matches!(step, Step::End(Some(_))), good, "{step:?}");
+        }
     }
 }

@@ -211,6 +211,44 @@ mod tests {
             (Client, "Content-Length: +5\r\n", None, &[K::HttpBadLength]),
             (Server, "Content-Length: 0x5\r\n", Close, &[K::HttpBadLength]),
             (Client, "Content-Length:\r\n", None, &[K::HttpBadLength]),
+            (Client, "Content-Length: 5, 6\r\n", Fixed(5), &[K::HttpConflictingLengths]),
+            (Client, "Content-Length: 9223372036854775807\r\n", Fixed(i64::MAX as u64), &[]),
+            (Client, "Content-Length: 9223372036854775808\r\n", Fixed(1 << 63), &[K::HttpBadLength]),
+            (Client, "Content-Length: 1, 9223372036854775807\r\n", Fixed(1), &[K::HttpConflictingLengths]),
+            (Client, "Content-Length: 1:\r\n", None, &[K::HttpBadLength]),
+            (Client, "Transfer-Encoding: chunked,\r\n", Chunked, &[]),
+            (
+                Client,
+                "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+                Chunked,
+                &[K::HttpBadTransferEncoding],
+            ),
+            (
+                Server,
+                "Transfer-Encoding: Identity\r\nContent-Length: 3\r\n",
+                Fixed(3),
+                &[K::HttpBadTransferEncoding, K::HttpBothLengths],
+            ),
+            (
+                Server,
+                "Transfer-Encoding: cow\r\nContent-Length: 3\r\n",
+                Close,
+                &[K::HttpBadTransferEncoding, K::HttpBothLengths],
+            ),
+            (
+                Client,
+                "Transfer-Encoding: chunked\r\nContent-Length: 5, 6\r\n",
+                Chunked,
+                &[K::HttpBothLengths, K::HttpConflictingLengths],
+            ),
+            // Other fields whose names are as long.
+            (Server, "Transfer-Encoding: chunked\r\nAccept-Charset: 5\r\n", Chunked, &[]),
+            (
+                Client,
+                "Content-Length: 5\r\nContent-Length: 5\r\nIf-Modified-Since: chunked\r\n",
+                Fixed(5),
+                &[],
+            ),
             (Client, max, Fixed(u64::MAX), &[K::HttpBadLength]),
             (Client, "Content-Length: 99999999999999999999999\r\n", Fixed(u64::MAX), &[K::HttpBadLength]),
             (Client, "Transfer-Encoding: Chunked\r\n", Chunked, &[]),
@@ -227,6 +265,21 @@ mod tests {
             ),
         ] {
             assert_eq!(judge(side, fields), (length, kinds.to_vec()), "{side:?} {fields}");
+        }
+    }
+
+    #[test]
+    fn codings_are_those_of_the_field_that_names_them() {
+        for (fields, decodable) in [
+            ("Content-Encoding: gzip\r\n", true),
+            ("Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n", true),
+            ("Transfer-Encoding: gzip, chunked\r\n", true),
+            ("Transfer-Encoding: chunked\r\n", false),
+            ("Transfer-Encoding: chunked\r\nX-Content-Coding: gzip\r\n", false),
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            let mut head = parse_lenient(Side::Server, head.as_bytes(), false, 64).unwrap();
+            assert_eq!(framing(&mut head).codings.decodable(), decodable, "{fields}");
         }
     }
 }

@@ -4,7 +4,7 @@ use super::body::BodyReader;
 use super::chunked::{Chunked, Step};
 use super::framing::Length;
 use super::head::{note, parse_trailers};
-use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::anomaly::AnomalyKind;
 use crate::dissect::content::Codings;
 use crate::dissect::{Arrival, Context, End, Side};
 use crate::item::ErrorKind;
@@ -83,7 +83,7 @@ impl Current {
         match &self.frame {
             _ if self.body.wants() => 0,
             Frame::Fixed(left) => *left,
-            Frame::Chunked(chunked) => chunked.data_left(),
+            Frame::Chunked(chunked) => chunked.left(),
             Frame::Close => u64::MAX,
             Frame::Perhaps { .. } => 0,
         }
@@ -249,7 +249,7 @@ impl Current {
     fn tail(&mut self, complete: bool, end: Option<u64>) -> Tail {
         let none = BodyReader::new(Codings::default(), 0, false);
         let missing = self.body.missing();
-        let (body, anomaly) = std::mem::replace(&mut self.body, none).finish(complete && missing == 0);
+        let body = std::mem::replace(&mut self.body, none).finish(complete && missing == 0);
         let lost = self.gaps > 0;
         let error = lost.then(|| fault(ErrorKind::Gap, "bytes of a body are not in the capture"));
         Tail {
@@ -259,7 +259,7 @@ impl Current {
             complete: complete && missing == 0,
             gaps: std::mem::take(&mut self.gaps),
             truncated: self.truncated,
-            anomalies: anomaly.into_iter().collect::<Vec<Anomaly>>(),
+            anomalies: Vec::new(),
             error,
             end,
             acked: self.acked,

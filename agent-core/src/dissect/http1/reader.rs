@@ -302,10 +302,9 @@ impl Reader {
             && n <= env.cx.limits.body
             && !env.cx.hash
             && !framing.codings.decodable()
-            && let Some(content) = rest.get(..n)
+            && let Some(bytes) = rest.get(..n)
         {
-            let body =
-                Body { size: n as u64, content: content.into(), content_size: n as u64, ..Body::default() };
+            let body = Body { size: n as u64, bytes: bytes.into(), ..Body::default() };
             let tail = Tail {
                 body,
                 last: at.time,
@@ -346,9 +345,9 @@ impl Reader {
             Taken::NoBody(tail, next) => {
                 let end = tail.end.unwrap_or(at.offset);
                 self.finish_message(tail, env);
-                let acked = at.acked.filter(|_| used == next.len());
                 self.shared = end > self.segment;
-                self.begin(Arrival { offset: end, acked, ..at });
+                // Where it began in an earlier segment that one acknowledged no more, and nobody asks a response for less.
+                self.begin(Arrival { offset: end, ..at });
                 self.head.extend_from_slice(next);
                 self.state = State::Head;
             }
@@ -393,12 +392,10 @@ impl Reader {
 
     /// Nothing more comes.
     pub(super) fn end(&mut self, end: End, time: Timestamp, env: &mut Env<'_, '_>) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
+        self.ended = true;
         match std::mem::replace(&mut self.state, State::Start) {
             State::Head => {
-                let known = self.cut_head(self.began.time.max(time), 0, ended_early(end), None, env);
+                let known = self.cut_head(time, 0, ended_early(end), None, env);
                 if !known {
                     env.pair.left_over(self.side);
                 }
@@ -414,12 +411,10 @@ impl Reader {
     }
 
     fn lose(&mut self, loss: Loss, env: &mut Env<'_, '_>) {
-        // Several losses with no message between them: the harder one counts.
-        self.lost = Some(match self.lost {
-            Some(Loss::Between) => Loss::Between,
-            _ => loss,
-        });
-        env.pair.lost(self.side, self.lost.unwrap_or(loss));
+        // Of several losses with no message between them the last is the hardest: one within a message is behind its head, which
+        // took those before it.
+        self.lost = Some(loss);
+        env.pair.lost(self.side, loss);
     }
 
     /// Hands on a head.

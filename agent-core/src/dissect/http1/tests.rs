@@ -11,7 +11,11 @@ mod bodies;
 mod framing_lost;
 mod heads;
 mod loss;
+mod losses;
+mod reading;
+mod resync;
 mod segmentation;
+mod too_large;
 
 use Side::{Client, Server};
 
@@ -20,6 +24,8 @@ struct Talk {
     http: Http1,
     limits: Limits,
     hash: bool,
+    /// Whether packets are cut short.
+    truncated: bool,
     out: VecDeque<Draft>,
     spare: crate::dissect::Spare,
     sent: [u64; 2],
@@ -37,6 +43,7 @@ impl Talk {
             http: Http1::new(false),
             limits,
             hash: false,
+            truncated: false,
             out: VecDeque::new(),
             spare: crate::dissect::Spare::default(),
             sent: [0; 2],
@@ -52,7 +59,7 @@ impl Talk {
     fn chunk(&mut self, side: Side, chunk: Chunk<'_>, acked: Option<u64>) -> &mut Self {
         self.clock += 1;
         let offset = self.sent[side as usize];
-        let at = Arrival { time: Timestamp(self.clock), offset, acked, truncated: false };
+        let at = Arrival { time: Timestamp(self.clock), offset, acked, truncated: self.truncated };
         let mut cx =
             Context { limits: &self.limits, hash: self.hash, out: &mut self.out, spare: &mut self.spare };
         self.next = self.http.chunk(side, chunk, at, &mut cx);
@@ -106,7 +113,8 @@ fn brief(draft: &Draft) -> String {
     let target = x.request.as_ref().map_or("-".into(), |r| text(r.target()));
     let status = x.response.as_ref().map_or("-".into(), |r| r.status.to_string());
     let error = draft.error.as_ref().map_or(String::new(), |e| format!(" {}", e.kind.as_str()));
-    let odd: String = draft.anomalies.iter().map(|a| format!(" {}", a.kind.as_str())).collect();
+    let odd = draft.anomalies.iter().chain(x.found_late());
+    let odd: String = odd.map(|a| format!(" {}", a.kind.as_str())).collect();
     format!("{target} {status}{error}{odd}")
 }
 
@@ -115,11 +123,11 @@ fn briefs(drafts: &[Draft]) -> Vec<String> {
 }
 
 fn request_body(draft: &Draft) -> &[u8] {
-    exchange(draft).request.as_ref().map_or(&[], |r| &r.message.body.content)
+    exchange(draft).request.as_ref().map_or(&[], |r| &r.message.body.bytes)
 }
 
 fn response_body(draft: &Draft) -> &[u8] {
-    exchange(draft).response.as_ref().map_or(&[], |r| &r.message.body.content)
+    exchange(draft).response.as_ref().map_or(&[], |r| &r.message.body.bytes)
 }
 
 fn get(path: &str) -> String {
@@ -128,4 +136,23 @@ fn get(path: &str) -> String {
 
 fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A client that waited often enough to be believed.
+fn believed() -> Talk {
+    let mut talk = Talk::new();
+    for n in 0..12 {
+        talk.say(Client, get(&format!("/{n}"))).say(Server, ok("x"));
+    }
+    talk.out.clear();
+    talk
+}
+
+/// No request may have got the answer of another one: `/x` is answered by `x`.
+fn assert_no_wrong_pair(drafts: &[Draft]) {
+    for draft in drafts {
+        if let (Some(request), Some(_)) = (&exchange(draft).request, &exchange(draft).response) {
+            assert_eq!(response_body(draft), &request.target()[1..], "{:?}", briefs(drafts));
+        }
+    }
 }

@@ -276,7 +276,7 @@ fn a_response_that_was_cut_by_the_snap_length_is_truncated_and_the_next_is_whole
         let body = |item: &Item| {
             let Record::Http(http) = &item.record;
             let body = &http.response.as_ref().unwrap().message.body;
-            (body.size, body.content.len(), body.truncated)
+            (body.size, body.bytes.len(), body.truncated)
         };
         assert_eq!(body(first), (1_000, 100, true));
         assert_eq!((first.gaps, first.truncated), (1, true));

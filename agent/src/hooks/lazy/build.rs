@@ -173,6 +173,32 @@ impl<'a, 'js> Fields for Picked<'a, 'js> {
     }
 }
 
+/// Makes the values of all fields.
+pub(super) struct Every<'a, 'js> {
+    names: Vec<&'static str>,
+    made: Made<'a, 'js>,
+}
+
+impl<'a, 'js> Every<'a, 'js> {
+    pub(super) fn new(made: Made<'a, 'js>) -> Self {
+        Self { names: Vec::new(), made }
+    }
+
+    /// The fields in their order.
+    pub(super) fn finish(self) -> Result<Vec<(&'static str, Value<'js>)>> {
+        self.made.error.map_or_else(|| Ok(self.names.into_iter().zip(self.made.values).collect()), Err)
+    }
+}
+
+impl<'a, 'js> Fields for Every<'a, 'js> {
+    type Value = Made<'a, 'js>;
+
+    fn field(&mut self, key: Key, write: impl FnOnce(&mut Self::Value)) {
+        self.names.push(key.name);
+        write(&mut self.made);
+    }
+}
+
 /// Looks for a field and makes nothing.
 pub(super) struct Find<'a> {
     pub(super) name: &'a str,

@@ -39,7 +39,7 @@ struct Object {
 }
 
 enum State {
-    /// Strings and objects that were given out.
+    /// Values that were given out, or made together with one that was.
     Lazy(Vec<(Atom, qjs::JSValue)>),
     /// Every property, with all that was done to it.
     Plain(qjs::JSValue),
@@ -156,9 +156,7 @@ impl Object {
 
     /// Remembers what has an identity, or costs something to make again.
     fn remember(&self, atom: Atom, value: &Value<'_>) {
-        if let State::Lazy(values) = &mut *self.state.borrow_mut()
-            && (value.is_object() || value.is_string())
-        {
+        if let State::Lazy(values) = &mut *self.state.borrow_mut() {
             let before = values.capacity();
             // SAFETY: duplicating only counts up; the state owns the duplicate (rule 2).
             values.push((atom, unsafe { qjs::JS_DupValue(value.ctx().as_raw().as_ptr(), value.as_raw()) }));
@@ -209,11 +207,27 @@ impl Object {
             return Ok(Some(value));
         }
         let Some(name) = self.field(ctx, atom)? else { return Ok(None) };
+        if self.kept.is_of_many(self.part, name) {
+            self.remember_all(ctx)?;
+            return Ok(self.remembered(ctx, atom));
+        }
         let value = self.kept.value(ctx, self.part, name)?;
-        if let Some(value) = &value {
+        if let Some(value) = value.as_ref().filter(|value| value.is_object() || value.is_string()) {
             self.remember(atom, value);
         }
         Ok(value)
+    }
+
+    /// Makes all values at once.
+    fn remember_all(&self, ctx: &Ctx<'_>) -> Result<()> {
+        for (name, value) in self.kept.values(ctx, self.part)? {
+            let atom = new_atom(ctx, name)?;
+            self.learn(ctx, atom, name);
+            if self.remembered(ctx, atom).is_none() {
+                self.remember(atom, &value);
+            }
+        }
+        Ok(())
     }
 
     /// Turns the object into a plain one with all fields, and returns the object behind it.

@@ -10,6 +10,8 @@
 //! - What the fields are is said by `view` alone; nothing here names one.
 //! - A script sees plain objects. Values are made once, so that `data.request === data.request`; the first write,
 //!   delete or definition makes all fields of that object, which is a plain one from then on.
+//! - A body is decoded when its text, size or the like is first looked at, once for all of its fields; never for an item of which
+//!   nobody looks at them.
 //! - No code of a script runs while a value is made.
 //! - An item that is still referred to after its call counts in the script's memory limit ([`Kept::settle`]), and so
 //!   does what its objects remember.
@@ -29,7 +31,7 @@ use crate::captured::Captured;
 use crate::view::{Fields, ItemView, Part};
 
 use super::heap::Meter;
-use build::{Find, Listed, Made, Picked};
+use build::{Every, Find, Listed, Made, Picked};
 
 /// What the lazy objects of one runtime share.
 pub(crate) struct Lazies {
@@ -125,6 +127,23 @@ impl Kept {
         let mut listed = Listed::default();
         self.fields(part, &mut listed);
         listed.0
+    }
+
+    /// Whether a field is one of several of its part that are best made at once.
+    fn is_of_many(&self, part: Part, name: &str) -> bool {
+        let shown = self.lazies.view.show(&self.captured);
+        shown.is_some_and(|shown| shown.decodes(part, name)) && self.find(part, name).is_some()
+    }
+
+    /// The values of all fields.
+    fn values<'js>(
+        self: &Rc<Self>,
+        ctx: &Ctx<'js>,
+        part: Part,
+    ) -> rquickjs::Result<Vec<(&'static str, Value<'js>)>> {
+        let mut every = Every::new(Made::new(ctx, self));
+        self.fields(part, &mut every);
+        every.finish()
     }
 
     /// The value of one field. `None`: the part has no such field.

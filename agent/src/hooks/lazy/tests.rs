@@ -11,6 +11,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rquickjs::{CatchResultExt as _, Context, Function, Persistent, Runtime};
 
+mod bodies;
+
 use super::*;
 use crate::capture::file::FileSource;
 use crate::capture::{PacketSource as _, Progress};
@@ -109,13 +111,15 @@ fn message() -> impl Strategy<Value = (Message, Headers)> {
         Just(b"a=1&b=%20&a=2&17=x".to_vec()),
         Just(b"--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"g\"\r\n\r\nx\r\n--b--".to_vec()),
     ];
+    let coding = prop::sample::select(&["", "", "gzip", "deflate, br"][..]);
+    let body = (body, coding, any::<bool>());
     (fields(), body, any::<bool>(), prop::option::of(any::<[u8; 32]>()), prop::option::of(fields())).prop_map(
-        |(fields, content, truncated, sha256, trailers)| {
-            let size = content.len() as u64;
+        |(fields, (content, coding, good), truncated, sha256, trailers)| {
+            let bytes = if coding == "gzip" && good { bodies::gzip(&content) } else { content };
             let body = Body {
-                size,
-                content: content.into(),
-                content_size: size,
+                size: bytes.len() as u64,
+                coded: bodies::coded(coding).filter(|_| !bytes.is_empty()),
+                bytes: bytes.into(),
                 truncated,
                 sha256: sha256.map(Box::new),
                 ..Body::default()

@@ -200,7 +200,7 @@ impl Merge {
             self.filtered += 1;
             return;
         }
-        self.batch.bytes += item.memory();
+        self.batch.bytes += item.unpacked();
         self.batch.items.push(Arc::from(item));
         if self.batch.bytes >= BATCH_BYTES {
             self.hand_on();

@@ -69,6 +69,7 @@ impl Reader {
         let text = content(&line);
         self.head = Vec::new();
         if !is_start_line(self.side, text) || !could_start(self.side, text, true) {
+            self.shared = true;
             self.state = State::Search(Search { at_line_start: true, ..search });
             return;
         }
@@ -76,7 +77,8 @@ impl Reader {
         // Where the line began in an earlier segment, what that one acknowledged is not known any more.
         let acked = at.acked.filter(|_| line.len() <= used);
         let offset = end - line.len() as u64;
-        self.began = Began { time: at.time, offset, acked, truncated: at.truncated, shared: false };
+        let shared = offset > self.segment;
+        self.began = Began { time: at.time, offset, acked, truncated: at.truncated, shared };
         self.line = line.len();
         self.head = line;
     }
@@ -85,6 +87,7 @@ impl Reader {
     fn no_head(&mut self, env: &mut Env<'_, '_>) {
         let at_line_start = self.head.last() == Some(&b'\n');
         self.head = Vec::new();
+        self.shared = true;
         if let State::Candidate(search) = self.state {
             env.pair.skipped(self.side, self.began.acked);
             self.state = State::Search(Search { at_line_start, ..search });
@@ -115,9 +118,13 @@ impl Reader {
             self.no_head(env);
             return room;
         }
-        let anomaly = note(AnomalyKind::HttpHeadTooLarge, "a header section past its limit");
+        let anomaly = || note(AnomalyKind::HttpHeadTooLarge, "a header section past its limit");
         let error = fault(ErrorKind::Dissection, "the header section is too large to be kept");
-        let begun = self.cut_head(at.time, 0, error, Some(anomaly), env);
+        let begun = self.cut_head(at.time, 0, error, Some(anomaly()), env);
+        if !begun {
+            // The start line alone was past it.
+            env.pair.note(self.side, anomaly(), env.cx.limits.anomalies);
+        }
         self.lose(if begun { Loss::Within } else { Loss::Between }, env);
         self.state = State::Search(Search { gap: false, at_line_start: false });
         room
@@ -158,16 +165,11 @@ impl Reader {
         at: Arrival,
         env: &mut Env<'_, '_>,
     ) -> usize {
+        let lf = memchr::memchr(b'\n', data);
         if search.at_line_start {
-            let begin = data.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-            if begin > 0 {
-                // Where the capture begins with them they may be the end of a head.
-                self.shared = true;
-                env.pair.skipped(self.side, at.acked);
-                return begin;
-            }
-            let line = memchr::memchr(b'\n', data).map_or(data, |lf| &data[..=lf]);
-            if could_start(self.side, content(line), true) {
+            // Only spares a copy of what cannot be one. An empty line is as another that starts nothing: where the capture
+            // begins with it, it may be the end of a head.
+            if could_start(self.side, &data[..lf.unwrap_or(data.len())], true) {
                 self.begin(at);
                 self.state = State::Candidate(search);
                 return 0;
@@ -175,7 +177,6 @@ impl Reader {
         }
         self.shared = true;
         env.pair.skipped(self.side, at.acked);
-        let lf = memchr::memchr(b'\n', data);
         self.state = State::Search(Search { at_line_start: lf.is_some(), ..search });
         lf.map_or(data.len(), |lf| lf + 1)
     }
@@ -196,15 +197,16 @@ fn could_start(side: Side, bytes: &[u8], strict: bool) -> bool {
     match side {
         Side::Server => b"HTTP/1.".iter().zip(bytes).all(|(want, have)| want == have),
         Side::Client => {
-            let method = bytes.iter().take(MAX_METHOD + 1).take_while(|&&b| is_token(b)).count();
+            let method = bytes.iter().take(MAX_METHOD).take_while(|&&b| is_token(b)).count();
             let whole = method < bytes.len();
-            if method > MAX_METHOD || (whole && (method == 0 || bytes[method] != b' ')) {
+            // The byte behind the longest that there can be is no space if it goes on.
+            if whole && (method == 0 || bytes[method] != b' ') {
                 return false;
             }
             let name = &bytes[..method];
             let shaped = name.iter().all(u8::is_ascii_uppercase) && (!whole || (3..=20).contains(&method));
             // Where the capture begins within a method, `EAD` is the end of one and none of its own.
-            let rest = whole && KNOWN.iter().any(|known| known.len() > method && known.ends_with(name));
+            let rest = whole && KNOWN.iter().any(|known| known.ends_with(name));
             let likely = !strict || KNOWN.contains(&name) || (shaped && !rest);
             likely && printable(bytes)
         }
@@ -231,6 +233,12 @@ mod tests {
             (b"BREW /pot", true, true),
             (b"brew /pot", true, false),
             (b"AB /", true, false),
+            (b"A /", true, false),
+            (b"FOO /", true, true),
+            (b"AAAAAAAAAAAAAAAAAAAA /", true, true),
+            (b"AAAAAAAAAAAAAAAAAAAAA /", true, false),
+            // One of its own, although it ends another.
+            (b"PATCH /", true, true),
             // The end of a known one, if it is whole.
             (b"EAD", true, true),
             (b"EAD /", true, false),

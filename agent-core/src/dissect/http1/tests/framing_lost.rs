@@ -11,7 +11,7 @@ fn a_gap_inside_a_body_of_known_length_keeps_framing() {
     assert_eq!(briefs(&drafts), ["/1 200 gap", "/2 200"]);
     let body = &exchange(&drafts[0]).response.as_ref().unwrap().message.body;
     assert_eq!(
-        (body.size, body.missing, &*body.content, body.truncated, drafts[0].gaps),
+        (body.size, body.missing, &*body.bytes, body.truncated, drafts[0].gaps),
         (10, 4, &b"abc"[..], true, 1)
     );
 
@@ -290,7 +290,7 @@ fn bytes_behind_a_gap_are_no_body_of_what_may_answer_a_head() {
             let exchange = exchange(&draft);
             let target = exchange.request.as_ref().map(|r| r.target().to_vec());
             assert!(exchange.response.is_none() || target.as_deref() != Some(b"/2"), "its answer is lost");
-            assert!(exchange.response.iter().all(|r| r.message.body.content.is_empty()), "{draft:?}");
+            assert!(exchange.response.iter().all(|r| r.message.body.bytes.is_empty()), "{draft:?}");
         }
     }
 }
@@ -304,25 +304,6 @@ fn a_head_answer_is_framed_even_without_its_request() {
         .say(Server, ok("three"));
     talk.say(Client, get("/4")).say(Server, ok("four"));
     assert_eq!(briefs(&talk.fin()), ["/1 200", "- 200 pair-not-found", "/3 200", "/4 200"]);
-}
-
-/// A client that waited often enough to be believed.
-fn believed() -> Talk {
-    let mut talk = Talk::new();
-    for n in 0..12 {
-        talk.say(Client, get(&format!("/{n}"))).say(Server, ok("x"));
-    }
-    talk.out.clear();
-    talk
-}
-
-/// No request may have got the answer of another one: `/x` is answered by `x`.
-fn assert_no_wrong_pair(drafts: &[Draft]) {
-    for draft in drafts {
-        if let (Some(request), Some(_)) = (&exchange(draft).request, &exchange(draft).response) {
-            assert_eq!(response_body(draft), &request.target()[1..], "{:?}", briefs(drafts));
-        }
-    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn keep_alive_and_times() {
     assert_eq!((drafts[0].started, drafts[0].finished), (Timestamp(3), Timestamp(5)));
     assert_eq!((request.message.first, request.message.last), (Timestamp(3), Timestamp(3)));
     assert_eq!((response.message.first, response.message.last), (Timestamp(4), Timestamp(5)));
-    assert_eq!((response.message.head_size, &*response.message.body.content), (38, &b"two"[..]));
+    assert_eq!((response.message.head_size, &*response.message.body.bytes), (38, &b"two"[..]));
     assert!(request.message.complete && response.message.complete);
     assert_eq!(request.message.head.get("host"), Some(&b"shop"[..]));
 }
