@@ -4,11 +4,12 @@
 //! image`), else the ordinary binary with the libraries that it needs.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use crate::setup::{self, Ready, Setup};
@@ -40,6 +41,8 @@ pub(crate) struct E2e {
 
 /// Longer than anything that it does.
 const LIMIT: Duration = Duration::from_secs(3600);
+/// An error that has said so much is told no further at the end, in bytes.
+const LONG: usize = 2000;
 
 /// The command.
 pub(crate) fn run(options: &E2e) -> Result<()> {
@@ -58,11 +61,15 @@ pub(crate) fn run(options: &E2e) -> Result<()> {
     if let Some(pods) = options.pods {
         more.extend(["--pods".to_owned(), pods.to_string()]);
     }
-    go(options.release, options.dynamic, &more)
+    match go(options.release, options.dynamic, &more)? {
+        None => Ok(()),
+        // It has said why.
+        Some(_) => Err(Said(1).into()),
+    }
 }
 
-/// What does not take a minute, for `cargo xtask test`; all is built already.
-pub(crate) fn briefly() -> Result<()> {
+/// What does not take a minute, for `cargo xtask test`; all is built already. Gives what failed, which has been said.
+pub(crate) fn briefly() -> Result<Option<String>> {
     go(false, false, &["--brief".to_owned()])
 }
 
@@ -81,7 +88,7 @@ pub(crate) fn obstacle(ready: &Ready) -> Option<String> {
     missing.map(|program| format!("{program} is not installed: `cargo xtask setup --only apt`"))
 }
 
-fn go(release: bool, dynamic: bool, more: &[String]) -> Result<()> {
+fn go(release: bool, dynamic: bool, more: &[String]) -> Result<Option<String>> {
     let made = tempfile::tempdir_in(project::target())?;
     let root = made.path().join("root");
     image(&root, release, dynamic)?;
@@ -92,9 +99,31 @@ fn go(release: bool, dynamic: bool, more: &[String]) -> Result<()> {
         command.env("REMORA_HELM", helm);
     }
     // Should it be killed with us, a guardian of its own cleans up behind it.
-    let mut running = Running::start("e2e", &command, Stdio::inherit(), Stdio::inherit())?;
-    // It has said why.
-    if running.wait(LIMIT)?.success() { Ok(()) } else { Err(Said(1).into()) }
+    let mut running = Running::start("e2e", &command, Stdio::inherit(), Stdio::piped())?;
+    let stderr = running.stderr().context("no pipe")?;
+    let told = std::thread::spawn(move || passed_on(BufReader::new(stderr)));
+    let status = running.wait(LIMIT)?;
+    let why = told.join().map_err(|_| anyhow!("the thread that reads its errors panicked"))?;
+    if status.success() {
+        return Ok(None);
+    }
+    Ok(Some(why.unwrap_or_else(|| format!("it ended with {status}"))))
+}
+
+/// Hands on all lines, and gives the error with which it ended: from the last line that begins as one.
+fn passed_on(lines: impl BufRead) -> Option<String> {
+    let mut why: Option<String> = None;
+    for line in lines.split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        term::say(&line);
+        if let Some(begun) = line.strip_prefix("error: ") {
+            why = Some(begun.to_owned());
+        } else if let Some(why) = why.as_mut().filter(|why| why.len() < LONG) {
+            why.push('\n');
+            why.push_str(&line);
+        }
+    }
+    why
 }
 
 /// Lays out what containers run.
@@ -129,4 +158,20 @@ fn libraries(binary: &Path) -> Result<Vec<PathBuf>> {
         bail!("ldd {} names no library: {said}", binary.display());
     }
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_at_the_end_is_told_with_all_its_lines() {
+        let said = "a warning\nerror: an early one\nerror: alerts: missing: {\n  one,\n}\n";
+        assert_eq!(passed_on(said.as_bytes()).as_deref(), Some("alerts: missing: {\n  one,\n}"));
+        assert_eq!(passed_on("no complaint\n".as_bytes()), None);
+        let long = format!("error: {}\nmore\nerror: no\n", "x".repeat(LONG));
+        assert_eq!(passed_on(long.as_bytes()).as_deref(), Some("no"));
+        let long = format!("error: {}\nmore\n", "x".repeat(LONG));
+        assert_eq!(passed_on(long.as_bytes()).map(|why| why.len()), Some(LONG));
+    }
 }

@@ -35,13 +35,18 @@ pub(crate) struct Test {
 #[derive(Debug)]
 enum Outcome {
     Passed,
+    /// Passed only when it ran once more, and what had failed.
+    PassedAgain(String),
     /// Not done here, and why.
     Skipped(String),
 }
 
 struct Report {
     began: Instant,
-    failed: Vec<&'static str>,
+    /// Steps that failed, and why.
+    failed: Vec<(&'static str, String)>,
+    /// Steps that passed only when they ran once more, and what had failed.
+    again: Vec<(&'static str, String)>,
 }
 
 impl Report {
@@ -56,13 +61,31 @@ impl Report {
             Ok(Outcome::Passed) => {
                 term::say(&format!("{name}: {} {}", term::green("passed"), term::dim(&took)));
             }
+            Ok(Outcome::PassedAgain(first)) => {
+                let word = term::yellow("passed when run again");
+                term::say(&format!("{name}: {word} {}", term::dim(&took)));
+                self.again.push((name, first));
+            }
             Ok(Outcome::Skipped(why)) => term::say(&format!("{name}: {}: {why}", term::yellow("skipped"))),
             Err(error) => {
                 term::say(&format!("{name}: {} {}\n  {error:#}", term::red("FAILED"), term::dim(&took)));
-                self.failed.push(name);
+                self.failed.push((name, format!("{error:#}")));
             }
         }
         Ok(())
+    }
+
+    /// What has to be known of the steps where only the end of the output is read.
+    fn end(&self) {
+        for (name, first) in &self.again {
+            term::say(&format!(
+                "\n{} {name}: {first}",
+                term::yellow("Failed at first, passed when run again:")
+            ));
+        }
+        for (name, why) in &self.failed {
+            term::say(&format!("\n{} {name}: {why}", term::red("Failed:")));
+        }
     }
 }
 
@@ -72,7 +95,7 @@ pub(crate) fn run(options: &Test) -> Result<()> {
     for name in netns::sweep() {
         term::say(&format!("  removed the network namespace {name}, left by a run that was killed"));
     }
-    let mut report = Report { began: Instant::now(), failed: Vec::new() };
+    let mut report = Report { began: Instant::now(), failed: Vec::new(), again: Vec::new() };
     checks(options, &ready, &mut report)?;
     let mut counts = summary::Counts::default();
     if !is_root() {
@@ -89,8 +112,9 @@ pub(crate) fn run(options: &Test) -> Result<()> {
         );
     }
     // The counts are the last that is said, whatever happened.
+    report.end();
     if !report.failed.is_empty() {
-        term::say(&format!("\n{} {}\n\n{counts}", term::red("Failed:"), report.failed.join(", ")));
+        term::say(&format!("\n{counts}"));
         return Err(Said(1).into());
     }
     if !ready.can_build_ebpf {

@@ -126,6 +126,11 @@ impl Running {
         self.child.stdout.take()
     }
 
+    /// Its standard error, likewise.
+    pub(crate) fn stderr(&mut self) -> Option<std::process::ChildStderr> {
+        self.child.stderr.take()
+    }
+
     /// Its process id: nsenter, setpriv and the like become the command that they are given.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
