@@ -207,9 +207,20 @@ fn judge(
             let mut again: Vec<&String> = lines.iter().map(|seen| &seen.path).collect();
             again.retain(|path| !seen.insert((*path).clone()));
             let all = again.len();
-            // Of a connection that is older than the capture, and within a node, both ends are seen.
-            again.retain(|path| !sent.get(*path).is_some_and(excused));
-            ensure!(again.is_empty(), "{} of {} were seen twice: {again:?}", again.len(), lines.len());
+            // Within a node both ends are seen of a connection that is older than the capture, and of one whose port
+            // was translated on the way: an earlier connection, to the pod itself, had it.
+            let translated = |path: &String, sent: &Sent| {
+                lines.iter().any(|line| line.path == *path && line.client != sent.client.to_string())
+            };
+            again.retain(|path| !sent.get(*path).is_some_and(|sent| excused(sent) || translated(path, sent)));
+            let whole: Vec<_> = lines.iter().filter(|line| again.contains(&&line.path)).collect();
+            let when: Vec<_> = again.iter().filter_map(|path| sent.get(*path)).collect();
+            ensure!(
+                again.is_empty(),
+                "{} of {} were seen twice: {whole:?}, sent: {when:?}, without capture: {gaps:?}",
+                again.len(),
+                lines.len()
+            );
             twice = all;
             let unseen = sent.iter().filter(|(path, _)| !seen.contains(*path));
             missing = unseen.map(|(path, sent)| (path.clone(), *sent)).collect();

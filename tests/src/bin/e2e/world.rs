@@ -240,6 +240,8 @@ pub(crate) fn merge(base: &mut Value, with: &Value) {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) path: String,
+    /// The client's address, as it was seen.
+    pub(crate) client: String,
     /// Of the client: namespace, pod, service, name.
     pub(crate) name: String,
 }
@@ -248,7 +250,8 @@ impl Seen {
     fn read(line: &str) -> Option<Self> {
         let mut fields = line.splitn(4, ' ');
         let path = fields.next()?.to_owned();
-        Some(Self { path, name: fields.nth(2)?.to_owned() })
+        let client = fields.nth(1)?.to_owned();
+        Some(Self { path, client, name: fields.next()?.to_owned() })
     }
 }
 
