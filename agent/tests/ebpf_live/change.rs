@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use agent::capture::ebpf::{Filter, LiveConfig};
 use agent_common::config::MAX_EXCLUDED;
 use agent_core::packet::Direction;
+use testkit::echo::{self, echo};
 use testkit::netns::{Cgroup, VethPair};
 
-use super::exchange::{echo, exchange};
+use super::exchange::{exchange, message};
 use super::rig::{Rig, on_client, settle, skipped};
 use super::tcp::{directions, segment};
 
@@ -40,40 +42,54 @@ fn a_flow_that_every_filter_passes_is_seen_whole_through_all_changes() {
     }
     let pair = VethPair::new().unwrap();
     const CONNECTIONS: usize = 3;
+    /// The filters twice, while all connections send.
+    const CHANGES: usize = 14;
     let (watched, server) = echo(&pair.server, "10.77.0.2:0", CONNECTIONS);
     let (other, other_server) = echo(&pair.server, "10.77.0.2:0", 1);
     // All that is sent fits into one ring: a machine that has no time for the readers loses nothing.
     let config =
         LiveConfig { ports: vec![watched.port()], workers: 2, ring_bytes: Some(64 << 20), ..on_client() };
     let mut rig = Rig::start(&pair.client, &config);
-    let done = AtomicBool::new(false);
-    let (sent, changes) = std::thread::scope(|scope| {
+    let (done, changes) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // Where a change takes long, the connections wait for it.
+    let made = &changes;
+    let messages = |connection, count| {
+        let under_way = move |number| {
+            let waits = number >= count && made.load(Ordering::Acquire) < CHANGES;
+            if waits {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            number < count || waits
+        };
+        (0..10_000).take_while(move |&number| under_way(number)).map(move |number| message(connection, number))
+    };
+    let sent = std::thread::scope(|scope| {
         let load = scope.spawn(|| {
             let threads: Vec<_> = (0..CONNECTIONS)
                 .map(|n| {
-                    let pair = &pair;
-                    scope.spawn(move || exchange(&pair.client, watched, n, 4_000))
+                    let (pair, messages) = (&pair, &messages);
+                    scope.spawn(move || echo::exchange(&pair.client, watched, messages(n, 4_000)))
                 })
                 .collect();
-            exchange(&pair.client, other, 9, 2_000);
+            echo::exchange(&pair.client, other, messages(9, 2_000));
             let sent: HashMap<_, _> = threads.into_iter().map(|t| t.join().unwrap()).collect();
             done.store(true, Ordering::Release);
             sent
         });
-        let mut changes = 0;
         while !done.load(Ordering::Acquire) {
             for filter in filters(watched) {
                 rig.live.set_filter(&filter).unwrap();
-                changes += 1;
+                changes.fetch_add(1, Ordering::Release);
             }
         }
-        (load.join().unwrap(), changes)
+        load.join().unwrap()
     });
     server.join().unwrap();
     other_server.join().unwrap();
     let outcome = rig.finish();
     outcome.assert_lossless();
-    assert!(changes >= 14, "only {changes} changes under traffic");
+    let changes = changes.into_inner();
+    assert!(changes >= CHANGES, "only {changes} changes under traffic");
     let (watched_ones, others): (Vec<_>, Vec<_>) =
         outcome.seen.into_iter().partition(|p| [segment(p).src, segment(p).dst].contains(&watched));
     let all = directions(&watched_ones);

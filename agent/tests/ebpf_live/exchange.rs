@@ -14,7 +14,7 @@ use super::rig::{Rig, Seen, on_client, skipped};
 use super::tcp::directions;
 
 /// What the `number`th exchange says: its number, then filler of a length of its own.
-fn message(connection: usize, number: usize) -> Vec<u8> {
+pub(crate) fn message(connection: usize, number: usize) -> Vec<u8> {
     let mut message = format!("[{connection}/{number}]").into_bytes();
     message.resize(16 + (number * 37 + connection) % 1800, b'.');
     message
