@@ -61,7 +61,9 @@ fn a_flow_that_every_filter_passes_is_seen_whole_through_all_changes() {
             }
             number < count || waits
         };
-        (0..10_000).take_while(move |&number| under_way(number)).map(move |number| message(connection, number))
+        (0..10_000)
+            .take_while(move |&number| under_way(number))
+            .map(move |number| message(connection, number))
     };
     let sent = std::thread::scope(|scope| {
         let load = scope.spawn(|| {

@@ -10,6 +10,7 @@ mod helm;
 mod policy;
 mod rust;
 mod sources;
+mod turn;
 mod venv;
 
 use anyhow::Result;
@@ -128,6 +129,7 @@ pub(crate) fn run(options: &Setup) -> Result<()> {
 /// Does it and returns what there is. What is missing is no error here: the callers know what they need.
 pub(crate) fn prepare(options: &Setup) -> Result<Ready> {
     term::section(if options.check { "Set-up (only a look)" } else { "Set-up" });
+    let _turn = if options.check { None } else { Some(turn::wait()?) };
     let mut ready = Ready { can_build_ebpf: true, ..Ready::default() };
     let wanted =
         |part: &Part| options.only.contains(part) || (options.only.is_empty() && !ONLY_NAMED.contains(part));
