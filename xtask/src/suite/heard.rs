@@ -9,6 +9,9 @@ use super::summary::Counts;
 /// More failures than this are no accident.
 const MAX_AGAIN: usize = 3;
 
+/// As many failed tests are named at the end.
+const MAX_NAMES: usize = 20;
+
 /// What proptest prints with the input that it found.
 const RANDOM: &str = "minimal failing input";
 
@@ -46,6 +49,13 @@ impl Heard {
         if told && whole && !self.random && self.failed.len() <= MAX_AGAIN { &self.failed } else { &[] }
     }
 
+    /// `: failed: a, b, …`; nothing, where none is known by its name.
+    pub(super) fn names(&self) -> String {
+        let shown = &self.failed[..self.failed.len().min(MAX_NAMES)];
+        let more = if shown.len() < self.failed.len() { ", …" } else { "" };
+        if shown.is_empty() { String::new() } else { format!(": failed: {}{more}", shown.join(", ")) }
+    }
+
     /// Whether each of these ran and passed.
     pub(super) fn passed(&self, names: &[String]) -> bool {
         self.success
@@ -65,6 +75,15 @@ mod tests {
         let mut heard = Heard { success: true, ..Heard::default() };
         lines.iter().for_each(|line| heard.line(line));
         heard
+    }
+
+    #[test]
+    fn what_failed_is_named_at_the_end() {
+        assert_eq!(heard(&["running 1 test", "test a ... ok"]).names(), "");
+        assert_eq!(heard(&["test a::b ... FAILED", "test c ... FAILED"]).names(), ": failed: a::b, c");
+        let lines: Vec<_> = (0..=MAX_NAMES).map(|n| format!("test t{n} ... FAILED")).collect();
+        let names = heard(&lines.iter().map(String::as_str).collect::<Vec<_>>()).names();
+        assert!(names.starts_with(": failed: t0, t1, ") && names.ends_with(", t19, …"), "{names}");
     }
 
     #[test]

@@ -182,7 +182,7 @@ pub(super) fn tests(ready: &Ready, filter: &[String], counts: &mut Counts) -> Re
     let again = heard.again();
     let names = again.join(", ");
     if again.is_empty() {
-        bail!("`cargo test` ended with an error");
+        bail!("`cargo test` ended with an error{}", heard.names());
     }
     term::say(&format!("\n{}", term::yellow(&format!("Once more, alone: {names}"))));
     let options = ["--exact", "--test-threads=1"].map(str::to_owned);
