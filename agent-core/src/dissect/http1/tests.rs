@@ -20,6 +20,9 @@ mod resync;
 mod segmentation;
 mod too_large;
 mod too_many;
+mod tunnels;
+mod waiting;
+mod wholly;
 
 use Side::{Client, Server};
 

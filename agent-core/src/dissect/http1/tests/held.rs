@@ -36,6 +36,9 @@ fn a_loss_parts_what_is_held() {
             // Before the response as well.
             (">b@0 >- <ab@1 <c@2 .", "b- -a -b -c"),
             (">c@0 >- >e@2 <c@1 <d@? <- .", "c- e- -d -c"),
+            // One of which it is known by now that it has no answer does not.
+            (">a@0 >- <a@1 <b@2 >c@? <c@3 .", "-b -c aa c-"),
+            (">c@0 <a@? <b@0 <c@1 <d@2 >d@3 .", "c- -b -c -a dd"),
         ],
     );
 }

@@ -8,7 +8,7 @@ use super::*;
 /// acknowledgement. `>ab@1`: both in one segment; `>-`: a request is lost; `|`: what was emitted by then. How it ends: `.` with
 /// FIN, `!` with the capture, `~` given up.
 ///
-/// Returns what is emitted: `aa` a pair, `a-` a request alone, `-a` a response.
+/// Returns what is emitted: `aa` a pair, `a-` a request alone, `-a` a response; `aa!` a pair of which something is missing.
 pub(super) fn play(mut talk: Talk, script: &str) -> String {
     let size = [get("/a").len() as u64, ok("a").len() as u64];
     let base = talk.sent;
@@ -58,5 +58,6 @@ fn letters(draft: &Draft) -> String {
     let request = exchange(draft).request.as_ref().map_or(&b"/-"[..], |r| r.target());
     let response = exchange(draft).response.as_ref().map_or(&b"-"[..], |_| response_body(draft));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&request[1..]) + &text(response)
+    let pair = request != b"/-" && response != b"-";
+    text(&request[1..]) + &text(response) + if pair && draft.error.is_some() { "!" } else { "" }
 }

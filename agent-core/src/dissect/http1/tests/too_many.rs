@@ -38,7 +38,7 @@ fn an_interim_response_is_none_that_is_passed_over() {
         }
         talk.say(Server, ok("c"));
         let drafts = talk.fin();
-        assert_eq!(briefs(&drafts).last().unwrap(), "/c 200");
+        assert_eq!((&*brief(&drafts[0]), &*brief(&drafts[drafts.len() - 1])), ("/b - dissection", "/c 200"));
         assert_no_wrong_pair(&drafts);
     }
 }
@@ -83,4 +83,37 @@ fn of_too_many_responses_without_request_the_oldest_leaves_and_order_with_it() {
 #[test]
 fn a_response_that_is_not_kept_parts_what_is_held() {
     check(|| keeping(3, Talk::joined()), &[(">e@0 <a@1 <b@1 <c@1 <d@1 <e@1 .", "e- -b -c -d -a -e")]);
+}
+
+#[test]
+fn a_request_that_is_not_kept_is_told_whole() {
+    let mut talk = keeping(1, Talk::new());
+    talk.say(Client, get("/a"))
+        .say(Client, "POST /b HTTP/1.1\r\nContent-Length: 3\r\n\r\nab")
+        .say(Client, "c");
+    let drafts = talk.fin();
+    assert_eq!((&*brief(&drafts[0]), request_body(&drafts[0])), ("/b - dissection", &b"abc"[..]));
+}
+
+#[test]
+fn a_request_that_is_not_kept_and_not_answered_parts_what_is_held() {
+    check(
+        || keeping(2, Talk::joined()),
+        &[
+            (">a@0 <a@1 >b@1 <b@2 .", "aa bb"),
+            (">ab@0 <a@2 <b@2 >c@2 .", "c- a- b- -a -b"),
+            (">ab@0 <a@2 <b@2 >c@2 <c@3 .", "c- -c aa bb"),
+        ],
+    );
+}
+
+#[test]
+fn oddities_are_kept_up_to_their_limit() {
+    let mut talk = Talk::with(Limits { anomalies: 2, ..Limits::default() });
+    for _ in 0..3 {
+        talk.say(Server, "]\r\n").say(Server, ok(""));
+    }
+    talk.say(Client, "GET /1 HTTP/1.1\nHost: a\r\n\r\n");
+    let drafts = talk.fin();
+    assert!(drafts.iter().all(|d| d.anomalies.len() <= 2), "{:?}", briefs(&drafts));
 }
