@@ -63,6 +63,9 @@ impl Pairing {
             self.refused += 1;
             self.lossy = true;
             self.synced = false;
+            // It may be the one that contradicts what is held.
+            self.joined = false;
+            self.refute();
         }
         let orphan = Entry::orphan(place, settled);
         self.memory += orphan.memory;
@@ -89,13 +92,17 @@ impl Pairing {
                 self.may_anchor(at, place)
             })
         };
-        let Some(found) = found else { return };
+        let Some(mut found) = found else { return };
         if by_order {
             if !self.expect_start(at, self.orphans[found].place()) {
                 return;
             }
         } else {
+            let start = self.orphans[found].start;
             self.anchor(at);
+            // Others may have been put before it.
+            let again = self.orphans.iter().position(|o| !o.settled && o.start == start);
+            found = again.unwrap_or(found);
             // Order counts up to the next loss, which may have come already.
             self.synced = self.orphans.range(found..).all(|o| o.loss.is_none());
         }
@@ -110,6 +117,10 @@ impl Pairing {
         }
         self.memory -= size_of::<HttpExchange>();
         self.entries[at].adopt(orphan);
+        if !self.synced && !self.believed {
+            // What was lost behind it may be the answer to this one.
+            self.refute();
+        }
     }
 
     /// Whether a response at `place` certainly answers entry `at`, which acknowledged its start.
@@ -136,6 +147,8 @@ impl Pairing {
 
     /// From here on order counts again.
     pub(super) fn anchor(&mut self, at: usize) {
+        // What was held before a loss is as uncertain as if the loss had come later.
+        self.let_go();
         for entry in self.entries.range_mut(..at) {
             if entry.waits() {
                 entry.settled = true;
@@ -190,6 +203,14 @@ impl Pairing {
         if !self.joined {
             self.refute();
         }
+    }
+
+    /// Nothing that comes can confirm the held pairs: those of a client that is believed are certain nevertheless.
+    pub(super) fn let_go(&mut self) {
+        if self.believed {
+            self.release();
+        }
+        self.refute();
     }
 
     /// The held pairs are certain.

@@ -200,6 +200,8 @@ impl Pairing {
                 Some(response) if self.synced && !unanswered => response.settled = true,
                 _ => self.skip_tail += 1,
             }
+            // What was lost before it was lost before the next one.
+            self.requests_lost = place.lost;
             self.last = None;
             self.mark_pipelining();
             entry.settled = true;
@@ -347,10 +349,7 @@ impl Pairing {
     pub fn lost(&mut self, side: Side, loss: Loss) {
         self.lossy = true;
         self.joined = false;
-        if self.believed {
-            self.release();
-        }
-        self.refute();
+        self.let_go();
         match side {
             Side::Client => {
                 self.requests_lost = Some(loss);

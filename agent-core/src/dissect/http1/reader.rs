@@ -364,6 +364,9 @@ impl Reader {
             State::Head => {
                 let error = fault(ErrorKind::Gap, "bytes of a header section are not in the capture");
                 let begun = self.cut_head(at.time, 1, error, None, env);
+                if !begun {
+                    env.pair.skipped(self.side, self.began.acked);
+                }
                 self.lose(if begun { Loss::Within } else { Loss::Between }, env);
             }
             State::Message(mut current) => match current.gap(n, at) {

@@ -10,12 +10,19 @@ use crate::{Limits, Timestamp};
 mod bodies;
 mod framing_lost;
 mod heads;
+mod held;
 mod loss;
 mod losses;
+mod order;
+mod play;
 mod reading;
 mod resync;
 mod segmentation;
 mod too_large;
+mod too_many;
+mod tunnels;
+mod waiting;
+mod wholly;
 
 use Side::{Client, Server};
 

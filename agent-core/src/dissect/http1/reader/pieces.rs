@@ -88,8 +88,8 @@ impl Reader {
         let at_line_start = self.head.last() == Some(&b'\n');
         self.head = Vec::new();
         self.shared = true;
+        env.pair.skipped(self.side, self.began.acked);
         if let State::Candidate(search) = self.state {
-            env.pair.skipped(self.side, self.began.acked);
             self.state = State::Search(Search { at_line_start, ..search });
             return;
         }

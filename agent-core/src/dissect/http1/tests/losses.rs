@@ -248,3 +248,17 @@ fn a_chunked_body_is_complete_with_its_last_chunk() {
         assert_eq!(briefs(&talk.fin()), [brief], "{body:?}");
     }
 }
+
+#[test]
+fn a_request_behind_the_start_of_one_that_acknowledges_as_much_was_not_waited_with() {
+    // What was answered before was lost, so that only this tells.
+    for (start, gap) in [("GET /b HT", 22), ("]\r\n", 0)] {
+        let mut talk = believed();
+        talk.say(Client, get("/a")).gap(Server, 39).say(Client, start);
+        if gap > 0 {
+            talk.gap(Client, gap);
+        }
+        let told = next_is(&mut talk, "b");
+        assert!(told.iter().any(|t| t.starts_with("/c - gap")), "{start:?} {told:?}");
+    }
+}
