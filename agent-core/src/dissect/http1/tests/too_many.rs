@@ -83,6 +83,8 @@ fn of_too_many_responses_without_request_the_oldest_leaves_and_order_with_it() {
 #[test]
 fn a_response_that_is_not_kept_parts_what_is_held() {
     check(|| keeping(3, Talk::joined()), &[(">e@0 <a@1 <b@1 <c@1 <d@1 <e@1 .", "e- -b -c -d -a -e")]);
+    // What comes then is not for the end to tell.
+    check(|| keeping(1, Talk::joined()), &[(">d@0 <b@1 <c@1 <d@1 >e@3 <e@2 .", "d- -c -b -d e- -e")]);
 }
 
 #[test]
@@ -109,11 +111,19 @@ fn a_request_that_is_not_kept_and_not_answered_parts_what_is_held() {
 
 #[test]
 fn oddities_are_kept_up_to_their_limit() {
-    let mut talk = Talk::with(Limits { anomalies: 2, ..Limits::default() });
-    for _ in 0..3 {
-        talk.say(Server, "]\r\n").say(Server, ok(""));
+    for (anomalies, odd) in [(1, " http-bare-lf"), (2, " http-bare-lf http-obs-fold")] {
+        let mut talk = Talk::with(Limits { anomalies, ..Limits::default() });
+        talk.say(Client, "GET /1 HTTP/1.1\nHost: a\r\n b\r\n\r\n");
+        assert_eq!(briefs(&talk.fin()), [format!("/1 - connection{odd}")]);
     }
-    talk.say(Client, "GET /1 HTTP/1.1\nHost: a\r\n\r\n");
+}
+
+#[test]
+fn an_interim_response_that_is_not_kept_changes_no_other() {
+    let mut talk = Talk::with(Limits { interim: 1, ..Limits::default() });
+    let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+    talk.say(Client, get("/1")).say(Server, interim).say(Server, interim).say(Server, ok("1"));
     let drafts = talk.fin();
-    assert!(drafts.iter().all(|d| d.anomalies.len() <= 2), "{:?}", briefs(&drafts));
+    let message = &exchange(&drafts[0]).interim[0].message;
+    assert_eq!((briefs(&drafts), message.first), (vec!["/1 200".to_owned()], message.last));
 }
