@@ -26,7 +26,9 @@
 //!
 //! What this cannot see: a client that pipelines with a steady number of requests in flight, towards a server so slow that
 //! each answer leaves only after the next request came, and of which all that shows it (the first burst) was lost. Its
-//! acknowledgements are those of a client that waits.
+//! acknowledgements are those of a client that waits. Nor a client that is believed to wait, and sends two at once for the
+//! first time while a response is lost, if more is lost before that shows; nor one that sent two at once before a stream was
+//! joined, if the capture ends before that shows.
 //!
 //! Drafts leave in the order of their requests. All queues are bounded by [`crate::Limits::pipelined`].
 
