@@ -101,7 +101,7 @@ fn go(release: bool, dynamic: bool, more: &[String]) -> Result<Option<String>> {
     // Should it be killed with us, a guardian of its own cleans up behind it.
     let mut running = Running::start("e2e", &command, Stdio::inherit(), Stdio::piped())?;
     let stderr = running.stderr().context("no pipe")?;
-    let told = std::thread::spawn(move || passed_on(BufReader::new(stderr)));
+    let told = std::thread::spawn(move || passed_on(BufReader::new(stderr), term::say));
     let status = running.wait(LIMIT)?;
     let why = told.join().map_err(|_| anyhow!("the thread that reads its errors panicked"))?;
     if status.success() {
@@ -110,12 +110,12 @@ fn go(release: bool, dynamic: bool, more: &[String]) -> Result<Option<String>> {
     Ok(Some(why.unwrap_or_else(|| format!("it ended with {status}"))))
 }
 
-/// Hands on all lines, and gives the error with which it ended: from the last line that begins as one.
-fn passed_on(lines: impl BufRead) -> Option<String> {
+/// Hands all lines on, and gives the error with which it ended: from the last line that begins as one.
+fn passed_on(lines: impl BufRead, mut hand_on: impl FnMut(&str)) -> Option<String> {
     let mut why: Option<String> = None;
     for line in lines.split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
-        term::say(&line);
+        hand_on(&line);
         if let Some(begun) = line.strip_prefix("error: ") {
             why = Some(begun.to_owned());
         } else if let Some(why) = why.as_mut().filter(|why| why.len() < LONG) {
@@ -166,12 +166,17 @@ mod tests {
 
     #[test]
     fn the_error_at_the_end_is_told_with_all_its_lines() {
-        let said = "a warning\nerror: an early one\nerror: alerts: missing: {\n  one,\n}\n";
-        assert_eq!(passed_on(said.as_bytes()).as_deref(), Some("alerts: missing: {\n  one,\n}"));
-        assert_eq!(passed_on("no complaint\n".as_bytes()), None);
-        let long = format!("error: {}\nmore\nerror: no\n", "x".repeat(LONG));
-        assert_eq!(passed_on(long.as_bytes()).as_deref(), Some("no"));
-        let long = format!("error: {}\nmore\n", "x".repeat(LONG));
-        assert_eq!(passed_on(long.as_bytes()).map(|why| why.len()), Some(LONG));
+        let told = |said: &str| {
+            let mut handed_on = String::new();
+            let why = passed_on(said.as_bytes(), |line| handed_on.extend([line, "\n"]));
+            assert_eq!(handed_on, said);
+            why
+        };
+        let why = told("a warning\nerror: an early one\nerror: alerts: missing: {\n  one,\n}\n");
+        assert_eq!(why.as_deref(), Some("alerts: missing: {\n  one,\n}"));
+        assert_eq!(told("no complaint\n"), None);
+        let long = "x".repeat(LONG);
+        assert_eq!(told(&format!("error: {long}\nmore\nerror: no\n")).as_deref(), Some("no"));
+        assert_eq!(told(&format!("error: {long}\nmore\n")), Some(long));
     }
 }
